@@ -1,0 +1,127 @@
+"""Events of the deployer: rollouts and the routes the gateway follows."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import AwareDatetime, Field
+
+from gyral.contracts.events import Contract, Event, Topic
+from gyral.contracts.names import ModelName, Reason, Sha256, Uuid, Version
+
+
+class _OfRollout(Event):
+    """An event of one rollout: its order is the model's."""
+
+    model: ModelName
+    version: Version
+    run_id: Uuid
+    request_id: Uuid
+    epoch: int = Field(ge=1)
+    """Epoch of the route that says the same."""
+
+    @property
+    def key(self) -> str:
+        """The model's name."""
+        return self.model
+
+
+class RolloutStarted(_OfRollout):
+    """The version is warm and gets its first traffic or shadow. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+
+    topic: ClassVar[Topic] = Topic("deployment.rollout.started.v1")
+
+    stage: str = Field(max_length=40)
+    previous: Version | None = None
+
+
+class RolloutAdvanced(_OfRollout):
+    """The version passed a step. Producer `deployer`; consumers `registry`, `monitor`."""
+
+    topic: ClassVar[Topic] = Topic("deployment.rollout.advanced.v1")
+
+    stage: str = Field(max_length=40)
+    weight: int = Field(ge=0, le=100)
+    measured: dict[str, float | int | None]
+    as_of: AwareDatetime | None = None
+
+
+class RolloutCompleted(_OfRollout):
+    """The version answers alone. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+
+    topic: ClassVar[Topic] = Topic("deployment.rollout.completed.v1")
+
+    previous: Version | None = None
+    as_of: AwareDatetime | None = None
+    """Event time of the step that completed it; None before any prediction."""
+
+
+class RolloutAborted(_OfRollout):
+    """The version was taken back and the previous one answers alone. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+
+    topic: ClassVar[Topic] = Topic("deployment.rollout.aborted.v1")
+
+    stage: str = Field(max_length=40)
+    reason: Reason
+    actor: str = Field(default="deployer", min_length=1, max_length=100)
+    measured: dict[str, float | int | None] = {}
+    as_of: AwareDatetime | None = None
+
+
+class Datatype(StrEnum):
+    """Tensor datatypes of Open Inference V2 that a model's input may have."""
+
+    BOOL = "BOOL"
+    INT64 = "INT64"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+
+class Input(Contract):
+    """One named input of a served version."""
+
+    name: str = Field(max_length=63)
+    datatype: Datatype
+    nullable: bool = False
+
+
+class Share(Contract):
+    """One version's part in a route."""
+
+    version: Version
+    weight: int = Field(ge=0, le=100)
+    """Percent of requests answered by it; 0 for a shadow or a warm spare."""
+    shadow: bool = False
+    """Gets a copy of every request; its answer is logged, never returned."""
+    slot: str = Field(pattern=r"^[a-z0-9-]{1,63}@[0-9]{1,9}$")
+    """Name under which the runtime holds it: model@version."""
+    sha256: Sha256
+    """Digest of the bytes the runtime must have in memory."""
+    inputs: tuple[Input, ...] = Field(min_length=1)
+
+
+class RouteChanged(Event):
+    """Where a model's requests go from now on.
+
+    Producer `deployer`; consumer `gateway`. A reader keeps the greatest epoch it has seen.
+    """
+
+    topic: ClassVar[Topic] = Topic("deployment.route.changed.v1", partitions=1, compacted=True, dead_letters=False)
+
+    model: ModelName
+    epoch: int = Field(ge=1)
+    shares: tuple[Share, ...] = Field(min_length=1)
+    runtime: str = Field(max_length=200)
+    """Address of the runtime's data socket: `unix:<path>` or `tcp:<host>:<port>`."""
+    event_clock: bool
+    """True when each prediction must say its event time."""
+
+    @property
+    def key(self) -> str:
+        """The model's name."""
+        return self.model
+
+    @property
+    def generation(self) -> int:
+        """The epoch, under the name every projection uses."""
+        return self.epoch

@@ -1,0 +1,48 @@
+"""What the gateway answered, as everyone behind it reads it."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from gyral.contracts.events import Event, Topic
+from gyral.contracts.names import FieldName, MicrosUtc, ModelName, Uuid, Version
+
+
+class Role(StrEnum):
+    """Whether the caller saw the answer."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+
+
+class PredictionLogged(Event):
+    """One answered request, as columns with one entry a row; prediction id = `<request_id>-<row>`.
+
+    Producer `gateway`; consumers `monitor`, `deployer`, `validation` (lake). At least once; the
+    identity is (request_id, role).
+    """
+
+    topic: ClassVar[Topic] = Topic("inference.prediction.logged.v1", partitions=3, retention_hours=168)
+
+    request_id: Uuid
+    model: ModelName
+    version: Version
+    role: Role
+    epoch: int = Field(ge=1)
+    answered_at: MicrosUtc
+    latency_us: int = Field(ge=0)
+    """Time in the runtime, queueing included; wall clock."""
+    entity_keys: tuple[str | None, ...]
+    event_times: tuple[MicrosUtc | None, ...]
+    """None for every row of a model on the wall clock that was given none; then answered_at counts."""
+    features: dict[FieldName, tuple[float | int | bool | str | None, ...]]
+    probabilities: tuple[float | None, ...] = Field(min_length=1)
+    """P(positive) a row, or the prediction of a regression; None where the version failed (`error`)."""
+    error: str | None = Field(default=None, max_length=200)
+    """Why a shadow version gave no answer."""
+
+    @property
+    def key(self) -> str:
+        """The request's id: its live and shadow answers share a partition."""
+        return self.request_id

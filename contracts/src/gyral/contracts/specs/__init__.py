@@ -1,0 +1,1 @@
+"""What a user declares: streams and models."""

@@ -1,0 +1,209 @@
+"""A model: what it predicts from which stream, how it is trained, judged, rolled out and watched."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gyral.contracts.names import FieldName, ModelName, StreamName
+from gyral.contracts.specs.document import Metadata, SpecModel
+from gyral.contracts.specs.stream import Duration
+
+Expression = Annotated[str, StringConstraints(min_length=3, max_length=200)]
+"""`field operator literal`, for instance `arrival_delay_min > 15`."""
+
+
+class Task(StrEnum):
+    """What the model predicts."""
+
+    BINARY_CLASSIFICATION = "binary-classification"
+
+
+class Features(SpecModel):
+    """The model's inputs: fields of one stream, in this order."""
+
+    stream: StreamName
+    fields: tuple[FieldName, ...] = Field(min_length=1, max_length=500)
+
+    @model_validator(mode="after")
+    def _fields_are_distinct(self) -> Self:
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError("fields: expected distinct names; found one twice")
+        return self
+
+
+class Label(SpecModel):
+    """What came true, and how it is matched to what was predicted."""
+
+    stream: StreamName
+    key: FieldName
+    """Field of the label stream that equals the feature row's key."""
+    positive: Expression
+    horizon: Duration = "24h"
+    """Event time after a row by which its label is known, or never."""
+
+
+class Trainer(StrEnum):
+    """Training recipes that ship with Gyral."""
+
+    HIST_GRADIENT_BOOSTING = "sklearn.hist_gradient_boosting"
+    LOGISTIC_REGRESSION = "sklearn.logistic_regression"
+    MLP = "torch.mlp"
+
+
+class Train(SpecModel):
+    """How a version is made."""
+
+    trainer: Trainer
+    parameters: dict[str, float | int | str | bool] = {}
+    """Recipe parameters; the recipe refuses names it does not know."""
+    window: Literal["all"] | Duration = "all"
+    holdout: Duration = "14d"
+    """Newest event time kept out of training: the gate's window."""
+    folds: int = Field(default=3, ge=2, le=20)
+    """Whole-block folds for out-of-fold losses."""
+    min_rows: int = Field(default=1000, ge=1)
+    bootstrap_at: Duration | None = None
+    """Event time from the first row to the first training; None: as soon as min_rows are labelled."""
+    seed: int = 7
+
+
+class ExcessLoss(SpecModel):
+    """Mean of (log-loss - entropy) over the last blocks is above a limit, and significantly so."""
+
+    above: float = Field(default=0.02, ge=0)
+    t: float = Field(default=2.0, ge=0)
+    window: int = Field(default=14, ge=2, le=366)
+    """Blocks."""
+
+
+class Cusum(SpecModel):
+    """One-sided CUSUM over standardised block log-loss."""
+
+    k: float = Field(default=0.5, ge=0)
+    h: float = Field(default=5.0, gt=0)
+
+
+class Schedule(SpecModel):
+    """A timer in event time."""
+
+    every: Duration
+
+
+class Trigger(SpecModel):
+    """One condition; exactly one of its fields is given."""
+
+    excess_loss: ExcessLoss | None = None
+    cusum: Cusum | None = None
+    schedule: Schedule | None = None
+    rows: int | None = Field(default=None, ge=1)
+    """New labelled rows since the champion's training data."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = sorted(self.model_fields_set)
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of excess_loss, cusum, schedule, rows; found {given}")
+        return self
+
+
+class Triggers(SpecModel):
+    """When the loop asks for another version."""
+
+    cooldown: Duration = "14d"
+    """Event time between two admitted requests."""
+    anyOf: tuple[Trigger, ...] = ()  # noqa: N815 - the field's standard spelling
+    on_spec_change: bool = True
+    """New code or a changed spec trains anew."""
+
+
+class LogLossGate(SpecModel):
+    """The day-block bootstrap lower bound of the paired log-loss gain must exceed a limit."""
+
+    lower_bound_above: float = 0.0
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    unit: Literal["block"] = "block"
+    min_blocks: int = Field(default=7, ge=2)
+
+
+class Gates(SpecModel):
+    """What a version must show before it may serve."""
+
+    log_loss: LogLossGate = LogLossGate()
+    ece: float = Field(default=0.01, ge=0)
+    """How much worse than the champion's the calibration error may be."""
+    calibration: float = Field(default=0.05, gt=0)
+    """Largest |mean prediction - base rate| on the holdout."""
+    latency_ratio: float = Field(default=1.5, gt=0)
+    slices: tuple[FieldName, ...] = ()
+    slice_harm: float = Field(default=0.02, ge=0)
+    """Largest loss in log-loss (nats, upper bound) that a slice of 500 or more rows may take."""
+
+
+class AbortIf(SpecModel):
+    """What ends a rollout at once."""
+
+    error_rate: float = Field(default=0.01, ge=0, le=1)
+    p99_ratio: float = Field(default=2.0, gt=0)
+
+
+class Rollout(SpecModel):
+    """How a version takes over; counts are rows answered by the model."""
+
+    shadow: int = Field(default=500, ge=0)
+    canary: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (5, 25, 100)
+    per_step: int = Field(default=2000, ge=1)
+    abort_if: AbortIf = AbortIf()
+
+    @model_validator(mode="after")
+    def _steps_grow_to_all(self) -> Self:
+        if list(self.canary) != sorted(set(self.canary)) or (self.canary and self.canary[-1] != 100):
+            raise ValueError(f"canary: expected growing percents that end in 100; found {list(self.canary)}")
+        return self
+
+
+class Monitoring(SpecModel):
+    """How the served model is watched."""
+
+    block: Duration = "24h"
+    """Length of a window in event time."""
+    min_rows: int = Field(default=30, ge=1)
+    """Labelled rows a window needs to be judged."""
+
+
+class ModelBody(SpecModel):
+    """The declaration proper."""
+
+    task: Task
+    features: Features
+    label: Label
+    train: Train
+    triggers: Triggers = Triggers()
+    gates: Gates = Gates()
+    rollout: Rollout = Rollout()
+    monitor: Monitoring = Monitoring()
+
+    @model_validator(mode="after")
+    def _label_is_no_feature(self) -> Self:
+        if self.features.stream == self.label.stream and self.positive_field in self.features.fields:
+            raise ValueError(f"features.fields: {self.positive_field!r} decides the label and may not be a feature")
+        return self
+
+    @property
+    def positive_field(self) -> str:
+        """The label stream's field that the positive expression reads."""
+        return self.label.positive.split()[0]
+
+
+class ModelSpec(SpecModel):
+    """A model document, as `gyral apply -f` sends it."""
+
+    apiVersion: str = Field(pattern=r"^gyral/v1$")  # noqa: N815 - the field's standard spelling
+    kind: str = Field(pattern=r"^Model$")
+    metadata: Metadata
+    spec: ModelBody
+
+    @property
+    def name(self) -> ModelName:
+        """The model's name."""
+        return self.metadata.name
