@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from gyral.contracts.names import FieldName, ModelName, StreamName
 from gyral.contracts.specs.document import Metadata, SpecModel
@@ -63,8 +63,8 @@ class Train(SpecModel):
     folds: int = Field(default=3, ge=2, le=20)
     """Whole-block folds for out-of-fold losses."""
     min_rows: int = Field(default=1000, ge=1)
-    bootstrap_at: Duration | None = None
-    """Event time from the first row to the first training; None: as soon as min_rows are labelled."""
+    bootstrap_at: AwareDatetime | None = None
+    """Event time of the first training; None: as soon as min_rows are labelled."""
     seed: int = 7
 
 
