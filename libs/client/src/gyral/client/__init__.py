@@ -1,0 +1,1 @@
+"""The SDK and the `gyral` command line: how people and programs drive Gyral from outside."""

@@ -1,0 +1,1 @@
+"""The chassis every Gyral service stands on: delivery, storage, telemetry and health."""

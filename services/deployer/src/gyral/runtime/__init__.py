@@ -1,0 +1,1 @@
+"""Hosts the models' bytes in a supervised process and computes what the gateway asks."""

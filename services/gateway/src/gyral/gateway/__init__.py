@@ -1,0 +1,1 @@
+"""Answers predictions: checks who asks, chooses the version and logs what was said."""

@@ -1,0 +1,1 @@
+"""Keeps specs, keys and versions, judges each version and names the champion."""

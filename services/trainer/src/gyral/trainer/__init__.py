@@ -1,0 +1,1 @@
+"""Admits training requests, runs them in leased processes and reports what came out."""
