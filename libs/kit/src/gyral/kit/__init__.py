@@ -1,1 +1,1 @@
-"""The chassis every Gyral service stands on: delivery, storage, telemetry and health."""
+"""The chassis every service stands on, so that a service holds only what is its own."""

@@ -1,0 +1,24 @@
+"""The one way to write to Kafka: idempotent, acknowledged by all, in batches."""
+
+from aiokafka import AIOKafkaProducer
+
+
+def open_producer(
+    brokers: str, *, linger_ms: int = 0, max_batch_bytes: int = 262_144, max_request_bytes: int = 4 << 20
+) -> AIOKafkaProducer:
+    """Make a producer; the caller starts and stops it, inside a running loop.
+
+    With idempotence a record is retried until it is acknowledged, never expired, so the order of a
+    partition holds; bound the wait yourself, and replace the producer after any failure.
+    """
+    return AIOKafkaProducer(
+        bootstrap_servers=brokers,
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=linger_ms,
+        max_batch_size=max_batch_bytes,
+        max_request_size=max_request_bytes,
+        compression_type="lz4",
+        request_timeout_ms=15_000,
+        metadata_max_age_ms=60_000,
+    )

@@ -1,0 +1,152 @@
+"""What happens to one delivered event: handled once, waited for, retried, or parked."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import asyncpg
+from opentelemetry.trace import SpanKind
+
+from gyral.contracts.events import Event, Topic
+from gyral.kit import cloudevents
+from gyral.kit.backoff import Backoff
+from gyral.kit.cloudevents import MalformedEvent
+from gyral.kit.db import INFRASTRUCTURE, Pool, is_infrastructure
+from gyral.kit.deadletters import DeadLetterReason, dead_letter
+from gyral.kit.telemetry import get_log, get_meter, span
+from gyral.kit.tx import PermanentError, Tx, begin, claim
+
+E = TypeVar("E", bound=Event)
+log = get_log()
+
+
+class LineStopped(RuntimeError):
+    """Too many events failed in a row: the fault is the service's, so no more are parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction(Generic[E]):
+    """An event type and the handler it has in this service."""
+
+    event_type: type[E]
+    handler: Callable[[E], Awaitable[None]]
+
+    @property
+    def topic(self) -> Topic:
+        """Where the events come from."""
+        return self.event_type.topic
+
+    async def run(self, record: cloudevents.Record) -> None:
+        """Parse one record and hand it to the handler, in a span that continues the event's trace."""
+        event = cloudevents.parse(record, self.event_type)
+        with span(
+            f"{self.topic.name} process",
+            parent=event.delivery.traceparent,
+            kind=SpanKind.CONSUMER,
+            messaging__system="kafka",
+            messaging__destination__name=self.topic.name,
+            messaging__message__id=event.delivery.event_id,
+            gyral__key=event.key[:200],
+            gyral__correlation_id=event.delivery.correlation_id,
+        ):
+            await self.handler(event)
+
+
+@dataclass(slots=True)
+class Reactor:
+    """Brings every event to an end: handled or parked; only infrastructure may delay it."""
+
+    service: str
+    pool: Pool
+    retries: int = 5
+    patience_s: float = 60.0
+    """Longest wait for infrastructure inside one poll; then the batch is handed back and polled again."""
+    breaker: int = 10
+    """Failed events in a row that stop the line."""
+    first_backoff_s: float = 0.1
+    _failed_in_a_row: int = 0
+    stopped: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        meter = get_meter()
+        self._handled = meter.create_counter("gyral_events_handled", description="Events handled")
+        self._parked = meter.create_counter("gyral_events_parked", description="Events sent to dead letters")
+        self._retried = meter.create_counter("gyral_events_retried", description="Handler runs repeated")
+
+    async def react(self, reaction: Reaction[E], record: cloudevents.Record) -> None:
+        """Handle one record to its end.
+
+        Raises:
+            LineStopped: the breaker is open.
+            Exception: infrastructure was away for `patience_s`; deliver the record again.
+        """
+        if self.stopped:
+            raise LineStopped(self.stopped)
+        attempts = 0
+        waited_s = 0.0
+        backoff = Backoff(first_s=self.first_backoff_s)
+        while True:
+            try:
+                await reaction.run(record)
+            except (PermanentError, MalformedEvent) as error:
+                reason = DeadLetterReason.MALFORMED if isinstance(error, MalformedEvent) else DeadLetterReason.PERMANENT
+                return await self._park(reaction, record, reason, error, attempts + 1)
+            except Exception as error:  # noqa: BLE001 - the kit's one consumer loop
+                if is_infrastructure(error):
+                    log.warning("event.waits", topic=record.topic, offset=record.offset, error=type(error).__name__)
+                    if waited_s > self.patience_s:
+                        raise
+                else:
+                    attempts += 1
+                    log.error("event.failed", topic=record.topic, offset=record.offset, attempt=attempts, exc_info=error)
+                    if attempts > self.retries:
+                        return await self._give_up(reaction, record, error, attempts)
+            else:
+                self._failed_in_a_row = 0
+                self._handled.add(1, {"topic": record.topic})
+                return None
+            self._retried.add(1, {"topic": record.topic})
+            waited_s += await backoff.wait()
+
+    async def _give_up(
+        self, reaction: Reaction[E], record: cloudevents.Record, error: Exception, attempts: int
+    ) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= self.breaker:
+            self.stopped = f"{self._failed_in_a_row} events failed in a row, the last at {cloudevents.place(record)}: {type(error).__name__}"
+            raise LineStopped(self.stopped) from error
+        await self._park(reaction, record, DeadLetterReason.BUG, error, attempts)
+
+    async def _park(
+        self,
+        reaction: Reaction[E],
+        record: cloudevents.Record,
+        reason: DeadLetterReason,
+        error: Exception,
+        attempts: int,
+    ) -> None:
+        """Park a record atomically with its inbox row, so that it is parked once however often delivered."""
+        if not reaction.topic.dead_letters:
+            self.stopped = f"{cloudevents.place(record)}: {error}; its topic has no dead letters, so the line stops"
+            raise LineStopped(self.stopped) from error
+        message = dead_letter(
+            record, reaction.topic, service=self.service, reason=reason, error=error, attempts=attempts
+        )
+        try:
+            event_id = cloudevents.read(record).delivery.event_id
+        except MalformedEvent:
+            event_id = cloudevents.place(record)
+        backoff = Backoff(first_s=self.first_backoff_s)
+        while True:
+            try:
+                async with begin(self.pool, Tx, service=self.service)() as tx:
+                    if await claim(tx.conn, self.service, reaction.topic.name, event_id):
+                        await tx.park(message)
+                        self._parked.add(1, {"topic": record.topic, "reason": reason.value})
+                log.error("event.parked", topic=record.topic, offset=record.offset, reason=reason.value)
+            except (*INFRASTRUCTURE, asyncpg.InterfaceError) as away:
+                if not is_infrastructure(away):
+                    raise
+                await backoff.wait()
+            else:
+                return

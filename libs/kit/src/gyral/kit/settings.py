@@ -1,0 +1,61 @@
+"""The settings all services share; read once, in `__main__`, from the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, PostgresDsn, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """What every service is told about its surroundings; a service adds its own knobs, prefixed with its name.
+
+    A knob NAME may instead come from the file that NAME_FILE points to.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, case_sensitive=False, extra="ignore")
+
+    kafka_brokers: str
+    """Comma-separated host:port."""
+    database: PostgresDsn
+    """The service's own role and schema: postgresql://role:secret@host:port/database."""
+    database_connections: Annotated[int, Field(ge=2, le=100)] = 8
+
+    s3_endpoint: str = "http://127.0.0.1:9000"
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_bucket: str = "gyral"
+
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+    state_dir: Path = Path(".")
+    """Folder for what must survive the process and is not in Postgres."""
+    instance_id: str | None = None
+    """Name of this process in its consumer groups; None: `<service>-0`. Replicas need distinct ones."""
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    """None: traces are not exported."""
+    log_level: str = "info"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in cls.model_fields:
+            path = os.environ.get(f"{name.upper()}_FILE")
+            if path and name not in values:
+                values = {**values, name: Path(path).read_text(encoding="utf-8").strip()}
+        return values
+
+    @property
+    def dsn(self) -> str:
+        """The database address as a driver takes it."""
+        return str(self.database)
+
+    def member(self, service: str) -> str:
+        """Return this process's static name in consumer groups, so that a restart takes its partitions back at once."""
+        return self.instance_id or f"{service}-0"
+
+    def with_values(self, **values: object) -> Self:
+        """Return a copy with other values, validated; for tests and tools."""
+        return type(self).model_validate({**self.model_dump(), **values})

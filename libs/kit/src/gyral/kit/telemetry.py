@@ -1,0 +1,78 @@
+"""What code says about itself: spans, meters and log events; where they go is decided by `exporters`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from opentelemetry import context, metrics, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+Attribute = str | int | float | bool
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def get_log() -> structlog.typing.FilteringBoundLogger:
+    """Return the logger; events are named `subject.happened`, their facts are keywords, never payloads."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def get_meter() -> metrics.Meter:
+    """Return the meter all instruments come from."""
+    return metrics.get_meter("gyral")
+
+
+def current_traceparent() -> str | None:
+    """Return the W3C traceparent of the current span, or None outside any."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    parent: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    **attributes: Attribute | None,
+) -> Iterator[Span]:
+    """Open a span: the child of `parent` (a traceparent) when given, else of the current span.
+
+    An exception that leaves the block marks the span as failed, by its type's name only.
+    """
+    surrounding = _PROPAGATOR.extract({"traceparent": parent}) if parent else context.get_current()
+    tracer = trace.get_tracer("gyral")
+    given = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
+    with tracer.start_as_current_span(
+        name,
+        context=surrounding,
+        kind=kind,
+        attributes=given,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as opened:
+        try:
+            yield opened
+        except Exception as error:
+            opened.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+class Sometimes:
+    """Opens one span in every `one_in`, for the data plane's many batches."""
+
+    def __init__(self, one_in: int = 100) -> None:
+        self._one_in = one_in
+        self._count = 0
+
+    @contextmanager
+    def span(self, name: str, **attributes: Attribute | None) -> Iterator[None]:
+        """Open a span of its own trace, or none."""
+        self._count += 1
+        if self._count % self._one_in:
+            yield
+            return
+        with span(name, **attributes):
+            yield

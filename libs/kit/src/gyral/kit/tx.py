@@ -1,0 +1,125 @@
+"""One transaction of a service: what it remembers, what it has handled and what it publishes commit together."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar
+
+from gyral.contracts.events import Delivery, Event
+from gyral.kit import cloudevents, outbox
+from gyral.kit.db import Connection, Pool
+from gyral.kit.telemetry import current_traceparent
+
+MAX_VALUE_BYTES = 900_000
+_NAMESPACE = uuid.UUID("6e6c0d5b-9f0b-5e62-9a3c-0d8d2f0f7b1e")
+
+
+class PermanentError(Exception):
+    """No retry can help: the event goes to the dead letters at once, with this message."""
+
+
+class Tx:
+    """A database transaction that can claim an event once and publish others when it commits.
+
+    Services subclass it in `store` and add their queries on `conn`; they do not override `__init__`.
+    """
+
+    def __init__(self, conn: Connection, *, service: str) -> None:
+        self.conn = conn
+        self.service = service
+        self._cause: Delivery | None = None
+        self._seed: str | None = None
+        self._outgoing: list[outbox.Message] = []
+
+    async def claim(self, event: Event) -> bool:
+        """Return True for the one transaction that may handle this event, and remember it as the cause.
+
+        False: it was handled before; return without doing anything.
+        """
+        self.because(event.delivery)
+        return await claim(self.conn, self.service, type(event).topic.name, event.delivery.event_id)
+
+    def because(self, cause: Delivery | None, *, step: str = "") -> None:
+        """Name what the coming events follow from; a redo with the same cause and step gives the same ids.
+
+        Args:
+            cause: delivery of the event behind it, from `claim`, a `Job` or a remembered one.
+            step: tells several transactions with one cause apart, such as the epochs of one run.
+        """
+        self._cause = cause
+        self._seed = None if cause is None else f"{cause.event_id}/{step}"
+
+    async def publish(self, event: Event) -> str:
+        """Put an event into the outbox of this transaction and return its id."""
+        delivery = self._delivery_of(event)
+        encoded = cloudevents.encode(event, delivery, source=f"/{self.service}")
+        if len(encoded.value) > MAX_VALUE_BYTES:
+            raise PermanentError(
+                f"{encoded.topic}: expected at most {MAX_VALUE_BYTES} bytes; found {len(encoded.value)} for key {event.key!r}"
+            )
+        self._outgoing.append(
+            outbox.Message(delivery.event_id, encoded.topic, encoded.key, encoded.headers, encoded.value)
+        )
+        return delivery.event_id
+
+    async def park(self, message: outbox.Message) -> None:
+        """Put raw bytes into the outbox of this transaction; the bus parks dead letters so."""
+        self._outgoing.append(message)
+
+    async def flush(self) -> None:
+        """Write the outbox; `begin` calls it last, just before the commit."""
+        await outbox.store(self.conn, self._outgoing)
+        self._outgoing = []
+
+    def _delivery_of(self, event: Event) -> Delivery:
+        position = len(self._outgoing)
+        seed = self._seed or str(uuid.uuid4())
+        event_id = str(uuid.uuid5(_NAMESPACE, f"{self.service}/{type(event).topic.name}/{seed}/{position}"))
+        cause = self._cause
+        return Delivery(
+            event_id=event_id,
+            correlation_id=cause.correlation_id if cause else event_id,
+            causation_id=cause.event_id if cause else None,
+            traceparent=current_traceparent() or (cause.traceparent if cause else None),
+            time=datetime.now(UTC),
+        )
+
+
+T = TypeVar("T", bound=Tx)
+Begin: TypeAlias = Callable[[], AbstractAsyncContextManager[T]]
+"""Opens a transaction: `async with begin() as tx`; it commits when the block ends without an error."""
+
+
+def begin(pool: Pool, tx_type: type[T], *, service: str) -> Begin[T]:
+    """Return the way to open this service's transactions."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[T]:
+        async with pool.acquire() as conn, conn.transaction():
+            tx = tx_type(conn, service=service)
+            yield tx
+            await tx.flush()
+
+    return opened
+
+
+async def claim(conn: Connection, service: str, topic: str, event_id: str) -> bool:
+    """Write the inbox row; False when it is there already."""
+    claimed: bool | None = await conn.fetchval(
+        """
+        INSERT INTO inbox (consumer, event_id)
+        VALUES ($1, $2)
+            ON CONFLICT DO NOTHING
+        RETURNING true
+        """,
+        f"{service}/{topic}",
+        event_id,
+    )
+    return bool(claimed)
+
+
+def following(delivery: Delivery, traceparent: str | None) -> Delivery:
+    """Return a delivery to remember for later work, continuing the given trace."""
+    return replace(delivery, traceparent=traceparent or delivery.traceparent)
