@@ -1,5 +1,6 @@
 """A model: what it predicts from which stream, how it is trained, judged, rolled out and watched."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -137,7 +138,7 @@ class Gates(SpecModel):
     latency_ratio: float = Field(default=1.5, gt=0)
     slices: tuple[FieldName, ...] = ()
     slice_harm: float = Field(default=0.02, ge=0)
-    """Largest loss in log-loss (nats, upper bound) that a slice of 500 or more rows may take."""
+    """Log-loss in nats that a slice of 500 or more rows may be harmed by, at the lower confidence bound."""
 
 
 class AbortIf(SpecModel):
@@ -192,7 +193,7 @@ class ModelBody(SpecModel):
     @property
     def positive_field(self) -> str:
         """The label stream's field that the positive expression reads."""
-        return self.label.positive.split()[0]
+        return re.split(r"[^A-Za-z0-9_]", self.label.positive.strip(), maxsplit=1)[0]
 
 
 class ModelSpec(SpecModel):

@@ -1,0 +1,1 @@
+"""What the registry decides: verdicts, bootstraps, keys, and the audit chain."""

@@ -1,0 +1,216 @@
+"""What the registry does when runs end, rollouts end, data land and quality drops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gyral.contracts.data import DatasetCommitted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.evaluation import EvaluationReport
+from gyral.contracts.monitoring import QualityDropped
+from gyral.contracts.specs.document import duration_seconds
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.training import Cause, RunCancelled, RunFailed, RunRequested, RunSucceeded
+from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRegistered, VersionRejected
+from gyral.kit.changes import Changes
+from gyral.kit.tx import Begin, PermanentError
+from gyral.registry.domain import verdict
+from gyral.registry.engine import Evidence
+from gyral.registry.store import RegistryTx
+from gyral.registry.store.versions import Champion
+
+ACTOR = "registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The registry's reactions, with everything they need in plain sight."""
+
+    begin: Begin[RegistryTx]
+    evidence: Evidence
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    changes: Changes
+
+    async def run_succeeded(self, event: RunSucceeded) -> None:
+        """Register what a run made, judge it, and say so: once, however often delivered."""
+        evaluation = await self.evidence.evaluation(event.artifacts.evaluation)
+        inputs = await self.evidence.input_names(event.artifacts)
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.hold("Model", event.model)
+            declared = await tx.declared("Model", event.model)
+            if declared is None:
+                raise PermanentError(f"run {event.run_id}: expected a declared model; found {event.model!r}")
+            spec = ModelSpec.model_validate_json(declared.document)
+            champion = await tx.champion(event.model)
+            if champion is not None and event.champion_version != champion.version:
+                await self._ask_again(tx, event)
+                judged = verdict.stale(event.champion_version, champion.version)
+            else:
+                judged = verdict.judge(event, evaluation, inputs, spec.spec)
+            await self._register(tx, event, judged)
+        self.changes.notify()
+
+    async def _register(self, tx: RegistryTx, run: RunSucceeded, judged: verdict.Verdict) -> None:
+        """Give the version its number, publish the verdict, and leave both in the audit log."""
+        number = await tx.next_version(run.model)
+        await tx.add_version(run, number, judged, now=self.now())
+        ids = {"model": run.model, "version": number, "run_id": run.run_id, "request_id": run.request_id}
+        await tx.publish(VersionRegistered(**ids, artifacts=run.artifacts, datasets=run.datasets))
+        if judged.approved:
+            await tx.publish(
+                VersionApproved(
+                    **ids,
+                    cause=run.cause,
+                    as_of=run.as_of,
+                    artifacts=run.artifacts,
+                    bootstrap=run.champion_version is None,
+                    champion_version=run.champion_version,
+                    spec_generation=run.spec_generation,
+                    checks=judged.checks,
+                )
+            )
+        else:
+            await tx.end_bootstrap(run.request_id)
+            await tx.publish(
+                VersionRejected(**ids, as_of=run.as_of, reasons=judged.reasons, checks=judged.checks)
+            )
+        await tx.audit(
+            now=self.now(),
+            actor=ACTOR,
+            action="version.approved" if judged.approved else "version.rejected",
+            subject=f"{run.model}@{number}",
+            reason="; ".join(judged.reasons) or "every gate passed",
+            change={
+                "run_id": run.run_id,
+                "request_id": run.request_id,
+                "onnx_sha256": run.artifacts.onnx.sha256,
+                "datasets": [pin.model_dump(mode="json") for pin in run.datasets],
+                "checks": [check.model_dump(mode="json") for check in judged.checks],
+            },
+        )
+
+    async def _ask_again(self, tx: RegistryTx, run: RunSucceeded) -> None:
+        """Ask for the comparison with today's champion; the request's id follows from the run's."""
+        await tx.publish(
+            RunRequested(
+                request_id=verdict.rejudging_id(run.run_id),
+                model=run.model,
+                cause=Cause.STALE_VERDICT,
+                as_of=run.as_of,
+                spec_generation=run.spec_generation,
+                evidence={"run_id": run.run_id},
+            )
+        )
+
+    async def run_failed(self, event: RunFailed) -> None:
+        """Leave a failed run in the audit log; a failed bootstrap may be asked for again."""
+        await self._came_to_nothing(event, "run.failed", event.reason)
+
+    async def run_cancelled(self, event: RunCancelled) -> None:
+        """Leave a cancelled run in the audit log; a cancelled bootstrap may be asked for again."""
+        await self._came_to_nothing(event, "run.cancelled", event.reason)
+
+    async def _came_to_nothing(self, event: RunFailed | RunCancelled, action: str, reason: str) -> None:
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.end_bootstrap(event.request_id)
+            await tx.audit(
+                now=self.now(),
+                actor="trainer",
+                action=action,
+                subject=event.model,
+                reason=reason,
+                change={"run_id": event.run_id, "request_id": event.request_id},
+            )
+        self.changes.notify()
+
+    async def rollout_completed(self, event: RolloutCompleted) -> None:
+        """Make the version that now answers alone the champion; only an approved one can be."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            version = await tx.version(event.model, event.version)
+            if version is None or version.state != "approved":
+                raise PermanentError(
+                    f"{event.model}@{event.version}: expected an approved version; found "
+                    f"{version.state if version else 'none'}"
+                )
+            before = await tx.champion(event.model)
+            champion = Champion(
+                version=event.version,
+                previous=before.version if before else None,
+                generation=before.generation + 1 if before else 1,
+                as_of=event.as_of or version.as_of,
+            )
+            await tx.set_champion(event.model, champion)
+            await tx.publish(
+                ChampionChanged(
+                    model=event.model,
+                    generation=champion.generation,
+                    version=champion.version,
+                    previous=champion.previous,
+                    run_id=event.run_id,
+                    as_of=champion.as_of,
+                    artifacts=version.artifacts,
+                    actor="deployer",
+                    reason="rollout completed",
+                )
+            )
+            await tx.audit(
+                now=self.now(),
+                actor="deployer",
+                action="champion.changed",
+                subject=f"{event.model}@{event.version}",
+                reason="rollout completed",
+                change={"before": champion.previous, "after": champion.version, "epoch": event.epoch},
+            )
+        self.changes.notify()
+
+    async def rollout_aborted(self, event: RolloutAborted) -> None:
+        """Leave an aborted rollout in the audit log; the champion stays."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.end_bootstrap(event.request_id)
+            await tx.audit(
+                now=self.now(),
+                actor=event.actor,
+                action="rollout.aborted",
+                subject=f"{event.model}@{event.version}",
+                reason=event.reason,
+                change={"stage": event.stage, "measured": event.measured, "epoch": event.epoch},
+            )
+        self.changes.notify()
+
+    async def quality_dropped(self, event: QualityDropped) -> None:
+        """Leave an alarm and its numbers in the audit log."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.audit(
+                now=self.now(),
+                actor="monitor",
+                action="quality.dropped",
+                subject=f"{event.model}@{event.version}",
+                reason=f"{event.detector} {event.measured:.4g} over {event.threshold:.4g}",
+                change={
+                    "request_id": event.request_id,
+                    "window_start": event.window_start.isoformat(),
+                    "window_end": event.window_end.isoformat(),
+                },
+            )
+
+    async def dataset_committed(self, event: DatasetCommitted) -> None:
+        """Remember how far a stream's data are, and ask for first trainings that are due."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.advance_data(event)
+            for declared in await tx.all_declared("Model"):
+                spec = ModelSpec.model_validate_json(declared.document)
+                if event.dataset.stream in (spec.spec.features.stream, spec.spec.label.stream):
+                    await tx.ask_for_bootstrap(spec, declared.generation, self.new_id())
