@@ -10,28 +10,71 @@ UV := .venv/bin/uv
 PIP_INSTALL := $(UV) pip install --quiet --python $(PY)
 DISTRIBUTIONS := contracts $(wildcard libs/* infra/local services/*)
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
-export OMP_NUM_THREADS := 1
+# Before any numerical import, or the libraries' threads starve each other.
+export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup
+.PHONY: help setup demo test test-long lint format types arch bench up down logs status contracts lock ci clean
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 26
 
 setup: .venv/.installed $(if $(TORCH),.venv/.torch) ## make .venv from the locks (TORCH=1: with torch)
 
+demo: setup ## replay a year of flights through the loop (KEEP=1: leave the stack up)
+	@examples/flights/demo.sh
+
+test: setup .venv/.torch lint types arch ## check everything, against real Kafka, Postgres and S3
+	$(PY) -m pytest
+
+test-long: setup .venv/.torch ## the full kill runs and control replays, up to an hour
+	$(PY) -m pytest -m long --timeout 3600
+
+lint: setup ## style and format of the sources
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --check --quiet .
+	$(if $(wildcard docker-compose.yml),.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml)
+
+format: setup ## bring the sources into the house format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+types: setup ## strict types of every portion of the namespace
+	.venv/bin/mypy $(addsuffix /src,$(DISTRIBUTIONS)) $(wildcard tests examples)
+
+arch: setup ## which way imports point
+	.venv/bin/lint-imports --no-cache
+
+bench: setup ## measure rates on this machine
+	$(PY) -m pytest tests/bench -m bench -s
+
+up down logs status: setup ## the local stack, without Docker
+	@$(PY) -m gyral.local $@
+
+contracts: setup ## regenerate schemas and documents from the events
+	$(PY) -m gyral.contracts
+
+lock: .venv/.uv ## resolve requirements/*.in anew (UPGRADE=1: to the newest)
+	cd requirements && for name in base dev demo torch uv; do ../$(LOCK) $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt; done
+
+ci: ## what a pull request must pass
+	.ci/run
+
+clean: ## forget .venv and what tools cached
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
 .venv/.uv: requirements/uv.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gyral needs Python 3.11 or later; found %d.%d: run make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gyral needs Python 3.11 or later, found %d.%d; next: make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	touch $@
+	@touch $@
 
 .venv/.locked: .venv/.uv requirements/base.txt requirements/dev.txt requirements/demo.txt
 	$(PIP_INSTALL) --require-hashes $(patsubst %,-r %,$(filter requirements/%,$^))
-	touch $@
+	@touch $@
 
 .venv/.installed: .venv/.locked $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	$(PIP_INSTALL) --no-deps --no-build-isolation $(patsubst %,-e %,$(DISTRIBUTIONS))
-	touch $@
+	@touch $@
 
 .venv/.torch: .venv/.locked requirements/torch.txt
 	$(PIP_INSTALL) --require-hashes -r requirements/torch.txt
-	touch $@
+	@touch $@
