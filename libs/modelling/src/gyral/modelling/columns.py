@@ -1,6 +1,7 @@
 """Raw columns as they arrive from the lake or from a request, read as numbers or as text."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -54,6 +55,12 @@ def texts(column: Column) -> Sequence[str | None]:
     if column.dtype.kind == "U" or _TEXT_TYPES.issuperset(map(type, cells)):
         return cells
     return [_text(cell) for cell in cells]
+
+
+def categories_by_frequency(column: Column) -> list[str]:
+    """List the distinct categories, the frequent first, ties by name."""
+    seen = Counter(text for text in texts(column) if text is not None)
+    return sorted(seen, key=lambda text: (-seen[text], text))
 
 
 def rows_of(columns: Columns, names: Sequence[str]) -> int:

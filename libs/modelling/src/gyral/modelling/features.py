@@ -5,7 +5,6 @@ numbers with the same code, so that training and serving cannot drift apart.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -20,6 +19,7 @@ from gyral.modelling.columns import (
     ColumnError,
     Columns,
     Floats,
+    categories_by_frequency,
     numbers,
     rows_of,
     texts,
@@ -263,9 +263,7 @@ def fit_transform_parameters(
 
 
 def _fit_categories(name: str, column: Column, kept: int) -> FittedCategories:
-    seen = Counter(text for text in texts(column) if text is not None)
-    ranked = sorted(seen, key=lambda text: (-seen[text], text))
-    return FittedCategories(name, tuple(ranked[:kept]))
+    return FittedCategories(name, tuple(categories_by_frequency(column)[:kept]))
 
 
 def _fit_number(name: str, column: Column) -> FittedNumber:

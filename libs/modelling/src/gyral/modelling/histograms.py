@@ -12,7 +12,16 @@ from itertools import repeat
 import msgspec
 import numpy as np
 
-from gyral.modelling.columns import Column, Columns, Floats, Ints, numbers, rows_of, texts
+from gyral.modelling.columns import (
+    Column,
+    Columns,
+    Floats,
+    Ints,
+    categories_by_frequency,
+    numbers,
+    rows_of,
+    texts,
+)
 from gyral.modelling.features import FeatureKind, FeatureSpec
 
 NUMERIC_BINS = 10
@@ -251,10 +260,7 @@ def population_stability(
 
 
 def _category_bins(name: str, column: Column, categories: int) -> CategoryBins:
-    present = [text for text in texts(column) if text is not None]
-    unique, counts = np.unique(np.array(present, dtype=np.str_), return_counts=True)
-    ranked = np.argsort(-counts, kind="stable")[:categories]
-    return CategoryBins(name, tuple(unique[ranked].tolist()))
+    return CategoryBins(name, tuple(categories_by_frequency(column)[:categories]))
 
 
 def _shares(counts: Ints | Floats, offsets: Ints) -> Floats:
