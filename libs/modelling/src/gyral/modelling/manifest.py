@@ -1,0 +1,89 @@
+"""What a model artifact is and came from: enough to load it, check it and train it again."""
+
+from collections import Counter
+from typing import Annotated, Literal, Self, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from gyral.modelling.documents import canonical_json, parse_json
+from gyral.modelling.features import Encoding, FeatureKind, FeatureSpec, FittedNumber, Transform
+
+Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+
+
+class OnnxModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The single ONNX file: its bytes, its one float32 input [n, k], its probabilities.
+
+    The output holds probabilities, shape [n], [n, 1] or [n, classes]; in the last case the
+    positive class is in column `positive_column`.
+    """
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Meta(gt=0)]
+    input: Name
+    output: Name
+    positive_column: Annotated[int, Meta(ge=0)] = 1
+
+
+class DatasetPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version of a stream's table that was read."""
+
+    stream: Name
+    version: Annotated[int, Meta(ge=0)]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A trained model, as loaded by the runtime and judged by the registry.
+
+    `cutoff_us` is the event time in microseconds UTC from which on no row or label was seen;
+    `rows` counts the training rows; `libraries` maps distribution names to their versions.
+    """
+
+    schema: Literal["gyral.manifest/1"] = "gyral.manifest/1"
+    model: Name
+    run_id: Name
+    trainer: Name
+    positive: Name
+    inputs: Annotated[tuple[FeatureSpec, ...], Meta(min_length=1)]
+    transform: Transform
+    onnx: OnnxModel
+    datasets: Annotated[tuple[DatasetPin, ...], Meta(min_length=1)]
+    cutoff_us: int
+    rows: Annotated[int, Meta(ge=1)]
+    seed: int
+    code_version: Name
+    libraries: dict[str, str]
+
+    def __post_init__(self) -> None:
+        names = [it.name for it in self.inputs]
+        repeated = [name for name, times in Counter(names).items() if times > 1]
+        if repeated:
+            raise ValueError(f"inputs: expected distinct names, found {repeated[0]!r} twice")
+        if list(self.transform.names) != names:
+            found = ", ".join(self.transform.names)
+            raise ValueError(
+                f"transform.features: expected {', '.join(names)} as in inputs, found {found}"
+            )
+        for declared, fitted in zip(self.inputs, self.transform.features, strict=True):
+            categorical = declared.kind is FeatureKind.CATEGORICAL
+            if categorical is isinstance(fitted, FittedNumber):
+                found = "a number" if categorical else "categories"
+                raise ValueError(
+                    f"transform.features.{declared.name}: expected {declared.kind}, found {found}"
+                )
+
+    @property
+    def encoding(self) -> Encoding:
+        """Layout of the matrix that the ONNX model reads."""
+        return self.transform.encoding
+
+    def to_json(self) -> bytes:
+        """Write the canonical JSON."""
+        return canonical_json(self)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a manifest; raises DocumentError naming field, expected and found."""
+        return parse_json(text, cls, "manifest.json")
