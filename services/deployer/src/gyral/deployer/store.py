@@ -1,0 +1,244 @@
+"""What the deployer remembers: rollouts, observations of their steps, routes and watermarks."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+
+from gyral.contracts.deployment import RouteChanged
+from gyral.contracts.events import Delivery
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.training import Artifacts
+from gyral.contracts.versions import VersionApproved
+from gyral.deployer.domain.rollouts import Stage, State
+from gyral.kit.tx import Tx
+
+_COLUMNS = """model, version, run_id, request_id, stage, step, extended, epoch, previous, bootstrap,
+              artifacts, spec, bento_key, reason, cause"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRollout:
+    """One version's way to serving."""
+
+    model: str
+    version: int
+    run_id: str
+    request_id: str
+    state: State
+    epoch: int | None
+    """Epoch of its present route; None while it warms up."""
+    previous: int | None
+    bootstrap: bool
+    artifacts: Artifacts
+    spec: ModelSpec
+    bento_key: str | None
+    reason: str | None
+    cause: Delivery
+    """The approval it follows from: its steps continue that trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One answered request, as the prediction log tells of it."""
+
+    model: str
+    request_id: str
+    role: str
+    epoch: int
+    version: int
+    rows: int
+    failed_rows: int
+    latency_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All requests one version answered in a step."""
+
+    rows: int
+    failed_rows: int
+    latencies_us: npt.NDArray[np.float64]
+    """One entry a request, shape (requests,)."""
+
+
+class DeployerTx(Tx):
+    """A transaction over everything the deployer owns."""
+
+    async def hold(self, model: str) -> None:
+        """Let no other transaction decide about this model until the end of this one."""
+        await self.conn.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"deployer/{model}")
+
+    async def begin_rollout(
+        self, approved: VersionApproved, spec: ModelSpec, previous: int | None, *, now: datetime
+    ) -> None:
+        """Remember a version that is to take over."""
+        cause = approved.delivery
+        await self.conn.execute(
+            """
+            INSERT INTO rollout (model, version, run_id, request_id, stage, previous, bootstrap,
+                                 artifacts, spec, cause, updated_at)
+            VALUES ($1, $2, $3, $4, 'warming', $5, $6, $7, $8, $9, $10)
+            """,
+            approved.model, approved.version, approved.run_id, approved.request_id, previous,
+            approved.bootstrap, approved.artifacts.model_dump_json(), spec.model_dump_json(),
+            json.dumps([cause.event_id, cause.correlation_id, cause.traceparent]), now,
+        )  # fmt: skip
+
+    async def rollout(self, model: str, version: int) -> StoredRollout | None:
+        """Return one rollout, or None."""
+        row = await self.conn.fetchrow(
+            f"SELECT {_COLUMNS} FROM rollout WHERE model = $1 AND version = $2",  # noqa: S608
+            model, version,
+        )  # fmt: skip
+        return _rollout(row) if row else None
+
+    async def in_flight(self, model: str) -> StoredRollout | None:
+        """Return the model's rollout that is under way, or None."""
+        row = await self.conn.fetchrow(
+            f"""
+            SELECT {_COLUMNS}
+              FROM rollout
+             WHERE model = $1 AND stage NOT IN ('completed', 'aborted')
+            """,  # noqa: S608
+            model,
+        )
+        return _rollout(row) if row else None
+
+    async def rollouts(self, model: str) -> list[StoredRollout]:
+        """Return a model's rollouts, newest version first."""
+        rows = await self.conn.fetch(
+            f"SELECT {_COLUMNS} FROM rollout WHERE model = $1 ORDER BY version DESC",  # noqa: S608
+            model,
+        )
+        return [_rollout(row) for row in rows]
+
+    async def move(
+        self, rollout: StoredRollout, state: State, *, epoch: int | None, reason: str | None, now: datetime
+    ) -> None:
+        """Remember where a rollout stands now."""
+        await self.conn.execute(
+            """
+            UPDATE rollout
+               SET stage = $3, step = $4, extended = $5, epoch = $6, reason = $7, updated_at = $8
+             WHERE model = $1 AND version = $2
+            """,
+            rollout.model, rollout.version, state.stage, state.step, state.extended, epoch, reason, now,
+        )  # fmt: skip
+
+    async def keep_bento(self, model: str, version: int, key: str) -> None:
+        """Remember where a version's Bento lies."""
+        await self.conn.execute(
+            "UPDATE rollout SET bento_key = $3 WHERE model = $1 AND version = $2", model, version, key
+        )
+
+    async def route(self, model: str) -> RouteChanged | None:
+        """Return the model's latest route, or None before its first."""
+        event = await self.conn.fetchval("SELECT event FROM route WHERE model = $1", model)
+        return RouteChanged.model_validate_json(event) if event else None
+
+    async def routes(self) -> list[RouteChanged]:
+        """Return the latest route of every model."""
+        rows = await self.conn.fetch("SELECT event FROM route ORDER BY model")
+        return [RouteChanged.model_validate_json(row["event"]) for row in rows]
+
+    async def set_route(self, route: RouteChanged) -> None:
+        """Make this the model's route and publish it; its epoch must be the next one."""
+        moved = await self.conn.fetchval(
+            """
+            INSERT INTO route (model, epoch, event)
+            VALUES ($1, $2, $3)
+                ON CONFLICT (model) DO UPDATE
+               SET epoch = $2, event = $3
+             WHERE route.epoch = $2 - 1
+            RETURNING epoch
+            """,
+            route.model, route.epoch, route.model_dump_json(),
+        )  # fmt: skip
+        if moved is None:
+            raise ValueError(f"route of {route.model}: expected epoch {route.epoch} to be the next; found another")
+        await self.publish(route)
+
+    async def observe(self, observations: Iterable[Observation]) -> None:
+        """Count answered requests, each once however often it is logged."""
+        await self.conn.executemany(
+            """
+            INSERT INTO observation (model, request_id, role, epoch, version, rows, failed_rows, latency_us)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                ON CONFLICT DO NOTHING
+            """,
+            [
+                (o.model, o.request_id, o.role, o.epoch, o.version, o.rows, o.failed_rows, o.latency_us)
+                for o in observations
+            ],
+        )
+
+    async def observed(self, model: str, version: int, epoch: int, role: str | None = None) -> Observed:
+        """Return what one version answered under one epoch, in one role or in any."""
+        rows = await self.conn.fetch(
+            """
+            SELECT rows, failed_rows, latency_us
+              FROM observation
+             WHERE model = $1 AND version = $2 AND epoch = $3 AND ($4::text IS NULL OR role = $4)
+             ORDER BY request_id
+            """,
+            model, version, epoch, role,
+        )  # fmt: skip
+        return Observed(
+            rows=sum(row["rows"] for row in rows),
+            failed_rows=sum(row["failed_rows"] for row in rows),
+            latencies_us=np.array([row["latency_us"] for row in rows], np.float64),
+        )
+
+    async def forget_observations(self, model: str, before_epoch: int) -> None:
+        """Drop what was observed under earlier epochs."""
+        await self.conn.execute(
+            "DELETE FROM observation WHERE model = $1 AND epoch < $2", model, before_epoch
+        )
+
+    async def advance_watermark(self, model: str, partition: int, event_time: datetime) -> None:
+        """Remember how far one partition is; it never goes back."""
+        await self.conn.execute(
+            """
+            INSERT INTO watermark (model, partition, event_time)
+            VALUES ($1, $2, $3)
+                ON CONFLICT (model, partition) DO UPDATE
+               SET event_time = greatest(watermark.event_time, $3)
+            """,
+            model, partition, event_time,
+        )  # fmt: skip
+
+    async def watermark(self, model: str, partitions: int) -> datetime | None:
+        """Return the event time all partitions have reached, or None while one has said nothing."""
+        reached: datetime | None = await self.conn.fetchval(
+            """
+            SELECT CASE WHEN count(*) >= $2 THEN min(event_time) END
+              FROM watermark
+             WHERE model = $1
+            """,
+            model, partitions,
+        )  # fmt: skip
+        return reached
+
+
+def _rollout(row: asyncpg.Record) -> StoredRollout:
+    event_id, correlation_id, traceparent = json.loads(row["cause"])
+    return StoredRollout(
+        model=row["model"],
+        version=row["version"],
+        run_id=str(row["run_id"]),
+        request_id=str(row["request_id"]),
+        state=State(Stage(row["stage"]), row["step"], row["extended"]),
+        epoch=row["epoch"],
+        previous=row["previous"],
+        bootstrap=row["bootstrap"],
+        artifacts=Artifacts.model_validate_json(row["artifacts"]),
+        spec=ModelSpec.model_validate_json(row["spec"]),
+        bento_key=row["bento_key"],
+        reason=row["reason"],
+        cause=Delivery(event_id, correlation_id, traceparent=traceparent),
+    )
