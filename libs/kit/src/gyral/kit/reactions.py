@@ -52,7 +52,7 @@ class Reaction(Generic[E]):
             await self.handler(event)
 
 
-@dataclass(slots=True)
+@dataclass
 class Reactor:
     """Brings every event to an end: handled or parked; only infrastructure may delay it."""
 
