@@ -43,7 +43,6 @@ class Arm:
     rows: int = 0
     requests: int = 0
     failed_rows: int = 0
-    p99_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

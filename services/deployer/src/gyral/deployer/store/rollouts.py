@@ -66,8 +66,8 @@ class Observed:
     """One entry a request, shape (requests,)."""
 
 
-class DeployerTx(Tx):
-    """A transaction over everything the deployer owns."""
+class RolloutTx(Tx):
+    """A transaction over rollouts, what was observed in them, and routes."""
 
     async def hold(self, model: str) -> None:
         """Let no other transaction decide about this model until the end of this one."""
@@ -108,6 +108,17 @@ class DeployerTx(Tx):
             model,
         )
         return _rollout(row) if row else None
+
+    async def epochs_under_way(self) -> dict[str, int]:
+        """Return, for each model with a step under way, the epoch of that step."""
+        rows = await self.conn.fetch(
+            """
+            SELECT model, epoch
+              FROM rollout
+             WHERE stage NOT IN ('completed', 'aborted') AND epoch IS NOT NULL
+            """
+        )
+        return {row["model"]: row["epoch"] for row in rows}
 
     async def rollouts(self, model: str) -> list[StoredRollout]:
         """Return a model's rollouts, newest version first."""

@@ -1,0 +1,167 @@
+"""What the deployer does when versions are approved and predictions are logged."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from gyral.contracts.data import WatermarkAdvanced
+from gyral.contracts.inference import PredictionLogged, Role
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.versions import VersionApproved
+from gyral.deployer.domain import rollouts
+from gyral.deployer.domain.rollouts import Arm, Measured, Stage
+from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.rollouts import Observation, Observed, StoredRollout
+from gyral.deployer.store.transitions import Measures, Moment
+from gyral.kit.changes import Changes
+from gyral.kit.dataplane import Batch, is_marker
+from gyral.kit.leases import Jobs
+from gyral.kit.telemetry import get_log, span
+from gyral.kit.tx import Begin, PermanentError
+from gyral.modelling.sequences import quantile_ratio_lower_bound
+
+log = get_log()
+
+LATENCY_MIN_REQUESTS = 500
+"""Fewer an arm say nothing about a p99."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a rollout needs of a logged prediction; its columns stay undecoded."""
+
+    request_id: str
+    model: str
+    version: int
+    role: Role
+    epoch: int
+    latency_us: int
+    probabilities: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """One partition's word that a model's event time has advanced."""
+
+    model: str
+    partition: int
+    event_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The deployer's reactions, with everything they need in plain sight."""
+
+    begin: Begin[DeployerTx]
+    preparations: Jobs
+    specs: Callable[[str, int], Awaitable[ModelSpec]]
+    """A model's spec, at least as new as the given generation."""
+    event_clock: Callable[[str], bool]
+    """True when the model's rollouts are judged at markers."""
+    partitions: int
+    """Of the prediction log."""
+    now: Callable[[], datetime]
+    changes: Changes
+
+    async def version_approved(self, event: VersionApproved) -> None:
+        """Queue the version's preparation: once, however often delivered."""
+        spec = await self.specs(event.model, event.spec_generation)
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.hold(event.model)
+            running = await tx.in_flight(event.model)
+            if running is not None:
+                raise PermanentError(
+                    f"{event.model}@{event.version}: expected no rollout under way; found version {running.version}"
+                )
+            route = await tx.route(event.model)
+            previous = max(route.shares, key=lambda share: share.weight).version if route else None
+            await tx.begin_rollout(event, spec, previous, now=self.now())
+            await self.preparations.enqueue(
+                tx, f"{event.model}@{event.version}", {"model": event.model, "version": event.version}
+            )
+
+    async def predictions(self, batch: Batch[DeployerTx]) -> None:
+        """Count answered requests; judge each rollout whose step may have ended."""
+        answers, markers = read(batch)
+        async with batch.commit() as tx:
+            running = await tx.epochs_under_way()
+            await tx.observe(_observation(answer) for answer in answers if answer.epoch == running.get(answer.model))
+            for marker in markers:
+                await tx.advance_watermark(marker.model, marker.partition, marker.event_time)
+            told = {marker.model for marker in markers}
+            for model in sorted(told | {answer.model for answer in answers}):
+                if model in told or not self.event_clock(model):
+                    await self._judge(tx, model)
+        self.changes.notify()
+
+    async def _judge(self, tx: DeployerTx, model: str) -> None:
+        """Decide about the model's rollout, if one is in a step that can end."""
+        await tx.hold(model)
+        rollout = await tx.in_flight(model)
+        if rollout is None or rollout.epoch is None:
+            return
+        measured, measures = await _measure(tx, rollout)
+        decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
+        if decision is None:
+            return
+        moment = Moment(self.now(), as_of=await tx.watermark(model, self.partitions))
+        with span("rollout.decided", parent=rollout.cause.traceparent, model=model, version=rollout.version):
+            await tx.take(rollout, decision, measures, moment)
+
+
+def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
+    """Take a batch of the prediction log apart; what is no prediction counts for nothing: `validation` keeps it."""
+    decode = msgspec.json.Decoder(Answer).decode
+    answers: list[Answer] = []
+    markers: dict[tuple[str, int], Marker] = {}
+    for part in batch.slices:
+        for record in part.records:
+            if record.value is None:
+                continue
+            try:
+                if is_marker(record):
+                    told = WatermarkAdvanced.model_validate_json(record.value, extra="ignore")
+                    markers[told.subject, part.partition] = Marker(told.subject, part.partition, told.event_time)
+                else:
+                    answers.append(decode(record.value))
+            except ValueError:  # of msgspec and of pydantic alike
+                log.warning("prediction.malformed", partition=part.partition, offset=record.offset)
+    return answers, list(markers.values())
+
+
+def _observation(answer: Answer) -> Observation:
+    return Observation(
+        model=answer.model,
+        request_id=answer.request_id,
+        role=answer.role,
+        epoch=answer.epoch,
+        version=answer.version,
+        rows=len(answer.probabilities),
+        failed_rows=sum(probability is None for probability in answer.probabilities),
+        latency_us=answer.latency_us,
+    )
+
+
+async def _measure(tx: DeployerTx, rollout: StoredRollout) -> tuple[Measured, Measures]:
+    """Sum up what both versions answered under the rollout's present epoch."""
+    assert rollout.epoch is not None and rollout.previous is not None  # noqa: S101, PT018
+    role = Role.SHADOW if rollout.state.stage is Stage.SHADOW else Role.LIVE
+    candidate = await tx.observed(rollout.model, rollout.version, rollout.epoch, role)
+    champion = await tx.observed(rollout.model, rollout.previous, rollout.epoch, Role.LIVE)
+    lower = None
+    if min(len(candidate.latencies_us), len(champion.latencies_us)) >= LATENCY_MIN_REQUESTS:
+        lower = quantile_ratio_lower_bound(candidate.latencies_us, champion.latencies_us)
+    measured = Measured(_arm(champion), _arm(candidate), lower)
+    return measured, {
+        "champion_rows": champion.rows,
+        "candidate_rows": candidate.rows,
+        "candidate_failed_rows": candidate.failed_rows,
+        "p99_ratio_lower": lower,
+    }
+
+
+def _arm(observed: Observed) -> Arm:
+    return Arm(rows=observed.rows, requests=len(observed.latencies_us), failed_rows=observed.failed_rows)

@@ -1,0 +1,203 @@
+"""Long and periodic work: preparing approved versions, exporting Bentos, keeping the runtime in step."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+import msgspec
+
+from gyral.contracts.data import StreamDeclared
+from gyral.contracts.deployment import Datatype, Input, RouteChanged
+from gyral.contracts.names import BlobRef
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.stream import FieldType
+from gyral.contracts.training import Artifacts
+from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.engine import VersionFiles, build_bento
+from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.rollouts import StoredRollout
+from gyral.deployer.store.transitions import Moment, Surroundings, slot
+from gyral.kit.blobs import Blobs
+from gyral.kit.changes import Changes
+from gyral.kit.leases import Job
+from gyral.kit.projection import Projection
+from gyral.kit.telemetry import get_log, span
+from gyral.kit.tx import Begin
+
+log = get_log()
+
+DATATYPES = {
+    FieldType.STRING: Datatype.BYTES,
+    FieldType.INTEGER: Datatype.INT64,
+    FieldType.NUMBER: Datatype.FP64,
+    FieldType.BOOLEAN: Datatype.BOOL,
+}
+
+
+class RefusedByRuntime(ValueError):
+    """The runtime looked at the version and will not serve it; trying again changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The runtime's control routes, as an operator sees them."""
+
+    client: httpx.AsyncClient
+    """With the runtime's address and the service key."""
+
+    async def load(self, name: str, artifacts: Artifacts) -> None:
+        """Have a version fetched, checked, warmed up and held; again is harmless.
+
+        Raises:
+            RefusedByRuntime: the version failed a check; the message says which.
+            OSError: the runtime is away.
+        """
+        body = {
+            part: getattr(artifacts, part).model_dump(mode="json") for part in ("onnx", "manifest", "golden")
+        }
+        await self._post(f"/v2/repository/models/{name}/load", body)
+
+    async def unload(self, name: str) -> None:
+        """Have a version dropped; one that is not held is no error."""
+        await self._post(f"/v2/repository/models/{name}/unload", {})
+
+    async def held(self) -> dict[str, str]:
+        """Return the digest of every version that is ready, by slot."""
+        answer = await self._post("/v2/repository/index", {})
+        return {row["name"]: row["sha256"] for row in answer if row["state"] == "READY"}
+
+    async def _post(self, path: str, body: dict[str, object]) -> list[dict[str, str]]:
+        try:
+            answer = await self.client.post(path, json=body)
+        except httpx.TransportError as error:
+            raise ConnectionError(f"runtime: expected an answer to {path}; found {type(error).__name__}") from error
+        if answer.is_server_error or answer.status_code in (401, 403, 408, 429):
+            raise ConnectionError(f"runtime: expected 200 to {path}; found {answer.status_code}")
+        if answer.is_client_error:
+            raise RefusedByRuntime(answer.text[:400])
+        found: list[dict[str, str]] = msgspec.json.decode(answer.content) if answer.content else []
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Takes an approved version from its bytes to its first traffic."""
+
+    begin: Begin[DeployerTx]
+    runtime: Runtime
+    streams: Projection[StreamDeclared]
+    address: str
+    """The runtime's data socket, as routes name it."""
+    now: Callable[[], datetime]
+    changes: Changes
+
+    async def run(self, job: Job) -> None:
+        """Make room, load and warm up the version, then give it its first route; or take it back."""
+        rollout = await self._rollout(job)
+        if rollout.state.stage is not Stage.WARMING:
+            return
+        with span("rollout.prepare", parent=rollout.cause.traceparent, model=rollout.model, version=rollout.version):
+            await self._make_room(rollout.model)
+            refusal = None
+            try:
+                await self.runtime.load(slot(rollout.model, rollout.version), rollout.artifacts)
+            except RefusedByRuntime as error:
+                refusal = str(error)
+            around = await self._around(rollout.spec)
+            async with self.begin() as tx:
+                await tx.hold(rollout.model)
+                current = await tx.rollout(rollout.model, rollout.version)
+                if current is None or current.state.stage is not Stage.WARMING:
+                    return
+                if refusal is None:
+                    await tx.go_live(current, around, Moment(self.now()))
+                else:
+                    await tx.abort(current, f"warm-up: {refusal}", {}, Moment(self.now()))
+        self.changes.notify()
+
+    async def _rollout(self, job: Job) -> StoredRollout:
+        async with self.begin() as tx:
+            rollout = await tx.rollout(str(job.spec["model"]), int(str(job.spec["version"])))
+        if rollout is None:
+            raise LookupError(f"job {job.id}: expected a rollout of {job.spec}; found none")
+        return rollout
+
+    async def _make_room(self, model: str) -> None:
+        """Unload what no route has named since the rollout before this one."""
+        async with self.begin() as tx:
+            route = await tx.route(model)
+        if route is None:
+            return
+        routed = {share.slot for share in route.shares}
+        for name in await self.runtime.held():
+            if name.partition("@")[0] == model and name not in routed:
+                await self.runtime.unload(name)
+
+    async def _around(self, spec: ModelSpec) -> Surroundings:
+        """Return what the spec's stream says of the model's inputs and clock."""
+        name = spec.spec.features.stream
+        declared = self.streams.get(name)
+        if declared is None:
+            await self.streams.refresh()
+            declared = self.streams.get(name)
+        if declared is None:
+            raise LookupError(f"model {spec.name}: expected stream {name} to be declared; found none")
+        fields = declared.spec.spec.fields
+        inputs = tuple(
+            Input(name=field, datatype=DATATYPES[fields[field].type], nullable=fields[field].nullable)
+            for field in spec.spec.features.fields
+        )
+        return Surroundings(self.address, declared.spec.spec.clock == "event", inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Builds the Bento of an approved version, beside its rollout and never in its way."""
+
+    begin: Begin[DeployerTx]
+    blobs: Blobs
+
+    async def run(self, job: Job) -> None:
+        """Build the Bento and keep it; the same version gives the same key."""
+        model, version = str(job.spec["model"]), int(str(job.spec["version"]))
+        async with self.begin() as tx:
+            rollout = await tx.rollout(model, version)
+        if rollout is None:
+            raise LookupError(f"job {job.id}: expected a rollout of {model}@{version}; found none")
+        onnx, manifest = await asyncio.gather(*map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest)))
+        bento = await build_bento(VersionFiles(model, version, onnx, manifest))
+        ref = await self.blobs.put_bytes(f"bentos/{model}/{version}.bento", bento)
+        async with self.begin() as tx:
+            await tx.keep_bento(model, version, ref.key)
+
+    async def _bytes(self, ref: BlobRef) -> bytes:
+        return await self.blobs.get_bytes(ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """Compares what routes name with what the runtime holds, and loads what is missing."""
+
+    begin: Begin[DeployerTx]
+    runtime: Runtime
+
+    async def run_once(self) -> None:
+        """Load every routed version that the runtime does not hold with the routed bytes."""
+        async with self.begin() as tx:
+            routes = await tx.routes()
+        if not routes:
+            return
+        held = await self.runtime.held()
+        for route in routes:
+            for share in route.shares:
+                if held.get(share.slot) != share.sha256:
+                    await self._load(route, share.version, share.slot)
+
+    async def _load(self, route: RouteChanged, version: int, name: str) -> None:
+        async with self.begin() as tx:
+            rollout = await tx.rollout(route.model, version)
+        if rollout is not None:
+            log.warning("runtime.reloaded", model=route.model, version=version)
+            await self.runtime.load(name, rollout.artifacts)

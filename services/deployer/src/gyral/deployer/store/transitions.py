@@ -1,0 +1,157 @@
+"""Moving a rollout: its state, the route that says the same, and the event that tells of it, at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from gyral.contracts.deployment import (
+    Input,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutCompleted,
+    RolloutStarted,
+    RouteChanged,
+    Share,
+)
+from gyral.deployer.domain import rollouts
+from gyral.deployer.domain.rollouts import Abort, Advance, Extend, Stage, State
+from gyral.deployer.domain.routes import Serving, shares
+from gyral.deployer.store.rollouts import RolloutTx, StoredRollout
+
+Measures = Mapping[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a decision falls: on the wall clock, and in event time where there is one."""
+
+    now: datetime
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a route says beside its shares."""
+
+    runtime: str
+    event_clock: bool
+    inputs: tuple[Input, ...]
+
+
+class TransitionTx(RolloutTx):
+    """A transaction that moves rollouts; the caller holds the model."""
+
+    async def go_live(self, rollout: StoredRollout, around: Surroundings, moment: Moment) -> None:
+        """Give a warm version its first shadow, canary or, as the first of its model, all requests."""
+        state = rollouts.warmed(rollout.spec.spec.rollout, bootstrap=rollout.bootstrap)
+        self.because(rollout.cause, step=f"{rollout.version}/live")
+        epoch = await self._reroute(rollout, state, around)
+        await self.publish(
+            RolloutStarted(**_ids(rollout, epoch), stage=_stage(state), previous=rollout.previous)
+        )
+        await self._settle(rollout, state, epoch, moment)
+
+    async def take(
+        self, rollout: StoredRollout, decision: Advance | Extend | Abort, measured: Measures, moment: Moment
+    ) -> None:
+        """Carry out a decision of the state machine."""
+        if isinstance(decision, Extend):
+            await self.move(rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now)
+            return
+        if isinstance(decision, Abort):
+            await self.abort(rollout, decision.reason, measured, moment)
+            return
+        self.because(rollout.cause, step=f"{rollout.version}/{decision.state.stage}/{decision.state.step}")
+        epoch = await self._reroute(rollout, decision.state, await self._around(rollout))
+        await self.publish(
+            RolloutAdvanced(
+                **_ids(rollout, epoch),
+                stage=_stage(decision.state),
+                weight=rollouts.weight(decision.state, rollout.spec.spec.rollout),
+                measured=dict(measured),
+                as_of=moment.as_of,
+            )
+        )
+        await self._settle(rollout, decision.state, epoch, moment)
+
+    async def abort(
+        self,
+        rollout: StoredRollout,
+        reason: str,
+        measured: Measures,
+        moment: Moment,
+        *,
+        actor: str = "deployer",
+    ) -> None:
+        """Take a version back: the previous one answers alone again."""
+        self.because(rollout.cause, step=f"{rollout.version}/aborted")
+        state = State(Stage.ABORTED, rollout.state.step)
+        route = await self.route(rollout.model)
+        epoch = route.epoch if route else 1
+        if route is not None and rollout.epoch is not None:
+            epoch = await self._reroute(rollout, state, await self._around(rollout))
+        await self.move(rollout, state, epoch=epoch, reason=reason, now=moment.now)
+        await self.publish(
+            RolloutAborted(
+                **_ids(rollout, epoch),
+                stage=_stage(rollout.state),
+                reason=reason[:500],
+                actor=actor,
+                measured=dict(measured),
+                as_of=moment.as_of,
+            )
+        )
+
+    async def _settle(self, rollout: StoredRollout, state: State, epoch: int, moment: Moment) -> None:
+        """Remember the new state; a completed rollout says so."""
+        await self.move(rollout, state, epoch=epoch, reason=None, now=moment.now)
+        await self.forget_observations(rollout.model, epoch)
+        if state.stage is Stage.COMPLETED:
+            await self.publish(
+                RolloutCompleted(**_ids(rollout, epoch), previous=rollout.previous, as_of=moment.as_of)
+            )
+
+    async def _reroute(self, rollout: StoredRollout, state: State, around: Surroundings) -> int:
+        """Publish the route that this state means and return its epoch."""
+        before = await self.route(rollout.model)
+        candidate = Serving(
+            rollout.version, rollout.artifacts.onnx.sha256, around.inputs, slot(rollout.model, rollout.version)
+        )
+        epoch = before.epoch + 1 if before else 1
+        await self.set_route(
+            RouteChanged(
+                model=rollout.model,
+                epoch=epoch,
+                shares=shares(before.shares if before else (), candidate, state, rollout.spec.spec.rollout),
+                runtime=around.runtime,
+                event_clock=around.event_clock,
+            )
+        )
+        return epoch
+
+    async def _around(self, rollout: StoredRollout) -> Surroundings:
+        """Take what does not change during a rollout from the route it has now."""
+        route = await self.route(rollout.model)
+        if route is None:
+            raise LookupError(f"{rollout.model}@{rollout.version}: expected a route; found none")
+        own = next(share for share in route.shares if share.version == rollout.version)
+        return Surroundings(route.runtime, route.event_clock, own.inputs)
+
+
+def slot(model: str, version: int) -> str:
+    """Return the name under which the runtime holds a version."""
+    return f"{model}@{version}"
+
+
+def _stage(state: State) -> str:
+    return f"{state.stage}/{state.step}" if state.stage is Stage.CANARY else str(state.stage)
+
+
+def _ids(rollout: StoredRollout, epoch: int) -> dict[str, str | int]:
+    return {
+        "model": rollout.model,
+        "version": rollout.version,
+        "run_id": rollout.run_id,
+        "request_id": rollout.request_id,
+        "epoch": epoch,
+    }
