@@ -1,88 +1,26 @@
 """The data plane's way in: batches whose output and offsets commit together, fenced against zombies."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from gyral.contracts.data import WatermarkAdvanced
-from gyral.kit import cloudevents, offsets
 from gyral.kit.backoff import Backoff
-from gyral.kit.db import INFRASTRUCTURE, Pool, is_infrastructure
+from gyral.kit.batches import Batch, Partition, RawRecord, Slice, is_marker
+from gyral.kit.db import is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.telemetry import Sometimes, get_log, get_meter
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
-RawRecord = ConsumerRecord[bytes | None, bytes | None]
-MARKER = WatermarkAdvanced.topic.name
-"""`ce_type` of the records that make a sink flush at once."""
+OnAssigned = Callable[[frozenset[Partition]], Awaitable[None]]
 log = get_log()
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Consecutive records of one partition, oldest first."""
-
-    topic: str
-    partition: int
-    records: tuple[RawRecord, ...]
-    first_offset: int | None
-    """The stored offset the slice continues; None on the very first commit."""
-
-    @property
-    def next_offset(self) -> int:
-        """The offset that is stored when the slice commits."""
-        return self.records[-1].offset + 1
-
-    @property
-    def place(self) -> Partition:
-        """Where the records lie."""
-        return Partition(self.topic, self.partition)
-
-
-@dataclass(slots=True)
-class Batch(Generic[T]):
-    """What a handler gets: slices to process, and the one transaction that makes it count."""
-
-    slices: tuple[Slice, ...]
-    _sink: str
-    _begin: Begin[T]
-    committed: bool = field(default=False, init=False)
-
-    def __len__(self) -> int:
-        return sum(len(part.records) for part in self.slices)
-
-    @asynccontextmanager
-    async def commit(self) -> AsyncIterator[T]:
-        """Open the transaction that moves the offsets; write the output in it, or before it if it is idempotent.
-
-        Raises:
-            Fenced: another process has these partitions; let it pass, the kit starts over.
-        """
-        async with self._begin() as tx:
-            moves = [(part.topic, part.partition, part.first_offset, part.next_offset) for part in self.slices]
-            await offsets.advance(tx.conn, self._sink, moves)
-            yield tx
-        self.committed = True
-
-
-def is_marker(record: cloudevents.Record) -> bool:
-    """Tell a marker of event time from data, by its header alone."""
-    return any(name == "ce_type" and value == MARKER.encode() for name, value in record.headers)
+__all__ = ["Batch", "DataPlane", "Fenced", "Partition", "RawRecord", "Slice", "is_marker"]
 
 
 class DataPlane(Generic[T]):
@@ -91,6 +29,10 @@ class DataPlane(Generic[T]):
     The handler gets a batch, writes its output, then enters `async with batch.commit() as tx`.
     Infrastructure errors repeat the batch for ever; any other error repeats it `retries` times, then
     the loop ends and `healthy` says so: no record is ever skipped.
+
+    Args:
+        on_assigned: called with all partitions held after a rebalance, before their first record; a
+            sink that keeps state per partition rebuilds it here.
     """
 
     def __init__(  # noqa: PLR0913 - the knobs of one consumer
@@ -100,24 +42,24 @@ class DataPlane(Generic[T]):
         group: str,
         topics: Sequence[str],
         begin: Begin[T],
-        pool: Pool,
         handle: Callable[[Batch[T]], Awaitable[None]],
         max_records: int = 5000,
         max_wait_s: float = 1.0,
         instance_id: str | None = None,
-        retries: int = 5,
-        on_assigned: Callable[[frozenset[Partition]], Awaitable[None]] | None = None,
+        retries: int = 3,
+        patience_s: float = 60.0,
+        on_assigned: OnAssigned | None = None,
     ) -> None:
         self.group = group
         self._brokers = brokers
         self._topics = tuple(topics)
         self._begin = begin
-        self._pool = pool
         self._handle = handle
         self._max_records = max_records
         self._max_wait_s = max_wait_s
         self._instance_id = instance_id
         self._retries = retries
+        self._patience_s = patience_s
         self._on_assigned = on_assigned
         self._next: dict[TopicPartition, int | None] = {}
         self._buffer: dict[TopicPartition, list[RawRecord]] = {}
@@ -126,43 +68,71 @@ class DataPlane(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._spans = Sometimes()
         meter = get_meter()
-        self._records = meter.create_counter("gyral_sink_records", description="Records committed by a sink")
-        self._fenced = meter.create_counter("gyral_sink_fenced", description="Batches another process had written")
-        meter.create_observable_gauge("gyral_consumer_lag", [self._observe_lag], description="Records not yet consumed")
+        self._records = meter.create_counter("gyral_sink_records", description="Records committed")
+        self._fenced = meter.create_counter("gyral_sink_fenced", description="Batches given up")
+        meter.create_observable_gauge(
+            "gyral_consumer_lag", [self._observe_lag], description="Records not yet consumed"
+        )
 
     async def start(self) -> None:
         """Start consuming in the background."""
         self._stopping.clear()
-        self._task = asyncio.create_task(self._run(), name=f"sink {self.group}")
+        self._task = asyncio.create_task(self.run(), name=f"dataplane {self.group}")
 
-    async def stop(self) -> None:
-        """Finish the batch in hand and leave the group; what is buffered is read again by the next owner."""
+    async def stop(self, *, drain_s: float = 15.0) -> None:
+        """Let the batch in hand commit, for at most `drain_s`, then leave; the rest is read again."""
         self._stopping.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=30)
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=drain_s)
+        self._task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await self._task
+        self._task = None
 
     def healthy(self) -> str | None:
         """Answer None while the loop lives."""
         if self._task is None:
-            return f"sink {self.group}: expected it to run; found it not started"
-        if self._task.done() and not self._stopping.is_set():
+            return f"dataplane {self.group}: expected it to run; found it not started"
+        if self._task.done():
             error = None if self._task.cancelled() else self._task.exception()
-            return f"sink {self.group}: the loop has ended: {type(error).__name__}: {error}"
+            return f"dataplane {self.group}: the loop has ended: {type(error).__name__}"
         return None
 
-    async def _run(self) -> None:
-        """Consume until stopped; Kafka away means a new consumer, anything else ends the loop."""
+    def ready(self) -> str | None:
+        """Answer None once partitions are assigned and positioned."""
+        return None if self._next else f"dataplane {self.group}: no partitions assigned yet"
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Return the records not yet fetched, by partition."""
+        consumer = self._consumer
+        if consumer is None:
+            return {}
+        found = {}
+        for at, upcoming in self._next.items():
+            with suppress(IllegalStateError):
+                highwater = consumer.highwater(at)
+                if highwater is not None:
+                    found[Partition(at.topic, at.partition)] = max(0, highwater - (upcoming or 0))
+        return found
+
+    async def run(self) -> None:
+        """Consume until stopped; a Kafka that is away is waited for.
+
+        Raises:
+            Exception: the handler failed `retries` times on one batch for a reason of its own.
+        """
         backoff = Backoff(first_s=0.2, limit_s=5.0)
         while not self._stopping.is_set():
             try:
                 await self._session(backoff)
-            except (*INFRASTRUCTURE, KafkaError) as error:
+            except Exception as error:  # the kit's one consumer loop
                 if not is_infrastructure(error):
+                    log.critical("dataplane.ended", group=self.group, exc_info=error)
                     raise
-                log.warning("sink.restarted", sink=self.group, error=type(error).__name__)
+                log.warning(
+                    "dataplane.restarted", group=self.group, error=type(error).__name__
+                )
                 await backoff.wait()
 
     async def _session(self, backoff: Backoff) -> None:
@@ -174,149 +144,164 @@ class DataPlane(Generic[T]):
             auto_offset_reset="earliest",
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
-            max_poll_interval_ms=300_000,
-            fetch_max_wait_ms=50,
+            max_poll_interval_ms=600_000,
+            fetch_max_wait_ms=100,
             max_partition_fetch_bytes=4 << 20,
         )
+        consumer.subscribe(self._topics, listener=_Listener(self))
         self._consumer = consumer
-        consumer.subscribe(self._topics, listener=_SeekToStored(self))
-        await consumer.start()
         try:
+            await consumer.start()
             await self._consume(consumer, backoff)
         finally:
             self._consumer = None
-            self._buffer.clear()
             self._next.clear()
-            with suppress(*INFRASTRUCTURE, KafkaError):
+            self._buffer.clear()
+            with suppress(KafkaError):
                 await consumer.stop()
 
     async def _consume(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
         loop = asyncio.get_running_loop()
-        since = loop.time()
+        oldest_s: float | None = None
         while not self._stopping.is_set():
+            wait_s = self._max_wait_s if oldest_s is None else oldest_s + self._max_wait_s - loop.time()
             room = self._max_records - self._buffered()
-            fetched = await consumer.getmany(timeout_ms=50 if self._buffer else 200, max_records=max(room, 1))
-            if fetched and not self._buffer:
-                since = loop.time()
-            marked = self._take(fetched)
+            fetched = await consumer.getmany(
+                timeout_ms=int(min(0.2, max(0.0, wait_s)) * 1000), max_records=room
+            )
+            marked = self._keep(fetched)
             backoff.reset()
-            waited = loop.time() - since
-            if self._buffer and (marked or waited >= self._max_wait_s or self._buffered() >= self._max_records):
+            if not self._buffer:
+                oldest_s = None
+                continue
+            oldest_s = loop.time() if oldest_s is None else oldest_s
+            full = self._buffered() >= self._max_records
+            if full or marked or loop.time() - oldest_s >= self._max_wait_s:
+                oldest_s = None
                 await self._flush(consumer)
 
-    def _take(self, fetched: Mapping[TopicPartition, list[RawRecord]]) -> bool:
-        """Buffer records of partitions we hold, at or after their stored offset; True when one is a marker."""
+    def _buffered(self) -> int:
+        return sum(len(records) for records in self._buffer.values())
+
+    def _keep(self, fetched: Mapping[TopicPartition, Sequence[RawRecord]]) -> bool:
+        """Buffer what is new to us; True when a marker is among it."""
         marked = False
-        for place, records in fetched.items():
-            if place not in self._next:
+        for at, records in fetched.items():
+            if at not in self._next:
                 continue
-            stored = self._next[place] or 0
-            fresh = [record for record in records if record.offset >= stored]
+            continues_at = self._next[at] or 0
+            fresh = [record for record in records if record.offset >= continues_at]
             if fresh:
-                self._buffer.setdefault(place, []).extend(fresh)
+                self._buffer.setdefault(at, []).extend(fresh)
                 marked = marked or any(is_marker(record) for record in fresh)
         return marked
 
-    def _buffered(self) -> int:
-        return sum(map(len, self._buffer.values()))
-
     async def _flush(self, consumer: AIOKafkaConsumer) -> None:
-        """Hand the buffer to the handler until it is committed or proves not ours."""
-        backoff = Backoff()
-        attempts = 0
-        while self._buffer and not self._stopping.is_set():
-            batch = self._batch()
+        taken, self._buffer = self._buffer, {}
+        slices = tuple(
+            Slice(at.topic, at.partition, tuple(records), self._next[at])
+            for at, records in sorted(taken.items())
+            if at in self._next
+        )
+        if not slices:
+            return
+        try:
+            await self._handle_patiently(slices)
+        except Fenced as fenced:
+            self._fenced.add(1, {"group": self.group})
+            log.warning("dataplane.fenced", group=self.group, reason=str(fenced))
+            await self._position(consumer, [at for at in taken if at in consumer.assignment()])
+            return
+        for part in slices:
+            at = TopicPartition(part.topic, part.partition)
+            if at in self._next:
+                self._next[at] = part.next_offset
+            self._records.add(len(part.records), {"group": self.group, "topic": part.topic})
+        await self._tell_group(consumer, slices)
+
+    async def _handle_patiently(self, slices: tuple[Slice, ...]) -> None:
+        backoff = Backoff(first_s=0.1, limit_s=10.0)
+        waited_s, failures = 0.0, 0
+        while True:
+            batch = Batch(slices, self.group, self._begin)
             try:
-                with self._spans.span("sink.flush", sink=self.group, records=len(batch)):
+                with self._spans.span(f"{self.group} sink", records=len(batch)):
                     await self._handle(batch)
-                if not batch.committed:
-                    raise RuntimeError(f"sink {self.group}: expected the handler to commit its batch; it did not")
-            except Fenced as fenced:
-                self._fenced.add(1)
-                log.warning("sink.fenced", sink=self.group, reason=str(fenced))
-                await self._start_over(consumer)
-                return
-            except Exception as error:  # noqa: BLE001 - the data plane's one consumer loop
-                if not is_infrastructure(error):
-                    attempts += 1
-                    log.error("sink.failed", sink=self.group, attempt=attempts, exc_info=error)
-                    if attempts > self._retries:
-                        raise RuntimeError(f"batch at {batch.slices[0].place}: {type(error).__name__}") from error
+                if batch.committed:
+                    return
+                raise RuntimeError(f"{self.group}: expected the handler to enter batch.commit(); it returned")
+            except Fenced:
+                raise
+            except Exception as error:  # the kit's one consumer loop
+                if batch.committed:
+                    raise
+                if is_infrastructure(error):
+                    log.warning("batch.waits", group=self.group, error=type(error).__name__)
+                    if waited_s > self._patience_s:
+                        raise
+                else:
+                    failures += 1
+                    log.error("batch.failed", group=self.group, attempt=failures, exc_info=error)
+                    if failures > self._retries:
+                        raise
+            waited_s += await backoff.wait()
+
+    async def _tell_group(self, consumer: AIOKafkaConsumer, slices: Sequence[Slice]) -> None:
+        """Commit to the group too, for whoever looks at lag; the truth is in Postgres."""
+        held = consumer.assignment()
+        reached = {TopicPartition(part.topic, part.partition): part.next_offset for part in slices}
+        with suppress(KafkaError):
+            await consumer.commit({at: offset for at, offset in reached.items() if at in held})
+
+    async def _position(
+        self, consumer: AIOKafkaConsumer, places: Collection[TopicPartition]
+    ) -> None:
+        """Continue at the stored offsets, whatever was fetched or believed before."""
+        for at in places:
+            self._buffer.pop(at, None)
+            async with self._begin() as tx:
+                self._next[at] = await tx.stored_offset(self.group, at.topic, at.partition)
+            consumer.seek(at, self._next[at] or 0)
+
+    async def _assigned(self, places: Collection[TopicPartition]) -> None:
+        """Position patiently: an error here would end aiokafka's coordinator."""
+        backoff = Backoff()
+        consumer = self._consumer
+        while consumer is not None and consumer is self._consumer:
+            try:
+                await self._position(consumer, places)
+                if self._on_assigned is not None:
+                    held = frozenset(Partition(at.topic, at.partition) for at in self._next)
+                    await self._on_assigned(held)
+            except Exception as error:  # the kit's one consumer loop
+                log.warning("dataplane.not_positioned", group=self.group, error=type(error).__name__)
                 await backoff.wait()
             else:
-                self._settle(batch)
+                log.info("dataplane.assigned", group=self.group, partitions=len(places))
                 return
 
-    def _batch(self) -> Batch[T]:
-        slices = tuple(
-            Slice(place.topic, place.partition, tuple(records), self._next[place])
-            for place, records in sorted(self._buffer.items())
-        )
-        return Batch(slices, self.group, self._begin)
-
-    def _settle(self, batch: Batch[T]) -> None:
-        """Forget what is committed; a partition lost meanwhile is forgotten already."""
-        for part in batch.slices:
-            place = TopicPartition(part.topic, part.partition)
-            if place in self._next:
-                self._next[place] = part.next_offset
-            self._buffer.pop(place, None)
-        self._records.add(len(batch), {"sink": self.group})
-
-    async def _start_over(self, consumer: AIOKafkaConsumer) -> None:
-        """Drop what is buffered and continue where Postgres says."""
-        self._buffer.clear()
-        await self.assigned(consumer.assignment())
-
-    async def assigned(self, places: Collection[TopicPartition]) -> None:
-        """Seek partitions to their stored offsets; the rebalance listener calls it."""
-        assert self._consumer is not None  # noqa: S101
-        for place in places:
-            self._buffer.pop(place, None)
-            stored = await offsets.stored(self._pool, self.group, place.topic, place.partition)
-            self._next[place] = stored
-            if stored is None:
-                await self._consumer.seek_to_beginning(place)
-            else:
-                self._consumer.seek(place, stored)
-        if self._on_assigned is not None:
-            await self._on_assigned(frozenset(Partition(place.topic, place.partition) for place in self._next))
-
-    def revoked(self, places: Collection[TopicPartition]) -> None:
-        """Drop what is buffered of partitions that are no longer ours."""
-        for place in places:
-            self._next.pop(place, None)
-            self._buffer.pop(place, None)
+    def _revoked(self, places: Collection[TopicPartition]) -> None:
+        for at in places:
+            self._buffer.pop(at, None)
+            self._next.pop(at, None)
 
     def _observe_lag(self, _options: CallbackOptions) -> list[Observation]:
-        consumer = self._consumer
-        if consumer is None:
-            return []
-        found = []
-        for place, stored in self._next.items():
-            end = consumer.highwater(place)
-            if end is not None:
-                labels = {"sink": self.group, "topic": place.topic, "partition": place.partition}
-                found.append(Observation(max(0, end - (stored or 0)), labels))
-        return found
+        return [
+            Observation(behind, {"group": self.group, "topic": at.topic, "partition": at.partition})
+            for at, behind in self.lag().items()
+        ]
 
 
-class _SeekToStored(ConsumerRebalanceListener, Generic[T]):
-    """Tells a sink which partitions came and went."""
+class _Listener(ConsumerRebalanceListener):
+    """Tells the data plane which partitions it has."""
 
-    def __init__(self, sink: DataPlane[T]) -> None:
-        self._sink = sink
+    def __init__(self, plane: DataPlane[T]) -> None:
+        self._plane = plane
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Drop what was buffered."""
-        self._sink.revoked(revoked)
+        """Drop what was fetched: the next owner reads it again."""
+        self._plane._revoked(revoked)  # noqa: SLF001 - its own other half
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Continue where Postgres says, whatever the group believes."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._sink.assigned(assigned)
-            except INFRASTRUCTURE as error:
-                log.warning("sink.offsets_unread", error=type(error).__name__)
-                await backoff.wait()
+        """Continue where Postgres says."""
+        await self._plane._assigned(assigned)  # noqa: SLF001 - its own other half

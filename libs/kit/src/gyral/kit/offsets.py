@@ -1,17 +1,21 @@
 """How far a sink got, moved by compare-and-set in the transaction that moves its output."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
-from gyral.kit.db import Connection, Pool
+from gyral.kit.db import Connection
+
+Move: TypeAlias = tuple[str, int, int | None, int]
+"""Topic, partition, the offset we believe is stored (None: no row yet), the next one."""
 
 
-class Fenced(Exception):
+class Fenced(Exception):  # noqa: N818 - a fact about us, not a fault
     """Another process moved this sink's offset: what we hold is not ours to write."""
 
 
-async def stored(pool: Pool, sink: str, topic: str, partition: int) -> int | None:
+async def stored(conn: Connection, sink: str, topic: str, partition: int) -> int | None:
     """Return the next offset to consume, or None when nothing was ever committed."""
-    offset: int | None = await pool.fetchval(
+    offset: int | None = await conn.fetchval(
         "SELECT next_offset FROM sink_offset WHERE sink = $1 AND topic = $2 AND partition = $3",
         sink,
         topic,
@@ -20,13 +24,15 @@ async def stored(pool: Pool, sink: str, topic: str, partition: int) -> int | Non
     return offset
 
 
-async def advance(conn: Connection, sink: str, moves: Iterable[tuple[str, int, int | None, int]]) -> None:
+async def advance(
+    conn: Connection, sink: str, moves: Iterable[Move]
+) -> None:
     """Move offsets from what we believe them to be to where the output ends.
 
     Args:
         conn: inside the transaction that writes the output.
         sink: name of the consumer group.
-        moves: (topic, partition, expected, next); expected None means no row yet.
+        moves: at most one a partition.
 
     Raises:
         Fenced: an offset is not what we believed.
@@ -48,4 +54,7 @@ async def advance(conn: Connection, sink: str, moves: Iterable[tuple[str, int, i
             upcoming,
         )
         if not moved:
-            raise Fenced(f"{sink}: {topic}/{partition}: expected to continue at {expected}; another process moved it")
+            raise Fenced(
+                f"{sink}: {topic}/{partition}: expected to continue at {expected};"
+                " another process moved it"
+            )

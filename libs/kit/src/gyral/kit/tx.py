@@ -1,14 +1,14 @@
 """One transaction of a service: what it remembers, what it has handled and what it publishes commit together."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 from gyral.contracts.events import Delivery, Event
-from gyral.kit import cloudevents, outbox
+from gyral.kit import cloudevents, offsets, outbox
 from gyral.kit.db import Connection, Pool
 from gyral.kit.telemetry import current_traceparent
 
@@ -67,6 +67,18 @@ class Tx:
     async def park(self, message: outbox.Message) -> None:
         """Put raw bytes into the outbox of this transaction; the bus parks dead letters so."""
         self._outgoing.append(message)
+
+    async def stored_offset(self, sink: str, topic: str, partition: int) -> int | None:
+        """Return the offset a sink continues at, or None when it never committed."""
+        return await offsets.stored(self.conn, sink, topic, partition)
+
+    async def advance(self, sink: str, moves: Sequence[offsets.Move]) -> None:
+        """Move a sink's offsets with the rest of this transaction.
+
+        Raises:
+            Fenced: an offset is not what the caller believed.
+        """
+        await offsets.advance(self.conn, sink, moves)
 
     async def flush(self) -> None:
         """Write the outbox; `begin` calls it last, just before the commit."""
