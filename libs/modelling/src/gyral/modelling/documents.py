@@ -1,4 +1,4 @@
-"""Documents that travel beside a model: one canonical JSON each, refused when anything is off."""
+"""Documents that travel beside a model: canonical JSON, refused when anything is off."""
 
 from typing import TypeVar
 

@@ -67,11 +67,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"transform.features: expected {', '.join(names)} as in inputs, found {found}"
             )
         for declared, fitted in zip(self.inputs, self.transform.features, strict=True):
-            categorical = declared.kind is FeatureKind.CATEGORICAL
-            if categorical is isinstance(fitted, FittedNumber):
-                found = "a number" if categorical else "categories"
+            number = isinstance(fitted, FittedNumber)
+            if number is (declared.kind is FeatureKind.CATEGORICAL):
+                name, found = declared.name, "a number" if number else "categories"
                 raise ValueError(
-                    f"transform.features.{declared.name}: expected {declared.kind}, found {found}"
+                    f"transform.features.{name}: expected {declared.kind}, found {found}"
                 )
 
     @property

@@ -1,4 +1,4 @@
-"""What was normal when a model learned: the yardstick its monitor measures live windows with."""
+"""What was normal when a model learned: the yardstick for windows of live rows."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -90,7 +90,9 @@ class BlockHistograms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, d
     @cached_property
     def totals(self) -> Ints:
         """Counts of all reference rows, shape (cells,)."""
-        return np.array(self.counts, dtype=np.int64).reshape(-1, self.bins.size).sum(axis=0)
+        counts = np.array(self.counts, dtype=np.int64).reshape(-1, self.bins.size)
+        totals: Ints = counts.sum(axis=0)
+        return totals
 
     def judge(self, live: Ints) -> DriftEvidence | None:
         """Compare the counts of a live window, shape (cells,); None without a calibration.
