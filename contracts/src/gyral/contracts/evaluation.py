@@ -1,9 +1,12 @@
-"""What a run measured on rows that neither challenger nor champion was trained on; verdicts rest on it alone."""
+"""What a run measured and what its model must reproduce; a verdict rests on this alone."""
 
 from pydantic import AwareDatetime, Field
 
 from gyral.contracts.events import Contract
 from gyral.contracts.names import FieldName, ModelName, Uuid, Version
+
+Cell = float | int | bool | str | None
+"""A raw value of a feature, as a request for a prediction carries it."""
 
 
 class Scores(Contract):
@@ -27,7 +30,7 @@ class Scores(Contract):
 
 
 class BlockLosses(Contract):
-    """Sums over the window's rows of one block of event time, the same rows for both versions."""
+    """Sums over the window's rows of one block of event time, the same for both versions."""
 
     block: int
     """Whole block lengths since 1970-01-01 UTC."""
@@ -119,3 +122,14 @@ class EvaluationReport(Contract):
     latency: Latency
     notes: tuple[str, ...] = ()
     """What was out of the ordinary, such as a window cut short by the champion's training."""
+
+
+class GoldenRows(Contract):
+    """Raw rows with the probabilities this model must give: `golden.json` of a run."""
+
+    columns: dict[FieldName, tuple[Cell, ...]]
+    """One column per input, all of one length."""
+    probabilities: tuple[float, ...] = Field(min_length=1)
+    """P(positive) of each row, as the shipped ONNX gave it."""
+    tolerance: float = Field(default=1e-6, gt=0)
+    """Largest difference that counts as the same."""
