@@ -13,9 +13,9 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long lint format types arch bench up down logs status contracts lock ci clean
+.PHONY: help setup demo test test-long lint format types arch bench up down logs status env contracts lock ci clean
 help: ## list the targets
-	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 26
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
 setup: .venv/.installed $(if $(TORCH),.venv/.torch) ## make .venv from the locks (TORCH=1: with torch)
 
@@ -46,7 +46,7 @@ arch: setup ## which way imports point
 bench: setup ## measure rates on this machine
 	$(PY) -m pytest tests/bench -m bench -s
 
-up down logs status: setup ## the local stack, without Docker
+up down logs status env: setup ## the local stack, without Docker
 	@$(PY) -m gyral.local $@
 
 contracts: setup ## regenerate schemas and documents from the events

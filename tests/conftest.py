@@ -1,0 +1,6 @@
+"""What must hold before any test module is imported."""
+
+import os
+
+# Before numpy, scikit-learn or torch start a thread per core and starve the stack beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
