@@ -8,8 +8,8 @@ from pydantic import Field, PostgresDsn, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class CommonSettings(BaseSettings):
-    """What every service is told about its surroundings; a service adds its own knobs, prefixed with its name.
+class ProcessSettings(BaseSettings):
+    """What every process is told about its surroundings; it adds its own knobs, prefixed with its name.
 
     A knob NAME may instead come from the file that NAME_FILE points to.
     """
@@ -18,9 +18,6 @@ class CommonSettings(BaseSettings):
 
     kafka_brokers: str
     """Comma-separated host:port."""
-    database: PostgresDsn
-    """The service's own role and schema: postgresql://role:secret@host:port/database."""
-    database_connections: Annotated[int, Field(ge=2, le=100)] = 8
 
     s3_endpoint: str = "http://127.0.0.1:9000"
     s3_access_key: str = ""
@@ -47,11 +44,6 @@ class CommonSettings(BaseSettings):
                 values = {**values, name: Path(path).read_text(encoding="utf-8").strip()}
         return values
 
-    @property
-    def dsn(self) -> str:
-        """The database address as a driver takes it."""
-        return str(self.database)
-
     def member(self, service: str) -> str:
         """Return this process's static name in consumer groups, so that a restart takes its partitions back at once."""
         return self.instance_id or f"{service}-0"
@@ -59,3 +51,16 @@ class CommonSettings(BaseSettings):
     def with_values(self, **values: object) -> Self:
         """Return a copy with other values, validated; for tests and tools."""
         return type(self).model_validate({**self.model_dump(), **values})
+
+
+class CommonSettings(ProcessSettings):
+    """What a service with a database is told: all but the gateway and the runtime."""
+
+    database: PostgresDsn
+    """The service's own role and schema: postgresql://role:secret@host:port/database."""
+    database_connections: Annotated[int, Field(ge=2, le=100)] = 8
+
+    @property
+    def dsn(self) -> str:
+        """The database address as a driver takes it."""
+        return str(self.database)
