@@ -67,7 +67,9 @@ def packed(batch_id: int, kind: Kind, payload: bytes) -> bytes:
         FrameError: the payload is longer than MAX_PAYLOAD_BYTES.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise FrameError(f"expected at most {MAX_PAYLOAD_BYTES} payload bytes, found {len(payload)}")
+        raise FrameError(
+            f"expected at most {MAX_PAYLOAD_BYTES} payload bytes, found {len(payload)}"
+        )
     return _HEADER.pack(len(payload), batch_id, kind) + payload
 
 
