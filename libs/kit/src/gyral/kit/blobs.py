@@ -1,40 +1,29 @@
-"""The object store: bytes under a key, fixed by their digest, verified at each read."""
+"""The object store: bytes fixed by their digest, streamed, checked at each read."""
 
 import asyncio
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.error import InvalidResponseError, S3Error, ServerError
+from minio.error import S3Error
 from pydantic import SecretStr
 
 from gyral.contracts.names import BlobRef
 
-R = TypeVar("R")
-_CHUNK = 1 << 20
-_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
-_BUSY = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
+CHUNK_BYTES = 1 << 20
 
 
-class BlobsAway(ConnectionError):
-    """The object store does not answer: wait and try again."""
+class CorruptBlob(ValueError):
+    """The bytes in the store are not those the reference names."""
 
 
-class BlobMissing(LookupError):  # noqa: N818 - a fact about the store
-    """There is nothing under this key."""
-
-
-class BlobCorrupt(ValueError):  # noqa: N818 - a fact about the bytes
-    """The bytes under this key are not those the reference was made of."""
-
-
-class S3Settings(Protocol):
-    """The settings that lead to the object store."""
+class StoreSettings(Protocol):
+    """What the object store needs of a service's settings."""
 
     @property
     def s3_endpoint(self) -> str: ...
@@ -47,158 +36,127 @@ class S3Settings(Protocol):
 
 
 class Blobs:
-    """One bucket; all calls run in threads and stream."""
+    """One bucket, used from coroutines; each call runs in a thread."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str, bucket: str) -> None:
-        address = urlsplit(endpoint)
-        self.bucket = bucket
-        self._minio = Minio(
+    def __init__(self, settings: StoreSettings) -> None:
+        address = urlsplit(settings.s3_endpoint)
+        self.bucket = settings.s3_bucket
+        self._client = Minio(
             address.netloc,
-            access_key=access_key,
-            secret_key=secret_key,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key.get_secret_value(),
             secure=address.scheme == "https",
             region="us-east-1",
             http_client=urllib3.PoolManager(
-                maxsize=16,
                 timeout=urllib3.Timeout(connect=3, read=30),
-                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+                maxsize=16,
+                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
             ),
         )
 
-    @classmethod
-    def of(cls, settings: S3Settings) -> "Blobs":
-        """Return the bucket the settings name; connects at the first call."""
-        return cls(
-            settings.s3_endpoint,
-            settings.s3_access_key,
-            settings.s3_secret_key.get_secret_value(),
-            settings.s3_bucket,
-        )
+    async def put_bytes(self, key: str, data: bytes) -> BlobRef:
+        """Store bytes under a key and return their reference; again with the same bytes is harmless."""
+        return await self._run(self._put, key, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
-    async def put_bytes(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> BlobRef:
-        """Store bytes and return the reference that pins them."""
-        ref = BlobRef(key=key, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-        await _in_thread(
-            lambda: self._minio.put_object(self.bucket, key, io.BytesIO(data), len(data), content_type=content_type)
-        )
-        return ref
+    async def put_file(self, key: str, path: Path) -> BlobRef:
+        """Store a file under a key, streaming it, and return its reference."""
+        return await self._run(self._put_file, key, path)
 
-    async def put_file(self, key: str, path: Path, *, content_type: str = "application/octet-stream") -> BlobRef:
-        """Store a file and return the reference that pins it."""
-
-        def upload() -> BlobRef:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                size = file.tell()
-                file.seek(0)
-                self._minio.put_object(self.bucket, key, file, size, content_type=content_type)
-            return BlobRef(key=key, sha256=digest, size_bytes=size)
-
-        return await _in_thread(upload)
-
-    async def get_bytes(self, ref: BlobRef, *, max_bytes: int = 64 << 20) -> bytes:
-        """Return the referenced bytes.
+    async def get_bytes(self, ref: BlobRef) -> bytes:
+        """Return a blob's bytes.
 
         Raises:
-            BlobMissing: nothing is there.
-            BlobCorrupt: size or digest differ, or the reference exceeds `max_bytes`.
+            CorruptBlob: size or digest are not the reference's.
+            FileNotFoundError: there is no such blob.
         """
-        if ref.size_bytes > max_bytes:
-            raise BlobCorrupt(f"{ref.key}: expected at most {max_bytes} bytes; found {ref.size_bytes}")
-        return await _in_thread(lambda: b"".join(self._verified(ref)))
+        return await self._run(self._get, ref)
 
     async def get_file(self, ref: BlobRef, path: Path) -> None:
-        """Write the referenced bytes to a file, which appears only once they are verified.
-
-        Raises:
-            BlobMissing: nothing is there.
-            BlobCorrupt: size or digest differ.
-        """
-
-        def download() -> None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}.part")
-            try:
-                with scratch.open("wb") as file:
-                    file.writelines(self._verified(ref))
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
-
-        await _in_thread(download)
+        """Write a blob to a file, whole or not at all; raises like `get_bytes`."""
+        await self._run(self._get_file, ref, path)
 
     async def exists(self, key: str) -> bool:
-        """Tell whether there is anything under a key."""
+        """True when something is stored under the key."""
+        return await self._run(self._exists, key)
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix, in order."""
+        return await self._run(self._list, prefix)
+
+    async def _run(self, call, *arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+        """Run in a thread; the store being away is one kind of error: OSError."""
         try:
-            await _in_thread(lambda: self._minio.stat_object(self.bucket, key))
-        except BlobMissing:
-            return False
-        return True
+            return await asyncio.to_thread(call, *arguments)
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(f"object store: {type(error).__name__}") from error
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise FileNotFoundError(f"expected a blob; found none: {error.object_name}") from error
+            raise ConnectionError(f"object store: {error.code}") from error
 
-    async def list(self, prefix: str) -> tuple[str, ...]:
-        """Return all keys that begin so."""
-        return await _in_thread(
-            lambda: tuple(
-                str(entry.object_name)
-                for entry in self._minio.list_objects(self.bucket, prefix=prefix, recursive=True)
-            )
-        )
+    def _put(self, key: str, data: io.BufferedIOBase, size: int, sha256: str) -> BlobRef:
+        self._client.put_object(self.bucket, key, data, size, metadata={"sha256": sha256})
+        return BlobRef(key=key, sha256=sha256, size_bytes=size)
 
-    async def remove(self, key: str) -> None:
-        """Delete what is under a key, if anything."""
-        await _in_thread(lambda: self._minio.remove_object(self.bucket, key))
+    def _put_file(self, key: str, path: Path) -> BlobRef:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            return self._put(key, file, size, sha256)
 
-    async def ensure_bucket(self) -> None:
-        """Make the bucket when it is missing; for the provision job and tests."""
+    def _get(self, ref: BlobRef) -> bytes:
+        whole = io.BytesIO()
+        self._stream(ref, whole)
+        return whole.getvalue()
 
-        def ensure() -> None:
-            if not self._minio.bucket_exists(self.bucket):
-                self._minio.make_bucket(self.bucket)
+    def _get_file(self, ref: BlobRef, path: Path) -> None:
+        scratch = path.with_name(f".{path.name}.part")
+        with scratch.open("wb") as file:
+            self._stream(ref, file)
+        scratch.replace(path)
 
-        await _in_thread(ensure)
-
-    def _verified(self, ref: BlobRef) -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        size = 0
-        response = self._minio.get_object(self.bucket, ref.key)
+    def _stream(self, ref: BlobRef, target: io.BufferedIOBase | io.BufferedWriter) -> None:
+        """Copy a blob, counting and hashing as it passes; never more than the reference allows."""
+        digest, size = hashlib.sha256(), 0
+        response = self._client.get_object(self.bucket, ref.key)
         try:
-            for chunk in response.stream(_CHUNK):
+            for chunk in response.stream(CHUNK_BYTES):
                 size += len(chunk)
                 if size > ref.size_bytes:
-                    raise BlobCorrupt(f"{ref.key}: expected {ref.size_bytes} bytes; found more")
+                    break
                 digest.update(chunk)
-                yield chunk
+                target.write(chunk)
         finally:
             response.close()
             response.release_conn()
         if size != ref.size_bytes or digest.hexdigest() != ref.sha256:
-            raise BlobCorrupt(
-                f"{ref.key}: expected {ref.size_bytes} bytes of sha256 {ref.sha256};"
-                f" found {size} of {digest.hexdigest()}"
+            raise CorruptBlob(
+                f"{ref.key}: expected {ref.size_bytes} bytes with sha256 {ref.sha256}; "
+                f"found {size} with {digest.hexdigest()}"
             )
 
+    def _exists(self, key: str) -> bool:
+        try:
+            self._client.stat_object(self.bucket, key)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchObject"):
+                return False
+            raise
+        return True
 
-def s3_storage_options(settings: S3Settings) -> dict[str, str]:
-    """Return what deltalake needs to keep a table in the bucket: path style, and puts that refuse to overwrite."""
+    def _list(self, prefix: str) -> list[str]:
+        return sorted(item.object_name for item in self._client.list_objects(self.bucket, prefix, recursive=True))
+
+
+def table_options(settings: StoreSettings) -> Mapping[str, str]:
+    """Return what a Delta table needs to lie in this store; commits use conditional puts."""
     return {
-        "AWS_ENDPOINT_URL": settings.s3_endpoint,
-        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
-        "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key.get_secret_value(),
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+        "aws_endpoint": settings.s3_endpoint,
+        "aws_access_key_id": settings.s3_access_key,
+        "aws_secret_access_key": settings.s3_secret_key.get_secret_value(),
+        "aws_region": "us-east-1",
+        "aws_allow_http": "true",
+        "aws_virtual_hosted_style_request": "false",
         "aws_conditional_put": "etag",
     }
-
-
-async def _in_thread(call: Callable[[], R]) -> R:
-    try:
-        return await asyncio.to_thread(call)
-    except S3Error as error:
-        if error.code in _MISSING:
-            raise BlobMissing(f"{error.bucket_name}/{error.object_name}: nothing there ({error.code})") from error
-        if error.code in _BUSY:
-            raise BlobsAway(f"object store: {error.code}") from error
-        raise
-    except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError) as error:
-        raise BlobsAway(f"object store: {type(error).__name__}: {error}"[:300]) from error

@@ -1,162 +1,93 @@
-"""Request bodies from strangers: capped, timed, inflated within limits, parsed without surprises."""
+"""Request bodies: read under a cap, inflated under a cap, parsed strictly, refused with a reason."""
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from gyral.kit.refusals import Refusal
+
 M = TypeVar("M", bound=BaseModel)
-MAX_ECHO = 200
-"""Longest piece of a caller's bytes that an answer repeats."""
 
-
-class ApiError(Exception):
-    """An answer other than success: `{"error": {"code", "message", "field"?}}` with this status."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        field: str | None = None,
-        retry_after_s: int | None = None,
-        **facts: str | int,
-    ) -> None:
-        super().__init__(message)
-        self.status = int(status)
-        self.code = code
-        self.message = message
-        self.field = field
-        self.retry_after_s = retry_after_s
-        self.facts = facts
-
-    def document(self) -> dict[str, dict[str, str | int]]:
-        """Return the body of the answer."""
-        error: dict[str, str | int] = {"code": self.code, "message": self.message, **self.facts}
-        if self.field is not None:
-            error["field"] = self.field
-        return {"error": error}
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """How much of a body is read, and for how long."""
-
-    max_bytes: int = 1 << 20
-    max_inflated_bytes: int = 8 << 20
-    timeout_s: float = 15.0
+MAX_BODY_BYTES = 8 << 20
+MAX_INFLATED_BYTES = 32 << 20
+_INFLATE_STEP = 1 << 16
 
 
 async def read_body(
-    chunks: AsyncIterator[bytes], *, encoding: str | None = None, limits: BodyLimits | None = None
+    chunks: AsyncIterator[bytes],
+    *,
+    encoding: str | None = None,
+    max_bytes: int = MAX_BODY_BYTES,
+    max_inflated_bytes: int = MAX_INFLATED_BYTES,
 ) -> bytes:
-    """Return a whole body, inflated when it is gzip.
+    """Return the whole body, inflated when it is gzip.
 
     Raises:
-        ApiError: 413 too long, 408 too slow, 415 another encoding, 400 broken gzip.
+        Refusal: 413 when too large, 415 for another encoding, 400 when it does not inflate.
     """
-    bounds = limits or BodyLimits()
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(bounds.timeout_s):
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > bounds.max_bytes:
-                    raise too_large(bounds.max_bytes)
-                parts.append(chunk)
-    except TimeoutError as error:
-        raise ApiError(
-            HTTPStatus.REQUEST_TIMEOUT,
-            "body_timeout",
-            f"expected the whole body within {bounds.timeout_s:g} s; found {size} bytes of it",
-        ) from error
-    body = b"".join(parts)
-    coding = (encoding or "identity").strip().lower()
-    if coding == "identity":
-        return body
-    if coding != "gzip":
-        raise ApiError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_encoding",
-            f"content-encoding: expected gzip or none; found {clip(coding)}",
-        )
-    return inflate(body, max_bytes=bounds.max_inflated_bytes)
+    if encoding not in (None, "", "identity", "gzip"):
+        raise Refusal(415, "unsupported_encoding", f"expected Content-Encoding gzip or none; found {encoding[:40]!r}")
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
+            raise Refusal(413, "body_too_large", f"expected a body of at most {max_bytes} bytes; found more")
+    return inflate(bytes(body), max_inflated_bytes) if encoding == "gzip" else bytes(body)
 
 
-def inflate(body: bytes, *, max_bytes: int) -> bytes:
-    """Return what a gzip body holds.
+def inflate(packed: bytes, max_bytes: int) -> bytes:
+    """Return what gzip packed, never holding more than `max_bytes` of it.
 
     Raises:
-        ApiError: 413 it would exceed `max_bytes`, 400 it is not one whole gzip member.
+        Refusal: 413 when it would be more, 400 when it is no gzip or ends early.
     """
-    engine = zlib.decompressobj(wbits=31)
+    stream = zlib.decompressobj(wbits=31)
+    whole = bytearray()
+    rest = packed
     try:
-        plain = engine.decompress(body, max_bytes + 1)
+        while rest and not stream.eof:
+            whole += stream.decompress(rest, _INFLATE_STEP)
+            rest = stream.unconsumed_tail
+            if len(whole) > max_bytes:
+                raise Refusal(413, "body_too_large", f"expected at most {max_bytes} bytes inflated; found more")
     except zlib.error as error:
-        raise ApiError(HTTPStatus.BAD_REQUEST, "malformed_gzip", f"expected gzip; found {error}") from error
-    if len(plain) > max_bytes:
-        raise too_large(max_bytes, "inflated ")
-    if not engine.eof or engine.unused_data:
-        raise ApiError(HTTPStatus.BAD_REQUEST, "malformed_gzip", "expected one whole gzip member; found less or more")
-    return plain
-
-
-def too_large(max_bytes: int, kind: str = "") -> ApiError:
-    """Return the refusal of a body that is too long."""
-    return ApiError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", f"expected a {kind}body of at most {max_bytes} bytes; found more"
-    )
+        raise Refusal(400, "bad_encoding", "expected a gzip body; found bytes that do not inflate") from error
+    if not stream.eof:
+        raise Refusal(400, "bad_encoding", "expected a whole gzip body; found one that ends early")
+    return bytes(whole)
 
 
 def parse_json(body: bytes) -> object:
-    """Return what a JSON body says; NaN, infinities, deep nesting and broken text are refused.
+    """Return the JSON value: RFC 8259 only, so no NaN, Infinity, deep nesting or bad UTF-8.
 
     Raises:
-        ApiError: 400.
+        Refusal: 400, saying where it stops being JSON.
     """
     try:
-        parsed: object = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError(HTTPStatus.BAD_REQUEST, "malformed_json", f"expected JSON; found {error}"[:500]) from error
-    return parsed
+        value: object = orjson.loads(body)
+    except ValueError as error:
+        raise Refusal(400, "bad_json", f"expected JSON; found {str(error)[:160]}") from error
+    return value
 
 
 def parse_model(body: bytes, model: type[M]) -> M:
-    """Return a JSON body as a model, strictly: no type is guessed.
+    """Return the body as this model.
 
     Raises:
-        ApiError: 400 not JSON; 422 not this model, naming the field.
+        Refusal: 400 when it is no JSON, 422 naming the first field that does not fit.
     """
-    parse_json(body)
     try:
-        return model.model_validate_json(body, strict=True)
+        return model.model_validate(parse_json(body), strict=None)
     except ValidationError as error:
         raise invalid(error) from error
 
 
-def invalid(error: ValidationError) -> ApiError:
-    """Return a validation error as an answer that names the first field and what was found there."""
-    problems = error.errors(include_url=False, include_context=False)
-    first = problems[0]
-    field = ".".join(str(at) for at in first["loc"])
-    where = f"{clip(field)}: " if field else ""
-    return ApiError(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "invalid",
-        f"{where}{first['msg'][:300]}; found {clip(repr(first['input']))}",
-        field=clip(field) or None,
-        problems=len(problems),
-    )
-
-
-def clip(text: str) -> str:
-    """Return a caller's text as an answer may repeat it: short and printable."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: MAX_ECHO + 1])
-    return shown if len(shown) <= MAX_ECHO else shown[: MAX_ECHO - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def invalid(error: ValidationError) -> Refusal:
+    """Return the refusal that names the first field at fault, what was expected and what was found."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])[:200] or "body"
+    found = repr(first["input"])[:120]
+    return Refusal(422, "invalid", f"{field}: {first['msg']}; found {found}", field=field)

@@ -24,7 +24,7 @@ log = get_log()
 class Bus:
     """Consumes a service's control topics as one group: the service's name."""
 
-    def __init__(  # noqa: PLR0913 - the knobs of one consumer
+    def __init__(
         self,
         brokers: str,
         *,
@@ -73,10 +73,17 @@ class Bus:
         if not self._started:
             return "bus: expected it to run; found it not started"
         for subscriber in self._broker.subscribers:
-            if not subscriber.running or not subscriber.tasks or any(task.done() for task in subscriber.tasks):
+            if (
+                not subscriber.running
+                or not subscriber.tasks
+                or any(task.done() for task in subscriber.tasks)
+            ):
                 return "bus: a consumer loop has ended"
             consumer = subscriber.consumer
-            if consumer is not None and consumer._subscription.fetcher_idle_time > self._stuck_after_s:  # noqa: SLF001
+            if (
+                consumer is not None
+                and consumer._subscription.fetcher_idle_time > self._stuck_after_s
+            ):
                 return f"bus: nobody has polled for {self._stuck_after_s:g} s"
         return None
 
@@ -100,11 +107,15 @@ class Bus:
         )
         subscriber(self._on_batch)
 
-    async def _on_batch(self, records: Sequence[RawRecord] = Context("message.raw_message")) -> None:
+    async def _on_batch(
+        self, records: Sequence[RawRecord] = Context("message.raw_message")
+    ) -> None:
         chains: dict[tuple[str, int, bytes | None], list[RawRecord]] = {}
         for record in records:
             chains.setdefault((record.topic, record.partition, record.key), []).append(record)
-        outcomes = await asyncio.gather(*(self._in_order(chain) for chain in chains.values()), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(self._in_order(chain) for chain in chains.values()), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 await self._hand_back(outcome)
@@ -122,16 +133,22 @@ class Bus:
 
 
 async def _tolerant_parser(
-    message: tuple[RawRecord, ...], original: Callable[[tuple[RawRecord, ...]], Awaitable[KafkaMessage]]
+    message: tuple[RawRecord, ...],
+    original: Callable[[tuple[RawRecord, ...]], Awaitable[KafkaMessage]],
 ) -> KafkaMessage:
     """Parse with text headers only: one null or binary header makes FastStream drop the whole batch."""
-    parsed = await original(tuple(replace(record, headers=_texts(record)) for record in message))
+    parsed = await original(
+        tuple(replace(record, headers=_texts(record)) for record in message)
+    )
     parsed.raw_message = message
     return parsed
 
 
 def _texts(record: RawRecord) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, (value or b"").decode("utf-8", "replace").encode()) for name, value in record.headers)
+    return tuple(
+        (name, (value or b"").decode("utf-8", "replace").encode())
+        for name, value in record.headers
+    )
 
 
 async def _raw_decoder(message: KafkaMessage) -> object:

@@ -23,7 +23,9 @@ class Changes:
         self._event.set()
         self._event = asyncio.Event()
 
-    async def wait_until(self, predicate: Callable[[], Awaitable[bool] | bool], wait_s: float) -> bool:
+    async def wait_until(
+        self, predicate: Callable[[], Awaitable[bool] | bool], wait_s: float
+    ) -> bool:
         """Return True once the predicate holds, False when the time is over first."""
         deadline = asyncio.get_running_loop().time() + min(max(wait_s, 0.0), MAX_WAIT_S)
         while True:

@@ -58,7 +58,7 @@ class Received:
     data: bytes
 
 
-def headers(  # noqa: PLR0913 - the attributes of one envelope
+def headers(
     type_: str,
     id_: str,
     source: str,
@@ -83,7 +83,9 @@ def headers(  # noqa: PLR0913 - the attributes of one envelope
     return [(name, value.encode()) for name, value in attributes.items() if value is not None]
 
 
-def encode(event: Event, delivery: Delivery, *, source: str, topic: str | None = None) -> Encoded:
+def encode(
+    event: Event, delivery: Delivery, *, source: str, topic: str | None = None
+) -> Encoded:
     """Return the event in binary mode, for its own topic or another one (a marker inside a data topic)."""
     name = type(event).topic.name
     return Encoded(
@@ -147,7 +149,9 @@ def parse(record: Record, event_type: type[E]) -> E:
     received = read(record)
     expected = event_type.topic.name
     if received.type != expected:
-        raise MalformedEvent(f"type: expected {expected}; found {received.type[:200]!r} at {place(record)}")
+        raise MalformedEvent(
+            f"type: expected {expected}; found {received.type[:200]!r} at {place(record)}"
+        )
     try:
         event = event_type.model_validate_json(received.data)
     except ValidationError as error:
@@ -157,7 +161,10 @@ def parse(record: Record, event_type: type[E]) -> E:
 
 def explain(error: ValidationError) -> str:
     """Return a validation error in one line, without the refused input."""
-    parts = [f"{'.'.join(str(at) for at in problem['loc']) or 'value'}: {problem['msg']}" for problem in error.errors()[:5]]
+    parts = [
+        f"{'.'.join(str(at) for at in problem['loc']) or 'value'}: {problem['msg']}"
+        for problem in error.errors()[:5]
+    ]
     return "; ".join(parts)[:1000]
 
 
@@ -170,9 +177,13 @@ def _structured(record: Record) -> Received:
     try:
         envelope = orjson.loads(record.value or b"null")
     except orjson.JSONDecodeError as error:
-        raise MalformedEvent(f"structured event at {place(record)}: expected JSON; found {error}") from error
+        raise MalformedEvent(
+            f"structured event at {place(record)}: expected JSON; found {error}"
+        ) from error
     if not isinstance(envelope, dict) or not isinstance(envelope.get("type"), str):
-        raise MalformedEvent(f"structured event at {place(record)}: expected an object with a type")
+        raise MalformedEvent(
+            f"structured event at {place(record)}: expected an object with a type"
+        )
 
     def text(name: str) -> str | None:
         value = envelope.get(name)
@@ -199,7 +210,9 @@ def _data(envelope: dict[str, object], record: Record) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
-        raise MalformedEvent(f"structured event at {place(record)}: data_base64: {error}") from error
+        raise MalformedEvent(
+            f"structured event at {place(record)}: data_base64: {error}"
+        ) from error
 
 
 def _time(text: str | None) -> datetime | None:

@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from gyral.kit import offsets
 from gyral.kit.backoff import Backoff
 from gyral.kit.batches import Batch, Partition, RawRecord, Slice, is_marker
-from gyral.kit.db import is_infrastructure
+from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.telemetry import Sometimes, get_log, get_meter
 from gyral.kit.tx import Begin, Tx
@@ -35,13 +36,14 @@ class DataPlane(Generic[T]):
             sink that keeps state per partition rebuilds it here.
     """
 
-    def __init__(  # noqa: PLR0913 - the knobs of one consumer
+    def __init__(
         self,
         brokers: str,
         *,
         group: str,
         topics: Sequence[str],
         begin: Begin[T],
+        pool: Pool,
         handle: Callable[[Batch[T]], Awaitable[None]],
         max_records: int = 5000,
         max_wait_s: float = 1.0,
@@ -54,6 +56,7 @@ class DataPlane(Generic[T]):
         self._brokers = brokers
         self._topics = tuple(topics)
         self._begin = begin
+        self._pool = pool
         self._handle = handle
         self._max_records = max_records
         self._max_wait_s = max_wait_s
@@ -68,7 +71,9 @@ class DataPlane(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._spans = Sometimes()
         meter = get_meter()
-        self._records = meter.create_counter("gyral_sink_records", description="Records committed")
+        self._records = meter.create_counter(
+            "gyral_sink_records", description="Records committed"
+        )
         self._fenced = meter.create_counter("gyral_sink_fenced", description="Batches given up")
         meter.create_observable_gauge(
             "gyral_consumer_lag", [self._observe_lag], description="Records not yet consumed"
@@ -113,7 +118,9 @@ class DataPlane(Generic[T]):
             with suppress(IllegalStateError):
                 highwater = consumer.highwater(at)
                 if highwater is not None:
-                    found[Partition(at.topic, at.partition)] = max(0, highwater - (upcoming or 0))
+                    found[Partition(at.topic, at.partition)] = max(
+                        0, highwater - (upcoming or 0)
+                    )
         return found
 
     async def run(self) -> None:
@@ -130,9 +137,7 @@ class DataPlane(Generic[T]):
                 if not is_infrastructure(error):
                     log.critical("dataplane.ended", group=self.group, exc_info=error)
                     raise
-                log.warning(
-                    "dataplane.restarted", group=self.group, error=type(error).__name__
-                )
+                log.warning("dataplane.restarted", group=self.group, error=type(error).__name__)
                 await backoff.wait()
 
     async def _session(self, backoff: Backoff) -> None:
@@ -164,7 +169,11 @@ class DataPlane(Generic[T]):
         loop = asyncio.get_running_loop()
         oldest_s: float | None = None
         while not self._stopping.is_set():
-            wait_s = self._max_wait_s if oldest_s is None else oldest_s + self._max_wait_s - loop.time()
+            wait_s = (
+                self._max_wait_s
+                if oldest_s is None
+                else oldest_s + self._max_wait_s - loop.time()
+            )
             room = self._max_records - self._buffered()
             fetched = await consumer.getmany(
                 timeout_ms=int(min(0.2, max(0.0, wait_s)) * 1000), max_records=room
@@ -229,7 +238,9 @@ class DataPlane(Generic[T]):
                     await self._handle(batch)
                 if batch.committed:
                     return
-                raise RuntimeError(f"{self.group}: expected the handler to enter batch.commit(); it returned")
+                raise RuntimeError(
+                    f"{self.group}: expected the handler to enter batch.commit(); it returned"
+                )
             except Fenced:
                 raise
             except Exception as error:  # the kit's one consumer loop
@@ -241,7 +252,9 @@ class DataPlane(Generic[T]):
                         raise
                 else:
                     failures += 1
-                    log.error("batch.failed", group=self.group, attempt=failures, exc_info=error)
+                    log.error(
+                        "batch.failed", group=self.group, attempt=failures, exc_info=error
+                    )
                     if failures > self._retries:
                         raise
             waited_s += await backoff.wait()
@@ -249,7 +262,9 @@ class DataPlane(Generic[T]):
     async def _tell_group(self, consumer: AIOKafkaConsumer, slices: Sequence[Slice]) -> None:
         """Commit to the group too, for whoever looks at lag; the truth is in Postgres."""
         held = consumer.assignment()
-        reached = {TopicPartition(part.topic, part.partition): part.next_offset for part in slices}
+        reached = {
+            TopicPartition(part.topic, part.partition): part.next_offset for part in slices
+        }
         with suppress(KafkaError):
             await consumer.commit({at: offset for at, offset in reached.items() if at in held})
 
@@ -259,8 +274,7 @@ class DataPlane(Generic[T]):
         """Continue at the stored offsets, whatever was fetched or believed before."""
         for at in places:
             self._buffer.pop(at, None)
-            async with self._begin() as tx:
-                self._next[at] = await tx.stored_offset(self.group, at.topic, at.partition)
+            self._next[at] = await offsets.stored(self._pool, self.group, at.topic, at.partition)
             consumer.seek(at, self._next[at] or 0)
 
     async def _assigned(self, places: Collection[TopicPartition]) -> None:
@@ -274,7 +288,9 @@ class DataPlane(Generic[T]):
                     held = frozenset(Partition(at.topic, at.partition) for at in self._next)
                     await self._on_assigned(held)
             except Exception as error:  # the kit's one consumer loop
-                log.warning("dataplane.not_positioned", group=self.group, error=type(error).__name__)
+                log.warning(
+                    "dataplane.not_positioned", group=self.group, error=type(error).__name__
+                )
                 await backoff.wait()
             else:
                 log.info("dataplane.assigned", group=self.group, partitions=len(places))
@@ -287,7 +303,9 @@ class DataPlane(Generic[T]):
 
     def _observe_lag(self, _options: CallbackOptions) -> list[Observation]:
         return [
-            Observation(behind, {"group": self.group, "topic": at.topic, "partition": at.partition})
+            Observation(
+                behind, {"group": self.group, "topic": at.topic, "partition": at.partition}
+            )
             for at, behind in self.lag().items()
         ]
 

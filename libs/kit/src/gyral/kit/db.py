@@ -9,7 +9,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 if TYPE_CHECKING:
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Connection: TypeAlias = (
+        asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    )
 else:
     Pool: TypeAlias = asyncpg.Pool
     Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -37,7 +39,13 @@ INFRASTRUCTURE: tuple[type[BaseException], ...] = (
 )
 """Errors that mean Postgres, Kafka or S3 is away: wait with back-off, never park."""
 
-_OURS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_OURS = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
 _CLOSED = ("is closed", "is closing", "been released", "is not connected")
 
 
@@ -74,7 +82,9 @@ async def ping(pool: Pool, *, timeout_s: float = 2.0) -> str | None:
         async with asyncio.timeout(timeout_s):
             await pool.fetchval("SELECT 1")
     except INFRASTRUCTURE as error:
-        return f"postgres: expected an answer within {timeout_s:g} s; found {type(error).__name__}"
+        return (
+            f"postgres: expected an answer within {timeout_s:g} s; found {type(error).__name__}"
+        )
     except asyncpg.InterfaceError as error:
         return f"postgres: {error}"
     return None

@@ -40,6 +40,9 @@ def dead_letter(
         event_id=f"dlq/{service}/{cloudevents.place(record)}",
         topic=topic.dead_letter_name,
         key=record.key,
-        headers=[*record.headers, *((name, value.encode("utf-8", "replace")) for name, value in why.items())],
+        headers=[
+            *record.headers,
+            *((name, value.encode("utf-8", "replace")) for name, value in why.items()),
+        ],
         value=record.value,
     )

@@ -26,7 +26,9 @@ def setup(service: str, *, traces_endpoint: str | None, log_level: str = "info")
         )
     trace.set_tracer_provider(tracer)
     metrics.set_meter_provider(
-        MeterProvider(metric_readers=[PrometheusMetricReader()], resource=resource, shutdown_on_exit=False)
+        MeterProvider(
+            metric_readers=[PrometheusMetricReader()], resource=resource, shutdown_on_exit=False
+        )
     )
     _setup_logs(service, log_level)
 

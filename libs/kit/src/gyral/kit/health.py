@@ -1,49 +1,33 @@
-"""Health: small questions that answer None when all is well, else what is wrong."""
+"""Whether a process is alive and whether it is ready, from the parts it is made of."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from gyral.kit.db import Pool, ping
-
-Check: TypeAlias = Callable[[], str | None]
+Probe = Callable[[], str | None]
+"""Answers None when all is well, else one line on what is not."""
 
 
-def failures(checks: Sequence[Check]) -> list[str]:
-    """Ask all checks and return what is wrong."""
-    return [wrong for check in checks if (wrong := check()) is not None]
+@dataclass(slots=True)
+class Health:
+    """Two lists of probes: a dead part asks for a restart, an unready one for patience."""
+
+    live: list[Probe] = field(default_factory=list)
+    ready: list[Probe] = field(default_factory=list)
+    started: bool = False
+    stopping: bool = False
+
+    def dead(self) -> list[str]:
+        """Return what has died; empty when the process need not be restarted."""
+        return _complaints(self.live) if self.started else []
+
+    def unready(self) -> list[str]:
+        """Return why no work should come here; empty when it may."""
+        if self.stopping:
+            return ["stopping"]
+        if not self.started:
+            return ["starting"]
+        return [*self.dead(), *_complaints(self.ready)]
 
 
-class PoolProbe:
-    """Asks Postgres now and then, so that a readiness answer never waits for it."""
-
-    def __init__(self, pool: Pool, *, every_s: float = 5.0) -> None:
-        self._pool = pool
-        self._every_s = every_s
-        self._wrong: str | None = "postgres: not asked yet"
-        self._task: asyncio.Task[None] | None = None
-
-    def ready(self) -> str | None:
-        """Answer None while Postgres replies."""
-        return self._wrong
-
-    def healthy(self) -> str | None:
-        """Answer None while the asking goes on; a Postgres that is away is no reason to restart."""
-        return None if self._task is not None and not self._task.done() else "postgres probe: ended"
-
-    async def start(self) -> None:
-        """Start asking."""
-        self._task = asyncio.create_task(self._ask(), name="postgres probe")
-
-    async def stop(self) -> None:
-        """Stop asking."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _ask(self) -> None:
-        while True:
-            self._wrong = await ping(self._pool)
-            await asyncio.sleep(self._every_s if self._wrong is None else 1.0)
+def _complaints(probes: Iterable[Probe]) -> list[str]:
+    return [complaint for probe in probes if (complaint := probe()) is not None]

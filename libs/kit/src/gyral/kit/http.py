@@ -1,224 +1,156 @@
-"""A service's HTTP API: health in public, everything else behind a declared scope, every error as JSON."""
+"""HTTP as every service speaks it: default deny, strict bodies, errors in one shape, health and projections."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from http import HTTPStatus
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
-import asyncpg
-from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.dependencies.models import Dependant
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import ORJSONResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.requests import ClientDisconnect
 
 from gyral.contracts.access import Scope
-from gyral.kit.bodies import ApiError, BodyLimits, clip, parse_model, read_body
-from gyral.kit.db import INFRASTRUCTURE, is_infrastructure
-from gyral.kit.health import Check, failures
-from gyral.kit.keys import Caller, KeyRing, Refused
+from gyral.kit.access import AccessDenied, Caller, KeyRing
+from gyral.kit.bodies import MAX_BODY_BYTES, parse_model, read_body
+from gyral.kit.health import Health
+from gyral.kit.projection import Projection
+from gyral.kit.refusals import Refusal
 from gyral.kit.telemetry import get_log
-from gyral.kit.tracing import TracedApp
 
 M = TypeVar("M", bound=BaseModel)
+PUBLIC = frozenset({"/health/live", "/health/ready"})
 log = get_log()
 
 
-class Known(Protocol):
-    """A projection, as `/v1/projections` shows it."""
-
-    topic: str
-
-    def generations(self) -> Mapping[str, int]: ...
-    def ready(self) -> str | None: ...
-
-
-class RequiredScope:
-    """A dependency that lets callers with a scope pass and tells the route who calls."""
+class ScopeRequired:
+    """A dependency that lets a caller through who has a scope, and hands the route who it is."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    async def __call__(self, request: Request) -> Caller:
-        """Return the caller, or refuse."""
-        keys: KeyRing = request.app.state.keys
-        return keys.check(request.headers.get("authorization"), self.scope)
+    def __call__(self, request: Request) -> Caller:
+        """Check the request's key."""
+        ring: KeyRing = request.app.state.keys
+        try:
+            return ring.check(request.headers.get("authorization"), self.scope)
+        except AccessDenied as denied:
+            code = "unauthenticated" if denied.status == 401 else "forbidden"  # noqa: PLR2004
+            raise Refusal(denied.status, code, denied.message) from denied
 
 
-def scope(name: Scope | str) -> RequiredScope:
-    """Return the dependency that declares a route's scope: `Depends(scope("read"))`."""
-    return RequiredScope(Scope(name))
+def scope(name: Scope | str) -> Caller:
+    """Return the dependency of a route that needs this scope: `caller: Annotated[Caller, scope("read")]`."""
+    dependency: Caller = Depends(ScopeRequired(Scope(name)))
+    return dependency
 
 
-def json_body(model: type[M], limits: BodyLimits | None = None) -> Callable[[Request], Awaitable[M]]:
-    """Return the dependency that reads a JSON body as a model: `Annotated[M, Depends(json_body(M))]`."""
-
-    async def read(request: Request) -> M:
-        return parse_model(await whole_body(request, limits), model)
-
-    return read
-
-
-async def whole_body(request: Request, limits: BodyLimits | None = None) -> bytes:
-    """Return a request's body within its limits; for routes that parse it themselves."""
-    return await read_body(request.stream(), encoding=request.headers.get("content-encoding"), limits=limits)
+async def read_model(request: Request, model: type[M], *, max_bytes: int = MAX_BODY_BYTES) -> M:
+    """Return the request's JSON body as a model; raises Refusal as `bodies` does."""
+    body = await read_body(
+        request.stream(), encoding=request.headers.get("content-encoding"), max_bytes=max_bytes
+    )
+    return parse_model(body, model)
 
 
-class UndeclaredScopeError(TypeError):
-    """A route says nothing about who may call it, or reads its body without limits."""
-
-
-class GuardedRoute(APIRoute):
-    """A route that cannot be made without a scope."""
-
-    def __init__(self, path: str, endpoint: Callable[..., object], **options: object) -> None:
-        super().__init__(path, endpoint, **options)  # type: ignore[arg-type]
-        require_guard(self)
-
-
-def require_guard(route: APIRoute) -> None:
-    """Refuse a route without `Depends(scope(...))`, or with a body that FastAPI would read without limits.
-
-    Raises:
-        UndeclaredScopeError: says which.
-    """
-    if not any(isinstance(used.call, RequiredScope) for used in _dependants(route.dependant)):
-        raise UndeclaredScopeError(f"{route.path}: expected Depends(scope(...)) in the route; found none")
-    if route.body_field is not None:
-        raise UndeclaredScopeError(f"{route.path}: expected the body through Depends(json_body(...)); found a parameter")
-
-
-def create_api(  # noqa: PLR0913 - everything an API is made of
+def create_api(
     service: str,
+    routers: Sequence[APIRouter],
     *,
     keys: KeyRing,
-    routers: Sequence[APIRouter] = (),
-    live: Sequence[Check] = (),
-    ready: Sequence[Check] = (),
-    projections: Sequence[Known] = (),
-    trace_one_in: int = 1,
+    health: Health,
+    projections: Sequence[Projection[Any]] = (),
 ) -> FastAPI:
-    """Return the API of a service.
-
-    Args:
-        service: its name.
-        keys: who may call.
-        routers: the service's routes; each declares its scope, or this raises.
-        live: checks that only a restart can repair, such as a dead loop.
-        ready: checks that pass by waiting; projections are added by themselves.
-        projections: listed by generation under `/v1/projections`.
-        trace_one_in: 1 traces each request, 100 each hundredth; one that brings a traceparent is always traced.
+    """Assemble a service's HTTP application.
 
     Raises:
-        UndeclaredScopeError: a route declares no scope.
+        ValueError: a route declares no scope; nothing is open by accident.
     """
-    api = FastAPI(title=f"gyral {service}", docs_url=None, redoc_url=None, openapi_url=None)
-    api.state.keys = keys
-    _add_public_routes(api, live, (*ready, *(known.ready for known in projections)))
-    api.router.route_class = GuardedRoute
-    api.include_router(_projections_router(projections))
+    app = FastAPI(
+        title=f"Gyral {service}",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        default_response_class=ORJSONResponse,
+    )
+    app.state.keys = keys
+    app.include_router(_common(health, projections))
     for router in routers:
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                require_guard(route)
-        api.include_router(router)
-    _add_error_answers(api)
-
-    def traced(app: ASGIApp) -> ASGIApp:
-        return TracedApp(app, one_in=trace_one_in)
-
-    api.add_middleware(traced)
-    return api
+        app.include_router(router)
+    _answer_errors(app)
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path not in PUBLIC and not _scopes(route):
+            raise ValueError(f"{route.path}: expected a scope; found a route that is open to all")
+    return app
 
 
-def _dependants(dependant: Dependant) -> Iterable[Dependant]:
-    yield dependant
-    for inner in dependant.dependencies:
-        yield from _dependants(inner)
+def _scopes(route: APIRoute) -> list[Scope]:
+    calls = [dependency.call for dependency in route.dependant.dependencies]
+    return [call.scope for call in calls if isinstance(call, ScopeRequired)]
 
 
-def _add_public_routes(api: FastAPI, live: Sequence[Check], ready: Sequence[Check]) -> None:
-    async def health_live() -> Response:
-        return _health(failures(live))
-
-    async def health_ready() -> Response:
-        return _health(failures((*live, *ready)))
-
-    async def show_metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    api.add_api_route("/health/live", health_live, methods=["GET"])
-    api.add_api_route("/health/ready", health_ready, methods=["GET"])
-    api.add_api_route("/metrics", show_metrics, methods=["GET"], include_in_schema=False)
-
-
-def _projections_router(projections: Sequence[Known]) -> APIRouter:
+def _common(health: Health, projections: Sequence[Projection[Any]]) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/v1/projections", dependencies=[Depends(scope(Scope.READ))])
-    async def list_projections() -> dict[str, dict[str, int]]:
-        return {known.topic: dict(known.generations()) for known in projections}
+    @router.get("/health/live")
+    async def live() -> Response:
+        """Say whether the process must be restarted."""
+        return _verdict(health.dead())
+
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """Say whether work may come here."""
+        return _verdict(health.unready())
+
+    @router.get("/v1/projections")
+    async def generations(_caller: Annotated[Caller, scope("read")]) -> dict[str, dict[str, int]]:
+        """Say which generation of each declared thing this process knows."""
+        return {projection.topic: dict(projection.generations()) for projection in projections}
 
     return router
 
 
-def _health(wrong: Sequence[str]) -> Response:
-    status = HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
-    return JSONResponse({"status": "failing" if wrong else "ok", "reasons": list(wrong)}, status)
+def _verdict(complaints: list[str]) -> Response:
+    status = 503 if complaints else 200
+    return ORJSONResponse({"status": "failing" if complaints else "ok", "reasons": complaints}, status)
 
 
-def answer(error: ApiError) -> Response:
-    """Return an error as a response."""
-    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    return JSONResponse(error.document(), error.status, headers)
-
-
-def _add_error_answers(api: FastAPI) -> None:
-    async def api_error(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, ApiError)  # noqa: S101 - registered for it
-        return answer(error)
+def _answer_errors(app: FastAPI) -> None:
+    """Give every error the one shape, and none of them a stack."""
 
     async def refused(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)  # noqa: S101 - registered for it
-        response = answer(ApiError(error.status, error.code, str(error)))
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            response.headers["www-authenticate"] = "Bearer"
-        return response
+        assert isinstance(error, Refusal)  # noqa: S101
+        return ORJSONResponse(error.body, error.status, headers=error.headers)
 
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-        phrase = HTTPStatus(error.status_code).phrase.lower()
-        message = f"{request.method[:20]} {clip(request.url.path)}: {phrase}"
-        response = answer(ApiError(error.status_code, phrase.replace(" ", "_"), message))
-        response.headers.update(error.headers or {})
-        return response
+    async def http_error(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return ORJSONResponse(Refusal(error.status_code, "http", str(error.detail)[:200]).body, error.status_code)
 
-    async def bad_parameter(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
         first = error.errors()[0]
-        field = clip(".".join(str(at) for at in first["loc"][1:]))
-        message = f"{field}: {first['msg'][:300]}; found {clip(repr(first.get('input')))}"
-        return answer(ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", message, field=field))
+        field = ".".join(str(part) for part in first["loc"])[:200]
+        refusal = Refusal(422, "invalid", f"{field}: {first['msg']}", field=field)
+        return ORJSONResponse(refusal.body, refusal.status)
 
-    async def away(request: Request, error: Exception) -> Response:
-        if not is_infrastructure(error):
-            raise error
-        log.warning("http.waits", path=request.url.path[:200], error=type(error).__name__)
-        message = "something this service depends on is away; try again"
-        return answer(ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after_s=2))
+    async def failed(request: Request, error: Exception) -> Response:
+        log.error("http.failed", path=request.url.path[:200], exc_info=error)
+        return ORJSONResponse(Refusal(500, "bug", "an error of ours; it was logged").body, 500)
 
-    async def bug(_request: Request, _error: Exception) -> Response:
-        message = "the service failed; the failure is in its log"
-        return answer(ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message))
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=499)
 
-    api.add_exception_handler(ApiError, api_error)
-    api.add_exception_handler(Refused, refused)
-    api.add_exception_handler(HTTPException, http_error)
-    api.add_exception_handler(RequestValidationError, bad_parameter)
-    for kind in (*INFRASTRUCTURE, asyncpg.InterfaceError):
-        if issubclass(kind, Exception):
-            api.add_exception_handler(kind, away)
-    api.add_exception_handler(Exception, bug)
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        Refusal: refused,
+        HTTPException: http_error,
+        RequestValidationError: invalid,
+        ClientDisconnect: gone,
+        Exception: failed,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+__all__ = ["Caller", "Refusal", "create_api", "read_model", "scope"]

@@ -1,108 +1,107 @@
 """Work longer than a handler may take: claimed by lease, kept by heartbeat, fenced by token."""
 
 import asyncio
-from dataclasses import dataclass, field
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from gyral.contracts.events import Delivery
-from gyral.kit.db import Pool
-from gyral.kit.telemetry import current_traceparent
-from gyral.kit.tx import Tx
+from gyral.kit.backoff import Backoff
+from gyral.kit.db import Pool, is_infrastructure
+from gyral.kit.telemetry import current_traceparent, get_log
+from gyral.kit.tx import PermanentError, Tx
 
-_COLUMNS = "id, kind, spec, token, attempts, max_attempts, checkpoint, event_id, correlation_id, traceparent"
+log = get_log()
+_NAMESPACE = uuid.UUID("0c9d7ad1-3c35-5b3b-9f53-0f8a3e4b8a11")
+Scalar = str | int | float | bool | None
 
 
-class Lost(Exception):  # noqa: N818 - a fact about us, not a fault
-    """The lease ran out or another worker has the job: whatever we computed must not be written."""
+class Lost(Exception):
+    """The lease ran out and the job is another worker's, or it was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One claimed piece of work; `token` is what entitles its holder to write."""
+    """A claimed job; its token tells this claim from every other."""
 
     id: str
     kind: str
-    spec: str
-    """JSON, as it was enqueued."""
+    spec: Mapping[str, Scalar]
     token: int
     attempts: int
-    """1 for the first."""
     max_attempts: int
     checkpoint: str | None
-    """JSON of the last `save`, by whichever worker."""
     cause: Delivery | None
-    """The event behind it: `tx.because(job.cause, step=...)`."""
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
-    """Set by the heartbeat when someone asked to cancel; the run ends by itself."""
 
     @property
     def traceparent(self) -> str | None:
-        """The trace the job continues."""
+        """The trace of the event that queued it."""
         return self.cause.traceparent if self.cause else None
 
 
 class Jobs:
-    """The queue of one kind of job, in the service's own schema."""
+    """One kind of job of a service, in its own schema."""
 
-    def __init__(self, pool: Pool, kind: str) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, kind: str, *, max_attempts: int = 5) -> None:
         self.kind = kind
+        self._pool = pool
+        self._max_attempts = max_attempts
+        self._queued = asyncio.Event()
 
-    async def enqueue(
-        self, tx: Tx, job_id: str, spec: str, *, cause: Delivery | None = None, max_attempts: int = 5
-    ) -> bool:
-        """Add a job in the caller's transaction; False when that id exists already."""
-        added: bool | None = await tx.conn.fetchval(
+    async def enqueue(self, tx: Tx, name: str, spec: Mapping[str, Scalar], *, cause: Delivery | None = None) -> str:
+        """Queue a job in the caller's transaction and return its id; the same name is the same job."""
+        job_id = str(uuid.uuid5(_NAMESPACE, f"{tx.service}/{self.kind}/{name}"))
+        traceparent = current_traceparent() or (cause.traceparent if cause else None)
+        await tx.conn.execute(
             """
             INSERT INTO job (id, kind, spec, max_attempts, event_id, correlation_id, traceparent)
             VALUES ($1, $2, $3, $4, $5, $6, $7)
                 ON CONFLICT (id) DO NOTHING
-            RETURNING true
             """,
             job_id,
             self.kind,
-            spec,
-            max_attempts,
+            json.dumps(spec),
+            self._max_attempts,
             cause.event_id if cause else None,
             cause.correlation_id if cause else None,
-            current_traceparent() or (cause.traceparent if cause else None),
+            traceparent,
         )
-        return bool(added)
+        self._queued.set()
+        return job_id
 
     async def claim(self, worker: str, lease_s: float) -> Job | None:
-        """Take the oldest job that is queued or whose lease ran out, or None.
-
-        A job past its `max_attempts` is handed out once more, for its holder to fail it.
-        """
+        """Take the oldest job that is queued or whose lease ran out, or None."""
         row = await self._pool.fetchrow(
-            f"""
+            """
             UPDATE job
                SET state = 'running', worker = $2, token = token + 1, attempts = attempts + 1,
                    lease_until = now() + make_interval(secs => $3)
              WHERE id = (SELECT id
                            FROM job
                           WHERE kind = $1
-                            AND (   (state = 'queued' AND not_before <= now())
-                                 OR (state = 'running' AND lease_until < now()))
+                            AND (state = 'queued' AND not_before <= now()
+                                 OR state = 'running' AND lease_until < now())
                           ORDER BY created_at
-                            FOR UPDATE SKIP LOCKED
-                          LIMIT 1)
-            RETURNING {_COLUMNS}
-            """,  # noqa: S608 - a constant
+                          LIMIT 1
+                            FOR UPDATE SKIP LOCKED)
+            RETURNING id, kind, spec, token, attempts, max_attempts, checkpoint,
+                      event_id, correlation_id, traceparent
+            """,
             self.kind,
             worker,
             lease_s,
         )
         if row is None:
             return None
-        cause = (
-            Delivery(row["event_id"], row["correlation_id"], traceparent=row["traceparent"])
-            if row["event_id"]
-            else None
-        )
+        cause = None
+        if row["event_id"] is not None:
+            cause = Delivery(row["event_id"], row["correlation_id"], traceparent=row["traceparent"])
         return Job(
             id=str(row["id"]),
             kind=row["kind"],
-            spec=row["spec"],
+            spec=json.loads(row["spec"]),
             token=row["token"],
             attempts=row["attempts"],
             max_attempts=row["max_attempts"],
@@ -111,111 +110,42 @@ class Jobs:
         )
 
     async def heartbeat(self, job: Job, lease_s: float) -> None:
-        """Prolong the lease, and set `job.cancelled` when asked to.
+        """Keep the lease.
 
         Raises:
-            Lost: the job is not ours any more.
+            Lost: another worker has the job, or somebody cancelled it.
         """
-        cancel: bool | None = await self._pool.fetchval(
+        kept = await self._pool.fetchval(
             """
             UPDATE job
                SET lease_until = now() + make_interval(secs => $3)
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            RETURNING cancel
+             WHERE id = $1 AND token = $2 AND state = 'running' AND NOT cancel
+            RETURNING true
             """,
             job.id,
             job.token,
             lease_s,
         )
-        if cancel is None:
-            raise Lost(f"{job.kind} {job.id}: token {job.token} is not the holder's")
-        if cancel:
-            job.cancelled.set()
-
-    async def save(self, job: Job, checkpoint: str) -> None:
-        """Remember how far the work got, for the next attempt.
-
-        Raises:
-            Lost: the job is not ours any more.
-        """
-        saved = await self._pool.fetchval(
-            """
-            UPDATE job
-               SET checkpoint = $3
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            RETURNING true
-            """,
-            job.id,
-            job.token,
-            checkpoint,
-        )
-        if not saved:
-            raise Lost(f"{job.kind} {job.id}: token {job.token} is not the holder's")
+        if not kept:
+            raise Lost(f"job {job.id}: the lease of attempt {job.attempts} is gone")
 
     async def complete(self, tx: Tx, job: Job) -> None:
-        """End the job as done, with the rest of the caller's transaction.
+        """End the job in the transaction of its effects.
 
         Raises:
-            Lost: the job is not ours any more; nothing of the transaction may commit.
+            Lost: the job is no longer ours; the transaction must not commit.
         """
         await self._end(tx, job, "done", None)
 
     async def fail(self, tx: Tx, job: Job, reason: str) -> None:
-        """End the job as failed, with the rest of the caller's transaction.
-
-        Raises:
-            Lost: as for `complete`.
-        """
-        await self._end(tx, job, "failed", reason)
-
-    async def end_cancelled(self, tx: Tx, job: Job, reason: str) -> None:
-        """End the job as cancelled, with the rest of the caller's transaction.
-
-        Raises:
-            Lost: as for `complete`.
-        """
-        await self._end(tx, job, "cancelled", reason)
-
-    async def cancel(self, tx: Tx, job_id: str, reason: str) -> str | None:
-        """Ask to cancel: a queued job ends at once, a running one is told by its heartbeat.
-
-        Returns:
-            The state it is in now: cancelled, running, or its earlier end; None when unknown.
-        """
-        state: str | None = await tx.conn.fetchval(
-            """
-            UPDATE job
-               SET cancel = true,
-                   reason = CASE WHEN state IN ('queued', 'running') THEN $3 ELSE reason END,
-                   state  = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END
-             WHERE id = $1 AND kind = $2
-            RETURNING state
-            """,
-            job_id,
-            self.kind,
-            reason,
-        )
-        return state
-
-    async def put_back(self, job: Job, *, after_s: float, reason: str) -> None:
-        """Queue the job again for a later attempt; a lost one is left to its holder."""
-        await self._pool.execute(
-            """
-            UPDATE job
-               SET state = 'queued', reason = $4, not_before = now() + make_interval(secs => $3)
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            """,
-            job.id,
-            job.token,
-            after_s,
-            reason[:500],
-        )
+        """End the job as failed in the caller's transaction; raises Lost like `complete`."""
+        await self._end(tx, job, "failed", reason[:500])
 
     async def _end(self, tx: Tx, job: Job, state: str, reason: str | None) -> None:
         ended = await tx.conn.fetchval(
             """
             UPDATE job
-               SET state = $3, reason = coalesce($4, reason), lease_until = NULL
+               SET state = $3, reason = $4, lease_until = NULL
              WHERE id = $1 AND token = $2 AND state = 'running'
             RETURNING true
             """,
@@ -225,4 +155,164 @@ class Jobs:
             reason,
         )
         if not ended:
-            raise Lost(f"{job.kind} {job.id}: token {job.token} is not the holder's")
+            raise Lost(f"job {job.id}: attempt {job.attempts} ended after its lease")
+
+    async def release(self, job: Job, *, after_s: float = 0.0, counted: bool = True) -> None:
+        """Put the job back into the queue; `counted=False` gives the attempt back."""
+        await self._pool.execute(
+            """
+            UPDATE job
+               SET state = 'queued', lease_until = NULL, attempts = attempts - $4,
+                   not_before = now() + make_interval(secs => $3)
+             WHERE id = $1 AND token = $2 AND state = 'running'
+            """,
+            job.id,
+            job.token,
+            after_s,
+            0 if counted else 1,
+        )
+        self._queued.set()
+
+    async def cancel(self, tx: Tx, job_id: str) -> bool:
+        """Cancel a job in the caller's transaction; False when it has ended already."""
+        cancelled = await tx.conn.fetchval(
+            """
+            UPDATE job
+               SET cancel = true, state = 'cancelled', lease_until = NULL
+             WHERE id = $1 AND state IN ('queued', 'running')
+            RETURNING true
+            """,
+            job_id,
+        )
+        return bool(cancelled)
+
+    def wake(self) -> None:
+        """Have workers of this process look at once; for queued work that became possible."""
+        self._queued.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when a job was queued by this process, or when the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._queued.wait()
+        self._queued.clear()
+
+
+class Worker:
+    """Runs jobs one at a time; `run` ends a job itself with `complete`, or its plain return does."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        run: Callable[[Job], Awaitable[None]],
+        *,
+        name: str,
+        lease_s: float = 30.0,
+        poll_s: float = 1.0,
+        on_exhausted: Callable[[Job, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._jobs = jobs
+        self._run_job = run
+        self._name = name
+        self._lease_s = lease_s
+        self._poll_s = poll_s
+        self._on_exhausted = on_exhausted
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start claiming in the background."""
+        self._task = asyncio.create_task(self._loop(), name=f"worker {self._jobs.kind}")
+
+    async def stop(self) -> None:
+        """Let go of the job in hand; its lease is given back."""
+        self._stopping.set()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def healthy(self) -> str | None:
+        """Answer None while the loop lives."""
+        if self._task is None or (self._task.done() and not self._stopping.is_set()):
+            return f"worker {self._jobs.kind}: expected it to run; found it ended or not started"
+        return None
+
+    async def _loop(self) -> None:
+        backoff = Backoff(first_s=0.2, limit_s=5.0)
+        while not self._stopping.is_set():
+            try:
+                job = await self._jobs.claim(self._name, self._lease_s)
+                if job is None:
+                    await self._jobs.wait(self._poll_s)
+                else:
+                    await self._attempt(job)
+                backoff.reset()
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                log.warning("worker.waits", kind=self._jobs.kind, error=type(error).__name__)
+                await backoff.wait()
+
+    async def _attempt(self, job: Job) -> None:
+        """Run one attempt beside its heartbeat; whichever ends first ends the other."""
+        work = asyncio.ensure_future(self._run_job(job))
+        beat = asyncio.create_task(self._beat(job))
+        try:
+            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await _end(work, beat)
+            await self._jobs.release(job, counted=False)
+            raise
+        ended_first = beat if beat.done() and not work.done() else work
+        await _end(*({work, beat} - {ended_first}))
+        error = ended_first.exception()
+        if error is None:
+            await self._done(job)
+        elif isinstance(error, Lost):
+            log.warning("job.lost", kind=job.kind, job_id=job.id, attempt=job.attempts)
+        elif isinstance(error, Exception):
+            await self._failed(job, error)
+        else:
+            raise error
+
+    async def _beat(self, job: Job) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            await self._jobs.heartbeat(job, self._lease_s)
+
+    async def _done(self, job: Job) -> None:
+        """Mark a job done whose run did not do so in its own transaction."""
+        await self._jobs._pool.execute(  # noqa: SLF001 - both halves of one mechanism
+            "UPDATE job SET state = 'done', lease_until = NULL WHERE id = $1 AND token = $2 AND state = 'running'",
+            job.id,
+            job.token,
+        )
+
+    async def _failed(self, job: Job, error: Exception) -> None:
+        """Try again later, unless this was the last attempt or no attempt can help."""
+        if is_infrastructure(error):
+            log.warning("job.waits", kind=job.kind, job_id=job.id, error=type(error).__name__)
+            await self._jobs.release(job, after_s=1.0, counted=False)
+            return
+        log.error("job.failed", kind=job.kind, job_id=job.id, attempt=job.attempts, exc_info=error)
+        if job.attempts < job.max_attempts and not isinstance(error, PermanentError):
+            await self._jobs.release(job, after_s=min(30.0, 2.0 ** (job.attempts - 1) / 2))
+            return
+        reason = f"{type(error).__name__}: {error}"[:500]
+        if self._on_exhausted is not None:
+            await self._on_exhausted(job, reason)
+            return
+        await self._jobs._pool.execute(  # noqa: SLF001 - both halves of one mechanism
+            "UPDATE job SET state = 'failed', reason = $3, lease_until = NULL WHERE id = $1 AND token = $2",
+            job.id,
+            job.token,
+            reason,
+        )
+
+
+async def _end(*tasks: asyncio.Future[None]) -> None:
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task

@@ -46,11 +46,15 @@ def read_migrations(folder: Traversable, *, source: str) -> list[Migration]:
         match = _NAME.match(entry.name)
         if match is None:
             raise MigrationError(f"{source}: expected NNNN_verb_noun.sql; found {entry.name!r}")
-        found.append(Migration(source, int(match[1]), entry.name, entry.read_text(encoding="utf-8")))
+        found.append(
+            Migration(source, int(match[1]), entry.name, entry.read_text(encoding="utf-8"))
+        )
     found.sort(key=lambda migration: migration.number)
     numbers = [migration.number for migration in found]
     if numbers != list(range(1, len(found) + 1)):
-        raise MigrationError(f"{source}: expected numbers 1, 2, 3 without gaps; found {numbers}")
+        raise MigrationError(
+            f"{source}: expected numbers 1, 2, 3 without gaps; found {numbers}"
+        )
     return found
 
 
@@ -67,7 +71,9 @@ async def migrate(pool: Pool, migrations: Traversable | None, *, service: str) -
     if migrations is not None:
         wanted += read_migrations(migrations, source=service)
     async with pool.acquire() as conn, conn.transaction():
-        await conn.execute("SELECT pg_advisory_xact_lock(hashtext('migrate.' || current_schema()))")
+        await conn.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('migrate.' || current_schema()))"
+        )
         await conn.execute(
             """
             CREATE TABLE IF NOT EXISTS schema_migration (

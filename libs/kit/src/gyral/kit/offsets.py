@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from gyral.kit.db import Connection
+from gyral.kit.db import Connection, Pool
 
 Move: TypeAlias = tuple[str, int, int | None, int]
 """Topic, partition, the offset we believe is stored (None: no row yet), the next one."""
@@ -13,9 +13,9 @@ class Fenced(Exception):  # noqa: N818 - a fact about us, not a fault
     """Another process moved this sink's offset: what we hold is not ours to write."""
 
 
-async def stored(conn: Connection, sink: str, topic: str, partition: int) -> int | None:
+async def stored(pool: Pool, sink: str, topic: str, partition: int) -> int | None:
     """Return the next offset to consume, or None when nothing was ever committed."""
-    offset: int | None = await conn.fetchval(
+    offset: int | None = await pool.fetchval(
         "SELECT next_offset FROM sink_offset WHERE sink = $1 AND topic = $2 AND partition = $3",
         sink,
         topic,
@@ -24,9 +24,7 @@ async def stored(conn: Connection, sink: str, topic: str, partition: int) -> int
     return offset
 
 
-async def advance(
-    conn: Connection, sink: str, moves: Iterable[Move]
-) -> None:
+async def advance(conn: Connection, sink: str, moves: Iterable[Move]) -> None:
     """Move offsets from what we believe them to be to where the output ends.
 
     Args:

@@ -57,7 +57,10 @@ async def store(conn: Connection, messages: Sequence[Message]) -> None:
         for message in messages
     ]
     for shard in sorted({row[0] for row in rows}):
-        await conn.execute("SELECT pg_advisory_xact_lock(hashtext('outbox.store.' || current_schema()), $1)", shard)
+        await conn.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('outbox.store.' || current_schema()), $1)",
+            shard,
+        )
     await conn.executemany(
         """
         INSERT INTO outbox (shard, event_id, topic, key, header_names, header_values, value)
@@ -72,7 +75,9 @@ async def store(conn: Connection, messages: Sequence[Message]) -> None:
 class Relay:
     """Moves the outbox to Kafka: at least once, in the order of each key, by whichever process holds the shard."""
 
-    def __init__(self, pool: Pool, brokers: str, *, batch: int = 500, poll_s: float = 1.0) -> None:
+    def __init__(
+        self, pool: Pool, brokers: str, *, batch: int = 500, poll_s: float = 1.0
+    ) -> None:
         self._pool = pool
         self._brokers = brokers
         self._batch = batch
@@ -83,9 +88,15 @@ class Relay:
         self._depth = 0
         self._age_s = 0.0
         meter = get_meter()
-        meter.create_observable_gauge("gyral_outbox_depth", [self._observe_depth], description="Events not yet sent")
-        meter.create_observable_gauge("gyral_outbox_age_seconds", [self._observe_age], description="Age of the oldest")
-        self._sent = meter.create_counter("gyral_outbox_sent", description="Events sent to Kafka")
+        meter.create_observable_gauge(
+            "gyral_outbox_depth", [self._observe_depth], description="Events not yet sent"
+        )
+        meter.create_observable_gauge(
+            "gyral_outbox_age_seconds", [self._observe_age], description="Age of the oldest"
+        )
+        self._sent = meter.create_counter(
+            "gyral_outbox_sent", description="Events sent to Kafka"
+        )
 
     async def start(self) -> None:
         """Start moving events in the background."""
@@ -117,7 +128,9 @@ class Relay:
             try:
                 await self._session(backoff)
             except (*INFRASTRUCTURE, asyncpg.InterfaceError) as error:
-                if not is_infrastructure(error) and not isinstance(error, asyncpg.InterfaceError):
+                if not is_infrastructure(error) and not isinstance(
+                    error, asyncpg.InterfaceError
+                ):
                     raise
                 log.warning("outbox.relay.restarted", error=type(error).__name__)
             if self._stopping:
@@ -174,10 +187,13 @@ class Relay:
                 moved += await self._drain_shard(conn, producer, row["shard"])
         return moved
 
-    async def _drain_shard(self, conn: Connection, producer: AIOKafkaProducer, shard: int) -> int:
+    async def _drain_shard(
+        self, conn: Connection, producer: AIOKafkaProducer, shard: int
+    ) -> int:
         async with conn.transaction():
             ours: bool = await conn.fetchval(
-                "SELECT pg_try_advisory_xact_lock(hashtext('outbox.relay.' || current_schema()), $1)", shard
+                "SELECT pg_try_advisory_xact_lock(hashtext('outbox.relay.' || current_schema()), $1)",
+                shard,
             )
             if not ours:
                 return 0
@@ -194,7 +210,9 @@ class Relay:
             )
             await self._send(producer, rows)
             await conn.execute(
-                "DELETE FROM outbox WHERE shard = $1 AND seq = ANY($2::bigint[])", shard, [row["seq"] for row in rows]
+                "DELETE FROM outbox WHERE shard = $1 AND seq = ANY($2::bigint[])",
+                shard,
+                [row["seq"] for row in rows],
             )
         self._sent.add(len(rows))
         return len(rows)
@@ -208,7 +226,9 @@ class Relay:
                     key=row["key"],
                     headers=[
                         (name.decode(), value)
-                        for name, value in zip(row["header_names"], row["header_values"], strict=True)
+                        for name, value in zip(
+                            row["header_names"], row["header_values"], strict=True
+                        )
                     ],
                 )
                 for row in rows

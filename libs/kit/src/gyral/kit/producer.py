@@ -4,7 +4,11 @@ from aiokafka import AIOKafkaProducer
 
 
 def open_producer(
-    brokers: str, *, linger_ms: int = 0, max_batch_bytes: int = 262_144, max_request_bytes: int = 4 << 20
+    brokers: str,
+    *,
+    linger_ms: int = 0,
+    max_batch_bytes: int = 262_144,
+    max_request_bytes: int = 4 << 20,
 ) -> AIOKafkaProducer:
     """Make a producer; the caller starts and stops it, inside a running loop.
 

@@ -144,7 +144,9 @@ class Projection(Generic[E]):
             except (*INFRASTRUCTURE, KafkaError) as error:
                 if not is_infrastructure(error):
                     raise
-                log.warning("projection.restarted", topic=self.topic, error=type(error).__name__)
+                log.warning(
+                    "projection.restarted", topic=self.topic, error=type(error).__name__
+                )
             await backoff.wait()
 
     async def _read(self, backoff: Backoff) -> None:
@@ -177,7 +179,9 @@ class Projection(Generic[E]):
         await consumer._client.add_topic(self.topic)  # noqa: SLF001
         numbers = consumer.partitions_for_topic(self.topic)
         if not numbers:
-            raise TimeoutError(f"{self.topic}: expected the topic to exist; found none. Run the provision job.")
+            raise TimeoutError(
+                f"{self.topic}: expected the topic to exist; found none. Run the provision job."
+            )
         return [TopicPartition(self.topic, number) for number in sorted(numbers)]
 
     async def _poll(self, consumer: AIOKafkaConsumer, seen: set[str]) -> None:
@@ -197,7 +201,9 @@ class Projection(Generic[E]):
         self._caught_up.set()
         self._save()
 
-    async def _take(self, record: ConsumerRecord[bytes | None, bytes | None], seen: set[str]) -> None:
+    async def _take(
+        self, record: ConsumerRecord[bytes | None, bytes | None], seen: set[str]
+    ) -> None:
         if record.value is None:
             key = (record.key or b"").decode("utf-8", "replace")
             seen.discard(key)
@@ -206,7 +212,9 @@ class Projection(Generic[E]):
         try:
             event = cloudevents.parse(record, self._event_type)
         except MalformedEvent as error:
-            log.error("projection.malformed", topic=self.topic, offset=record.offset, error=str(error))
+            log.error(
+                "projection.malformed", topic=self.topic, offset=record.offset, error=str(error)
+            )
             return
         seen.add(event.key)
         known = self._events.get(event.key)
@@ -237,7 +245,9 @@ class Projection(Generic[E]):
             consumer = self._consumer
             if consumer is not None:
                 with suppress(*INFRASTRUCTURE, KafkaError):
-                    ends: Mapping[TopicPartition, int] = await consumer.end_offsets(list(self._read_to))
+                    ends: Mapping[TopicPartition, int] = await consumer.end_offsets(
+                        list(self._read_to)
+                    )
                     return ends
             await backoff.wait()
 

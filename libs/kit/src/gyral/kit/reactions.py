@@ -69,9 +69,15 @@ class Reactor:
 
     def __post_init__(self) -> None:
         meter = get_meter()
-        self._handled = meter.create_counter("gyral_events_handled", description="Events handled")
-        self._parked = meter.create_counter("gyral_events_parked", description="Events sent to dead letters")
-        self._retried = meter.create_counter("gyral_events_retried", description="Handler runs repeated")
+        self._handled = meter.create_counter(
+            "gyral_events_handled", description="Events handled"
+        )
+        self._parked = meter.create_counter(
+            "gyral_events_parked", description="Events sent to dead letters"
+        )
+        self._retried = meter.create_counter(
+            "gyral_events_retried", description="Handler runs repeated"
+        )
 
     async def react(self, reaction: Reaction[E], record: cloudevents.Record) -> None:
         """Handle one record to its end.
@@ -89,16 +95,31 @@ class Reactor:
             try:
                 await reaction.run(record)
             except (PermanentError, MalformedEvent) as error:
-                reason = DeadLetterReason.MALFORMED if isinstance(error, MalformedEvent) else DeadLetterReason.PERMANENT
+                reason = (
+                    DeadLetterReason.MALFORMED
+                    if isinstance(error, MalformedEvent)
+                    else DeadLetterReason.PERMANENT
+                )
                 return await self._park(reaction, record, reason, error, attempts + 1)
-            except Exception as error:  # noqa: BLE001 - the kit's one consumer loop
+            except Exception as error:
                 if is_infrastructure(error):
-                    log.warning("event.waits", topic=record.topic, offset=record.offset, error=type(error).__name__)
+                    log.warning(
+                        "event.waits",
+                        topic=record.topic,
+                        offset=record.offset,
+                        error=type(error).__name__,
+                    )
                     if waited_s > self.patience_s:
                         raise
                 else:
                     attempts += 1
-                    log.error("event.failed", topic=record.topic, offset=record.offset, attempt=attempts, exc_info=error)
+                    log.error(
+                        "event.failed",
+                        topic=record.topic,
+                        offset=record.offset,
+                        attempt=attempts,
+                        exc_info=error,
+                    )
                     if attempts > self.retries:
                         return await self._give_up(reaction, record, error, attempts)
             else:
@@ -130,7 +151,12 @@ class Reactor:
             self.stopped = f"{cloudevents.place(record)}: {error}; its topic has no dead letters, so the line stops"
             raise LineStopped(self.stopped) from error
         message = dead_letter(
-            record, reaction.topic, service=self.service, reason=reason, error=error, attempts=attempts
+            record,
+            reaction.topic,
+            service=self.service,
+            reason=reason,
+            error=error,
+            attempts=attempts,
         )
         try:
             event_id = cloudevents.read(record).delivery.event_id
@@ -143,7 +169,12 @@ class Reactor:
                     if await claim(tx.conn, self.service, reaction.topic.name, event_id):
                         await tx.park(message)
                         self._parked.add(1, {"topic": record.topic, "reason": reason.value})
-                log.error("event.parked", topic=record.topic, offset=record.offset, reason=reason.value)
+                log.error(
+                    "event.parked",
+                    topic=record.topic,
+                    offset=record.offset,
+                    reason=reason.value,
+                )
             except (*INFRASTRUCTURE, asyncpg.InterfaceError) as away:
                 if not is_infrastructure(away):
                     raise

@@ -15,7 +15,13 @@ class Refusal(Exception):
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, field: str | None = None, retry_after_s: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status

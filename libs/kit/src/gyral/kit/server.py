@@ -65,7 +65,13 @@ class HttpServer:
     """Serves one ASGI application on one address."""
 
     def __init__(
-        self, app: ASGIApp, *, host: str, port: int, limit_concurrency: int = 512, drain_s: int = 10
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        limit_concurrency: int = 512,
+        drain_s: int = 10,
     ) -> None:
         self._host = host
         self._port = port
@@ -114,7 +120,11 @@ class HttpServer:
 
     def healthy(self) -> str | None:
         """Answer None while it accepts connections."""
-        return None if self._task is not None and not self._task.done() else "http: the server has ended"
+        return (
+            None
+            if self._task is not None and not self._task.done()
+            else "http: the server has ended"
+        )
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)

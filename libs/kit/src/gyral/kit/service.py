@@ -1,84 +1,187 @@
-"""A service as a process: everything it is made of, started in order, stopped in reverse."""
+"""A service as a process: its parts started in order, watched while it runs, stopped in reverse."""
 
 import asyncio
+import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
-from typing import NoReturn, Protocol
+from typing import Protocol
 
-import uvloop
-from starlette.types import ASGIApp
+import uvicorn
+from uvicorn._types import ASGIApplication
 
-from gyral.kit import exporters
+from gyral.kit import db, exporters
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import Pool, is_infrastructure
+from gyral.kit.health import Health
 from gyral.kit.migrate import migrate
-from gyral.kit.server import HttpServer
-from gyral.kit.settings import CommonSettings
+from gyral.kit.settings import ProcessSettings
 from gyral.kit.telemetry import get_log
 from gyral.kit.threads import require_single_threaded
 
-_WATCH_S = 1.0
-_STRIKES = 5
 log = get_log()
 
 
-class Component(Protocol):
-    """A part with a life of its own."""
+class Part(Protocol):
+    """Something that runs inside a service: a projection, relay, bus, sink, worker or timer."""
 
     async def start(self) -> None:
-        """Return once it works, or is on its way to."""
+        """Begin; return when it works."""
 
     async def stop(self) -> None:
-        """Return once it has let go of everything."""
+        """End in good order."""
 
     def healthy(self) -> str | None:
-        """Answer None, or what only a restart can repair."""
+        """Answer None while it lives."""
 
 
-@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Calls something again and again; infrastructure that is away is waited for."""
+
+    def __init__(self, name: str, call: Callable[[], Awaitable[None]], *, every_s: float) -> None:
+        self._name = name
+        self._call = call
+        self._every_s = every_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start calling; the first call comes at once."""
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def stop(self) -> None:
+        """Stop calling."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def healthy(self) -> str | None:
+        """Answer None while the calling goes on."""
+        if self._task is None or self._task.done():
+            return f"{self._name}: expected it to run; found it ended or not started"
+        return None
+
+    async def _run(self) -> None:
+        backoff = Backoff(first_s=0.2, limit_s=5.0)
+        while True:
+            try:
+                await self._call()
+                backoff.reset()
+                await asyncio.sleep(self._every_s)
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                log.warning("periodic.waits", name=self._name, error=type(error).__name__)
+                await backoff.wait()
+
+
+@dataclass(slots=True)
 class Service:
-    """What `app.build(settings)` returns; nothing in it has touched the network yet.
-
-    Started in the order of the fields: schema, projections, relay, bus, data planes, workers, tasks, HTTP.
-    """
+    """Everything one process is made of; `parts` start in this order and stop in reverse."""
 
     name: str
-    settings: CommonSettings
+    settings: ProcessSettings
+    health: Health
+    api: ASGIApplication
+    parts: Sequence[Part] = ()
     pool: Pool | None = None
     migrations: Traversable | None = None
-    projections: Sequence[Component] = ()
-    relay: Component | None = None
-    bus: Component | None = None
-    dataplanes: Sequence[Component] = ()
-    workers: Sequence[Component] = ()
-    tasks: Sequence[Component] = ()
-    api: ASGIApp | None = None
-    limit_concurrency: int = 512
+    on_start: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Called once the database is up to date and before any part starts."""
+    running: list[Part] = field(default_factory=list)
 
-    def components(self) -> list[Component]:
-        """Return the parts in the order they start."""
-        parts: list[Component | None] = []
+    async def run(self) -> None:
+        """Run until told to stop.
+
+        Raises:
+            SystemExit: a part died; the supervisor starts the process again.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        server = _server(self.api, self.settings)
+        serving = asyncio.create_task(server.serve(), name="http")
+        starting = asyncio.create_task(self._start(), name="start")
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({starting, stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                died = await self._watch(stopped, serving)
+            else:
+                starting.cancel()
+                died = None if stopped.done() else "http: the server has ended"
+        finally:
+            await self._stop(server, serving, stopped)
+        if died is not None:
+            log.error("service.died", reason=died)
+            sys.exit(f"{self.name}: {died}")
+
+    async def _start(self) -> None:
         if self.pool is not None:
-            parts.append(_Schema(self.pool, self.migrations, self.name))
-        parts += [*self.projections, self.relay, self.bus, *self.dataplanes, *self.workers, *self.tasks]
-        if self.api is not None:
-            parts.append(
-                HttpServer(
-                    self.api,
-                    host=self.settings.http_host,
-                    port=self.settings.http_port,
-                    limit_concurrency=self.limit_concurrency,
-                )
-            )
-        return [part for part in parts if part is not None]
+            await self._prepare_database(self.pool)
+        for call in self.on_start:
+            await call()
+        for part in self.parts:
+            await part.start()
+            self.running.append(part)
+            self.health.live.append(part.healthy)
+        gc.collect()
+        gc.freeze()
+        self.health.started = True
+        log.info("service.started", port=self.settings.http_port)
+
+    async def _prepare_database(self, pool: Pool) -> None:
+        backoff = Backoff(first_s=0.2, limit_s=5.0)
+        while True:
+            try:
+                await pool
+                await migrate(pool, self.migrations, service=self.name)
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                log.warning("service.waits_for_database", error=type(error).__name__)
+                await backoff.wait()
+            else:
+                return
+
+    async def _watch(self, stopped: "asyncio.Task[bool]", serving: "asyncio.Task[None]") -> str | None:
+        """Return None when told to stop, or what died."""
+        while not stopped.done():
+            await asyncio.wait({stopped, serving}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done() and not stopped.done():
+                return "http: the server has ended"
+            dead = self.health.dead()
+            if dead and not stopped.done():
+                return dead[0]
+        return None
+
+    async def _stop(
+        self, server: uvicorn.Server, serving: "asyncio.Task[None]", stopped: "asyncio.Task[bool]"
+    ) -> None:
+        """Say unready, finish what is in hand, then let go in reverse order."""
+        self.health.stopping = True
+        stopped.cancel()
+        server.should_exit = True
+        with suppress(asyncio.CancelledError, SystemExit):
+            await serving
+        for part in reversed(self.running):
+            with suppress(*db.INFRASTRUCTURE):
+                await part.stop()
+        if self.pool is not None:
+            with suppress(*db.INFRASTRUCTURE):
+                async with asyncio.timeout(5):
+                    await self.pool.close()
+        log.info("service.stopped")
+        await asyncio.to_thread(exporters.flush)
 
 
-def serve(service: Service) -> NoReturn:
-    """Run a service until SIGTERM or until a part of it dies; the exit status tells which."""
+def serve(service: Service) -> None:
+    """Run a service as this process: the last line of every `__main__`."""
     require_single_threaded()
     settings = service.settings
     exporters.setup(
@@ -86,99 +189,27 @@ def serve(service: Service) -> NoReturn:
         traces_endpoint=settings.otel_exporter_otlp_traces_endpoint,
         log_level=settings.log_level,
     )
-    try:
-        status = uvloop.run(run(service))
-    finally:
-        exporters.flush()
-    sys.exit(status)
+    import uvloop  # noqa: PLC0415 - only processes that serve need it
+
+    uvloop.run(service.run())
 
 
-async def run(service: Service) -> int:
-    """Start everything, wait for the end, stop in reverse; return the exit status."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    running: list[Component] = []
-    stopping = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(_start(service, running))
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            log.info("service.started", service=service.name)
-            return await _watch(service.name, running, stop)
-        return 0
-    except OSError as error:
-        log.critical("service.not_started", error=str(error))
-        return 1
-    finally:
-        for task in (starting, stopping):
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
-        await _stop(running)
-        log.info("service.stopped", service=service.name)
-
-
-async def _start(service: Service, running: list[Component]) -> None:
-    for part in service.components():
-        running.append(part)
-        await part.start()
-
-
-async def _watch(name: str, running: Sequence[Component], stop: asyncio.Event) -> int:
-    """Wait for the stop signal; a part that stays dead for some seconds ends the process with status 1."""
-    strikes = 0
-    while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_WATCH_S):
-                await stop.wait()
-                return 0
-        wrong = [reason for part in running if (reason := part.healthy()) is not None]
-        strikes = strikes + 1 if wrong else 0
-        if strikes >= _STRIKES:
-            log.critical("service.died", service=name, reasons=wrong)
-            return 1
-
-
-async def _stop(running: Sequence[Component]) -> None:
-    for part in reversed(running):
-        try:
-            async with asyncio.timeout(20):
-                await part.stop()
-        except Exception as error:  # one part's trouble must not keep the others from stopping
-            log.error("service.part_not_stopped", part=type(part).__name__, exc_info=error)
-
-
-class _Schema:
-    """The pool and the schema behind it, as the first part of a service."""
-
-    def __init__(self, pool: Pool, migrations: Traversable | None, service: str) -> None:
-        self._pool = pool
-        self._migrations = migrations
-        self._service = service
-
-    async def start(self) -> None:
-        backoff = Backoff(first_s=0.2, limit_s=5.0)
-        await self._pool
-        while True:
-            try:
-                await migrate(self._pool, self._migrations, service=self._service)
-            except Exception as error:
-                if not is_infrastructure(error):
-                    raise
-                log.warning("schema.waits", error=type(error).__name__)
-                await backoff.wait()
-            else:
-                return
-
-    async def stop(self) -> None:
-        try:
-            async with asyncio.timeout(5):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
-
-    def healthy(self) -> str | None:
-        return None
+def _server(api: ASGIApplication, settings: ProcessSettings) -> uvicorn.Server:
+    config = uvicorn.Config(
+        api,
+        host=settings.http_host,
+        port=settings.http_port,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=1024,
+        backlog=512,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=16 << 10,
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    return server

@@ -42,9 +42,13 @@ def span(
 
     An exception that leaves the block marks the span as failed, by its type's name only.
     """
-    surrounding = _PROPAGATOR.extract({"traceparent": parent}) if parent else context.get_current()
+    surrounding = (
+        _PROPAGATOR.extract({"traceparent": parent}) if parent else context.get_current()
+    )
     tracer = trace.get_tracer("gyral")
-    given = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
+    given = {
+        key.replace("__", "."): value for key, value in attributes.items() if value is not None
+    }
     with tracer.start_as_current_span(
         name,
         context=surrounding,

@@ -11,4 +11,6 @@ def require_single_threaded() -> None:
         SystemExit: the variable is missing; numerical code was measured up to 50 times slower without it.
     """
     if not os.environ.get("OMP_NUM_THREADS"):
-        sys.exit("OMP_NUM_THREADS: expected a number, usually 1; found it unset. Export it before the process starts.")
+        sys.exit(
+            "OMP_NUM_THREADS: expected a number, usually 1; found it unset. Export it before the process starts."
+        )

@@ -18,7 +18,14 @@ class TracedApp:
         """Answer one request."""
         if scope["type"] != "http" or scope["path"].startswith(("/health", "/metrics")):
             return await self._app(scope, receive, send)
-        parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+        parent = next(
+            (
+                value.decode("latin-1")
+                for name, value in scope["headers"]
+                if name == b"traceparent"
+            ),
+            None,
+        )
         self._count += 1
         if parent is None and self._count % self._one_in:
             return await self._app(scope, receive, send)

@@ -39,7 +39,9 @@ class Tx:
         False: it was handled before; return without doing anything.
         """
         self.because(event.delivery)
-        return await claim(self.conn, self.service, type(event).topic.name, event.delivery.event_id)
+        return await claim(
+            self.conn, self.service, type(event).topic.name, event.delivery.event_id
+        )
 
     def because(self, cause: Delivery | None, *, step: str = "") -> None:
         """Name what the coming events follow from; a redo with the same cause and step gives the same ids.
@@ -60,17 +62,15 @@ class Tx:
                 f"{encoded.topic}: expected at most {MAX_VALUE_BYTES} bytes; found {len(encoded.value)} for key {event.key!r}"
             )
         self._outgoing.append(
-            outbox.Message(delivery.event_id, encoded.topic, encoded.key, encoded.headers, encoded.value)
+            outbox.Message(
+                delivery.event_id, encoded.topic, encoded.key, encoded.headers, encoded.value
+            )
         )
         return delivery.event_id
 
     async def park(self, message: outbox.Message) -> None:
         """Put raw bytes into the outbox of this transaction; the bus parks dead letters so."""
         self._outgoing.append(message)
-
-    async def stored_offset(self, sink: str, topic: str, partition: int) -> int | None:
-        """Return the offset a sink continues at, or None when it never committed."""
-        return await offsets.stored(self.conn, sink, topic, partition)
 
     async def advance(self, sink: str, moves: Sequence[offsets.Move]) -> None:
         """Move a sink's offsets with the rest of this transaction.
@@ -88,7 +88,9 @@ class Tx:
     def _delivery_of(self, event: Event) -> Delivery:
         position = len(self._outgoing)
         seed = self._seed or str(uuid.uuid4())
-        event_id = str(uuid.uuid5(_NAMESPACE, f"{self.service}/{type(event).topic.name}/{seed}/{position}"))
+        event_id = str(
+            uuid.uuid5(_NAMESPACE, f"{self.service}/{type(event).topic.name}/{seed}/{position}")
+        )
         cause = self._cause
         return Delivery(
             event_id=event_id,
