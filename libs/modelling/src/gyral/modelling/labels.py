@@ -1,5 +1,6 @@
 """What counts as positive: one comparison of one field, parsed from a closed grammar."""
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,7 +16,7 @@ _EXPRESSION = re.compile(
         \s*(?P<operator>>=|<=|==|!=|>|<)
         \s*(?P<literal>"(?:[^"\\]|\\.)*"|true|false|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
         \s*""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 
 
@@ -119,7 +120,10 @@ def _literal(text: str) -> float | str | bool:
     if text in {"true", "false"}:
         return text == "true"
     if not text.startswith('"'):
-        return float(text)
+        number = float(text)
+        if math.isinf(number):
+            raise LabelError(f"positive: expected a finite number, found {text}")
+        return number
     try:
         return msgspec.json.decode(text, type=str)
     except msgspec.DecodeError as error:

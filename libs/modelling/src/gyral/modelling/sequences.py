@@ -103,8 +103,8 @@ def mean_sequence(seen: Moments, *, alpha: float = 0.05, rho: float = TIGHTEST_A
 def rate_sequence(events: int, trials: int, *, alpha: float = 0.05) -> Interval:
     """Bound a rate from both sides, at every number of trials at once.
 
-    The rates p at which the uniform mixture of likelihoods exceeds that of p by less than
-    1 / alpha; by Ville's inequality the true rate ever leaves them with chance alpha at most.
+    These are the rates whose likelihood a mixture of all exceeds less than 1 / alpha times; by
+    Ville's inequality the true one ever leaves them with chance alpha at most.
 
     Args:
         events: those among the trials, from 0 to `trials`.
@@ -114,16 +114,17 @@ def rate_sequence(events: int, trials: int, *, alpha: float = 0.05) -> Interval:
     Raises:
         ValueError: the counts are impossible.
 
-    Source: H. Robbins, Ann. Math. Statist. 41 (1970), 1397-1409 (beta mixture, a = b = 1).
+    Source: H. Robbins, Ann. Math. Statist. 41 (1970), 1397-1409 (mixture by Beta(1/2, 1/2)).
     """
     if not 0 <= events <= trials:
         raise ValueError(f"events: expected 0 to {trials}, found {events}")
-    mixture = (
-        math.lgamma(events + 1) + math.lgamma(trials - events + 1) - math.lgamma(trials + 2)
-    )
+    misses = trials - events
+    mixture = math.lgamma(events + 0.5) + math.lgamma(misses + 0.5) - math.lgamma(trials + 1)
+    # The mixing density is Beta(1/2, 1/2): it expects rare events, as errors are.
+    mixture -= math.log(math.pi)
 
     def excluded(rate: float) -> bool:
-        likelihood = _log_power(rate, events) + _log_power(1.0 - rate, trials - events)
+        likelihood = _log_power(rate, events) + _log_power(1.0 - rate, misses)
         return mixture - likelihood >= -math.log(alpha)
 
     best = events / trials if trials else 0.5
