@@ -1,0 +1,72 @@
+"""Who is calling: bearer keys checked against digests, default deny."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.kit.projection import Projection
+
+MAX_KEY_BYTES = 200
+
+
+class AccessDenied(Exception):
+    """The caller may not do this: 401 when unknown, 403 when known but not allowed."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The holder of a key that was checked."""
+
+    key_id: str
+    name: str
+
+
+class KeyRing:
+    """The keys the registry issued, found by their digest.
+
+    A lookup by SHA-256 leaks nothing of a key of 256 random bits through its timing.
+    """
+
+    def __init__(
+        self,
+        keys: Projection[AccessKeyChanged],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._now = now
+        self._by_digest: dict[bytes, AccessKeyChanged] = {}
+        self._digests: dict[str, bytes] = {}
+        keys.subscribe(self._changed)
+
+    def check(self, authorization: str | bytes | None, scope: Scope) -> Caller:
+        """Return who calls.
+
+        Raises:
+            AccessDenied: no key, an unknown, revoked or expired one, or one without the scope.
+        """
+        raw = authorization.encode() if isinstance(authorization, str) else authorization or b""
+        kind, _, token = raw.partition(b" ")
+        if kind.lower() != b"bearer" or not token or len(token) > MAX_KEY_BYTES:
+            raise AccessDenied(401, "expected the header `Authorization: Bearer <key>`; found none")
+        key = self._by_digest.get(hashlib.sha256(token).digest())
+        if key is None or (key.expires_at is not None and key.expires_at <= self._now()):
+            raise AccessDenied(401, "expected a valid API key; found one that is unknown, revoked or expired")
+        if scope not in key.scopes and Scope.ADMIN not in key.scopes:
+            raise AccessDenied(403, f"expected a key with scope {scope}; found {', '.join(sorted(key.scopes))}")
+        return Caller(key.key_id, key.name)
+
+    def _changed(self, key_id: str, key: AccessKeyChanged | None) -> None:
+        before = self._digests.pop(key_id, None)
+        if before is not None:
+            self._by_digest.pop(before, None)
+        if key is not None and not key.revoked:
+            digest = bytes.fromhex(key.sha256)
+            self._digests[key_id] = digest
+            self._by_digest[digest] = key

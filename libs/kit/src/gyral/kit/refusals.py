@@ -1,0 +1,44 @@
+"""How a service says no: a status, a code for programs, a sentence for people."""
+
+from collections.abc import Mapping
+
+
+class Refusal(Exception):
+    """An HTTP answer other than success.
+
+    Args:
+        status: of HTTP.
+        code: for programs; never changes for the same fault.
+        message: what was expected, what was found, what to do next.
+        field: the place in the request at fault.
+        retry_after_s: when asking again may help.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> dict[str, Mapping[str, str]]:
+        """The answer's JSON."""
+        inner = {"code": self.code, "message": self.message}
+        if self.field is not None:
+            inner["field"] = self.field
+        return {"error": inner}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's extra headers."""
+        return {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
