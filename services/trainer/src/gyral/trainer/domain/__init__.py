@@ -1,0 +1,1 @@
+"""What may run, what state a run is in, and which rows it learns from and is judged on."""

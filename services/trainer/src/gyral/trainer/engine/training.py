@@ -1,0 +1,260 @@
+"""One training from its order to the files it leaves: read, split, fit, convert, compare, write."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import default_rng
+
+from gyral.contracts.evaluation import EvaluationReport, GoldenRows, Parity
+from gyral.contracts.specs.stream import FieldType
+from gyral.modelling.blocks import block_ids
+from gyral.modelling.columns import Column, Columns, Floats
+from gyral.modelling.features import FeatureSpec, Transform, fit_transform_parameters
+from gyral.modelling.metrics import log_losses
+from gyral.modelling.profile import SCORE, BlockHistograms, ReferenceProfile, block_losses
+from gyral.trainer.domain.splits import Split, fold_of_blocks, moment, split
+from gyral.trainer.engine.conversion import Session, compare, load, single_file
+from gyral.trainer.engine.order import Done, Order, Progress, TrainingRefusedError
+from gyral.trainer.engine.provenance import code_digest, manifest_of
+from gyral.trainer.engine.recipes import Fitted, Recipe, recipe_of
+from gyral.trainer.engine.rows import Rows, feature_specs, read_rows
+from gyral.trainer.engine.scoring import Judged, Scorer, latency, scores
+
+GOLDEN_ROWS = 32
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The fitted model and what it says of training rows it did not learn from."""
+
+    fitted: Fitted
+    transform: Transform
+    out_of_fold: Floats
+
+
+def train(order: Order, tell: Tell) -> Done:
+    """Train, convert, compare and write the artifacts into the order's output folder.
+
+    Raises:
+        TrainingRefusedError: the data or the spec do not allow it.
+    """
+    specs = feature_specs(order)
+    recipe = recipe_of(order.spec.train.trainer, order.spec.train.parameters)
+    champion = Scorer.of(order.champion) if order.champion else None
+    ranges = split(order.spec, order.as_of)
+    if champion is not None:
+        ranges = ranges.not_before(champion.manifest.cutoff_us)
+    tell(Progress(stage="reading", share=0.02))
+    training, window = read_rows(order, ranges, _fields(order, champion))
+    _require_rows(order, training, window)
+    trained = _fit(order, recipe, specs, training, ranges, tell)
+    tell(Progress(stage="converting", share=0.85))
+    model = single_file(trained.fitted.to_onnx())
+    session = load(model)
+    matrix = trained.transform.apply(window.columns)
+    shipped = session.probabilities(matrix)
+    parity = compare(trained.fitted.probabilities(matrix), shipped)
+    manifest = manifest_of(
+        order, specs, trained.transform, model, session, ranges, len(training)
+    )
+    tell(Progress(stage="evaluating", share=0.9))
+    report = _evaluate(
+        order,
+        ranges,
+        training,
+        window,
+        shipped,
+        Scorer(manifest, session),
+        champion,
+        parity=parity,
+    )
+    profile = _profile(order, specs, training, ranges, trained.out_of_fold)
+    out = order.output
+    (out / "model.onnx").write_bytes(model)
+    (out / "manifest.json").write_bytes(manifest.to_json())
+    (out / "profile.json").write_bytes(profile.to_json())
+    (out / "golden.json").write_text(_golden(order, window, trained.transform, session))
+    (out / "evaluation.json").write_text(report.model_dump_json())
+    tell(Progress(stage="writing", share=0.98))
+    return Done(
+        trained_until=moment(ranges.trained_until),
+        code_sha256=code_digest(),
+        train_rows=len(training),
+        holdout_rows=report.rows,
+        metrics=_metrics(report, training, trained.out_of_fold),
+    )
+
+
+def _fields(order: Order, champion: Scorer | None) -> tuple[str, ...]:
+    served = () if champion is None else champion.manifest.transform.names
+    return (*order.spec.features.fields, *order.spec.gates.slices, *served)
+
+
+def _require_rows(order: Order, training: Rows, window: Rows) -> None:
+    wanted = order.spec.train.min_rows
+    if len(training) < wanted:
+        raise TrainingRefusedError(
+            f"train.min_rows: expected {wanted} rows labelled before the holdout; found {len(training)}"
+        )
+    positives = int(training.positive.sum())
+    if positives in (0, len(training)):
+        raise TrainingRefusedError(
+            f"label.positive: expected both outcomes in training; found {positives} of "
+            f"{len(training)} rows positive"
+        )
+    if not window.labelled.any():
+        raise TrainingRefusedError(
+            f"train.holdout: expected labelled rows in the window; found none among {len(window)} rows"
+        )
+
+
+def _fit(
+    order: Order,
+    recipe: Recipe,
+    specs: tuple[FeatureSpec, ...],
+    training: Rows,
+    ranges: Split,
+    tell: Tell,
+) -> Trained:
+    """Fit on all training rows, and once a fold on the others to score it out of fold."""
+    folds, seed = order.spec.train.folds, order.spec.train.seed
+    transform = fit_transform_parameters(training.columns, specs, recipe.encoding)
+    matrix = transform.apply(training.columns)
+    fold = fold_of_blocks(block_ids(training.times, ranges.block), folds)
+    out_of_fold = np.empty(len(training), np.float64)
+    for number in range(folds):
+        tell(Progress(stage=f"fold {number + 1} of {folds}", share=0.1 + 0.5 * number / folds))
+        held = fold == number
+        learned = recipe.fit(matrix[~held], training.positive[~held], transform, seed)
+        out_of_fold[held] = learned.probabilities(matrix[held])
+    tell(Progress(stage="fitting", share=0.6))
+    return Trained(
+        recipe.fit(matrix, training.positive, transform, seed), transform, out_of_fold
+    )
+
+
+def _evaluate(
+    order: Order,
+    ranges: Split,
+    training: Rows,
+    window: Rows,
+    shipped: Floats,
+    challenger: Scorer,
+    champion: Scorer | None,
+    *,
+    parity: Parity,
+) -> EvaluationReport:
+    """Score both versions on the window's labelled rows."""
+    served, fault = _champion_on(champion, window.columns)
+    known = window.labelled
+    judged = Judged(
+        rows=window.with_label,
+        block_us=ranges.block,
+        challenger=shipped[known],
+        champion=None if served is None else served[known],
+        baseline=float(training.positive.mean()),
+    )
+    positive = judged.rows.positive
+    constant = np.full(len(positive), judged.baseline)
+    return EvaluationReport(
+        model=order.model,
+        run_id=order.run_id,
+        as_of=order.as_of,
+        trained_until=moment(ranges.trained_until),
+        champion_version=order.champion.version if order.champion else None,
+        champion_trained_until=moment(champion.manifest.cutoff_us) if champion else None,
+        champion_error=fault,
+        window_start=moment(ranges.window_start),
+        window_end=moment(ranges.window_end),
+        block_us=ranges.block,
+        rows=len(positive),
+        unlabelled_rows=len(window) - len(positive),
+        base_rate=float(positive.mean()),
+        training_base_rate=judged.baseline,
+        baseline_log_loss=float(log_losses(positive, constant).mean()),
+        challenger=scores(positive, judged.challenger),
+        champion=None if judged.champion is None else scores(positive, judged.champion),
+        blocks=judged.block_losses(),
+        slices=judged.slices(order.spec.gates.slices),
+        score_psi=judged.score_psi(),
+        parity=parity,
+        latency=latency(challenger, None if fault else champion, window.columns),
+        notes=ranges.notes,
+    )
+
+
+def _champion_on(champion: Scorer | None, columns: Columns) -> tuple[Floats | None, str | None]:
+    """Return the champion's answers, or why it has none: its inputs may no longer be collected."""
+    if champion is None:
+        return None, None
+    try:
+        return champion.probabilities(columns), None
+    except ValueError as error:
+        return None, f"champion: {error}"[:500]
+
+
+def _profile(
+    order: Order, specs: tuple[FeatureSpec, ...], training: Rows, ranges: Split, scored: Floats
+) -> ReferenceProfile:
+    ids = block_ids(training.times, ranges.block)
+    rng = default_rng(order.spec.train.seed)
+    return ReferenceProfile(
+        model=order.model,
+        run_id=order.run_id,
+        cutoff_us=ranges.trained_until,
+        block_us=ranges.block,
+        features=BlockHistograms.measure(training.columns, specs, ids, ranges.block, rng),
+        scores=BlockHistograms.measure({SCORE.name: scored}, [SCORE], ids, ranges.block, rng),
+        block_losses=block_losses(ids, ranges.block, training.positive, scored),
+        seed=order.spec.train.seed,
+    )
+
+
+def _golden(order: Order, window: Rows, transform: Transform, session: Session) -> str:
+    """Return evenly spaced rows of the window with the shipped model's answers, as JSON."""
+    count = min(GOLDEN_ROWS, len(window))
+    picked = window.where(np.linspace(0, len(window) - 1, count).astype(np.int64))
+    fields = order.features.spec.fields
+    golden = GoldenRows(
+        columns={
+            name: tuple(_cell(cell, fields[name].type) for cell in _cells(picked.columns[name]))
+            for name in order.spec.features.fields
+        },
+        probabilities=tuple(session.probabilities(transform.apply(picked.columns)).tolist()),
+    )
+    return golden.model_dump_json()
+
+
+def _cells(column: Column) -> list[float | str | None]:
+    cells: list[float | str | None] = column.tolist()
+    return cells
+
+
+def _cell(cell: float | str | None, kind: FieldType) -> float | int | bool | str | None:
+    """Return a cell as a request would carry it."""
+    if cell is None or isinstance(cell, str):
+        return cell
+    if np.isnan(cell):
+        return None
+    if kind is FieldType.BOOLEAN:
+        return bool(cell)
+    return int(cell) if kind is FieldType.INTEGER else cell
+
+
+def _metrics(
+    report: EvaluationReport, training: Rows, scored: Floats
+) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {
+        "out_of_fold_log_loss": float(log_losses(training.positive, scored).mean()),
+        "baseline_log_loss": report.baseline_log_loss,
+        "score_psi": report.score_psi,
+    }
+    for name, scored_by in (("challenger", report.challenger), ("champion", report.champion)):
+        if scored_by is not None:
+            metrics |= {
+                f"{name}_{part}": getattr(scored_by, part)
+                for part in ("log_loss", "brier", "ece", "auc")
+            }
+    return metrics
