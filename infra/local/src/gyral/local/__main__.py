@@ -6,56 +6,111 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
-from gyral.local import compose
+from gyral.local import docker, supervisor
 from gyral.local.errors import LocalError
-from gyral.local.instance import Instance
+from gyral.local.instance import Instance, PortChoice
 from gyral.local.stack import Stack
-from gyral.local.supervisor import Supervisor, on_signals
+
+_SECRET = ("_SECRET", "_PASSWORD", "_KEY")
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a failure is one line and status 1."""
     given = _parser().parse_args(arguments)
-    stack = Stack(Instance(os.environ.get("GYRAL_HOME", ".gyral")))
     try:
+        choice = PortChoice(os.environ.get("GYRAL_PORTS", PortChoice.PREFERRED))
+        stack = Stack(Instance(os.environ.get("GYRAL_HOME") or ".gyral", port_choice=choice))
         return _COMMANDS[given.command](stack, given)
     except LocalError as error:
-        print(f"gyral: {error}", file=sys.stderr)
-        return 1
+        _tell(f"gyral: {error}")
+    except OSError as error:
+        _tell(
+            f"gyral: {error.filename or 'a file'}: {error.strerror}; free some space or check the folder's owner"
+        )
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gyral.local", description="Gyral's processes on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="gyral.local", description="Gyral's processes on this machine."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start everything and wait until it is healthy")
-    up.add_argument("--only", nargs="+", default=[], metavar="NAME", help="services or groups, with their needs")
+    up.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="services or groups, with their needs",
+    )
+    up.add_argument(
+        "--foreground", action="store_true", help="stay, and stop everything at Ctrl-C"
+    )
     commands.add_parser("down", help="stop everything")
     status = commands.add_parser("status", help="say how each process stands")
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    logs = commands.add_parser("logs", help="show the processes' output")
+    logs = commands.add_parser("logs", help="show what the processes said")
     logs.add_argument("names", nargs="*", metavar="NAME")
     logs.add_argument("-f", "--follow", action="store_true")
-    commands.add_parser("env", help="print the instance's addresses")
-    supervise = commands.add_parser("supervise", help="keep services up in the foreground")
+    env = commands.add_parser("env", help="print addresses and ports")
+    env.add_argument(
+        "--docker", action="store_true", help="write .env and key files for `docker compose up`"
+    )
+    supervise = commands.add_parser(
+        "supervise", help="keep services up in the background; `up` calls it"
+    )
     supervise.add_argument("names", nargs="+", metavar="NAME")
     return parser
 
 
 def _up(stack: Stack, given: argparse.Namespace) -> int:
+    if given.foreground:
+        return _foreground(stack, given)
     terminal = sys.stderr.isatty()
 
     def show(line: str) -> None:
-        print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
+        sys.stderr.write(f"\r\033[K{line[:100]}")
+        sys.stderr.flush()
 
     try:
-        stack.up(given.only, progress=show if terminal else None)
+        stack.up(given.only, **({"progress": show} if terminal else {}))
     finally:
         if terminal:
-            print(file=sys.stderr)
+            _tell("")
+    return 0
+
+
+def _foreground(stack: Stack, given: argparse.Namespace) -> int:
+    names = stack.prepare_foreground(given.only)
+    with supervisor.sole(stack.instance):
+        asyncio.run(
+            supervisor.supervise(stack.instance, names, supervisor.log_line, lambda: None)
+        )
+    return 0
+
+
+def _supervise(stack: Stack, given: argparse.Namespace) -> int:
+    """Become the supervisor in a second process; this one ends when that one is ready, or with its failure."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        return 0 if os.read(reading, 1) else 1
+    os.close(reading)
+
+    def ready() -> None:
+        os.write(writing, b"1")
+        os.close(writing)
+
+    with supervisor.sole(stack.instance):
+        asyncio.run(
+            supervisor.supervise(stack.instance, given.names, supervisor.log_line, ready)
+        )
     return 0
 
 
@@ -67,7 +122,7 @@ def _down(stack: Stack, _given: argparse.Namespace) -> int:
 def _status(stack: Stack, given: argparse.Namespace) -> int:
     rows = stack.statuses().values()
     if given.output == "json":
-        print(json.dumps([{"name": row.name, "phase": row.phase, "pid": row.pid, "restarts": row.restarts} for row in rows]))
+        print(json.dumps([asdict(row) for row in rows], indent=2))
         return 0
     print(f"{'NAME':<14} {'PHASE':<12} {'PID':>8} {'RESTARTS':>9}")
     for row in rows:
@@ -77,31 +132,34 @@ def _status(stack: Stack, given: argparse.Namespace) -> int:
 
 def _logs(stack: Stack, given: argparse.Namespace) -> int:
     names = given.names or sorted(path.stem for path in stack.instance.logs.glob("*.log"))
-    files = [str(stack.instance.logs / f"{name}.log") for name in names]
+    files = [stack.instance.log(name) for name in names]
+    for file in files:
+        if not file.exists():
+            raise LocalError(
+                f"{file} does not exist: see `make status` for the names of what ran"
+            )
+    if not files:
+        raise LocalError(f"{stack.instance.logs} has no logs yet: start with `make up`")
     follow = ["-F"] if given.follow else []
-    return subprocess.run(["tail", "-n", "50", *follow, *files], check=False).returncode  # noqa: S603, S607
+    return subprocess.run(["tail", "-n", "50", *follow, "--", *files], check=False).returncode  # noqa: S607
 
 
-def _env(stack: Stack, _given: argparse.Namespace) -> int:
-    for name, value in stack.instance.env().items():
-        if name.endswith(("_PORT", "_URL", "_BROKERS", "_ENDPOINT", "_HOME")):
+def _env(stack: Stack, given: argparse.Namespace) -> int:
+    if given.docker:
+        for line in docker.write_env(stack.instance):
+            _tell(line)
+        return 0
+    for name, value in stack.env().items():
+        if not name.endswith(_SECRET):
             print(f"{name}={value}")
     return 0
 
 
-def _supervise(stack: Stack, given: argparse.Namespace) -> int:
-    graph = compose.services(stack.instance.document(), stack.instance.prepare())
-
-    async def run() -> None:
-        supervisor = Supervisor(stack.instance, [graph[name] for name in given.names])
-        on_signals(supervisor.stop)
-        await supervisor.run()
-
-    asyncio.run(run())
-    return 0
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
-_COMMANDS = {
+_COMMANDS: Mapping[str, Callable[[Stack, argparse.Namespace], int]] = {
     "up": _up,
     "down": _down,
     "status": _status,

@@ -87,7 +87,9 @@ def seconds(duration: str) -> float:
     """Return a compose duration such as `1m30s`, `10s` or `500ms` in seconds."""
     match = _DURATION.fullmatch(duration)
     if not duration or match is None:
-        raise LocalError(f"docker-compose.yml: {duration!r} is no duration; expected 1m30s, 10s or 500ms")
+        raise LocalError(
+            f"docker-compose.yml: {duration!r} is no duration; expected 1m30s, 10s or 500ms"
+        )
     minutes, whole, millis = (float(part or 0) for part in match.groups())
     return 60 * minutes + whole + millis / 1000
 
@@ -98,14 +100,21 @@ def services(document: Document, values: Mapping[str, str]) -> dict[str, Service
     Raises:
         LocalError: a variable is missing, a value is malformed, or the graph has a cycle.
     """
-    local = {name: entry for name, entry in document.services.items() if entry.local is not None}
+    local = {
+        name: entry for name, entry in document.services.items() if entry.local is not None
+    }
     sorter = TopologicalSorter(
-        {name: [need for need in entry.depends_on if need in local] for name, entry in local.items()}
+        {
+            name: [need for need in entry.depends_on if need in local]
+            for name, entry in local.items()
+        }
     )
     try:
         order = tuple(sorter.static_order())
     except CycleError as error:
-        raise LocalError(f"docker-compose.yml: depends_on has a cycle: {error.args[1]}") from error
+        raise LocalError(
+            f"docker-compose.yml: depends_on has a cycle: {error.args[1]}"
+        ) from error
     return {name: _service(name, local, values) for name in order}
 
 
@@ -119,9 +128,11 @@ def select(graph: Mapping[str, Service], wanted: Iterable[str]) -> tuple[str, ..
     for word in wanted:
         names = [name for name, service in graph.items() if word in {name, service.group}]
         if not names:
-            raise LocalError(f"no service or group is called {word!r}; there are: {', '.join(graph)}")
+            raise LocalError(
+                f"no service or group is called {word!r}; there are: {', '.join(graph)}"
+            )
         chosen.update(names)
-    for name in reversed(graph):
+    for name in reversed(list(graph)):
         if name in chosen:
             chosen.update(graph[name].needs)
     return tuple(name for name in graph if name in chosen)
@@ -138,7 +149,11 @@ def _service(name: str, local: Mapping[str, Entry], values: Mapping[str, str]) -
         group=part.group,
         command=tuple(interpolate(word, values) for word in part.command),
         environment={key: interpolate(text, values) for key, text in entry.environment.items()},
-        needs={need: Condition(d.condition) for need, d in entry.depends_on.items() if need in local},
+        needs={
+            need: Condition(d.condition)
+            for need, d in entry.depends_on.items()
+            if need in local
+        },
         restart=Restart(entry.restart.split(":")[0]),
         timing=Timing(
             interval_s=seconds(check.interval),

@@ -86,7 +86,9 @@ def read(path: Path) -> Document:
     try:
         return Document.model_validate(yaml.safe_load(path.read_text()))
     except OSError as error:
-        raise LocalError(f"{path} cannot be read ({error.strerror}): run from a checkout of Gyral") from error
+        raise LocalError(
+            f"{path} cannot be read ({error.strerror}): run from a checkout of Gyral"
+        ) from error
     except yaml.YAMLError as error:
         raise LocalError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -69,6 +69,10 @@ class Instance:
         """What tells this instance's processes from another's."""
         return hashlib.sha256(str(self.home).encode()).hexdigest()[:16]
 
+    def log(self, name: str) -> Path:
+        """Return the log of one process."""
+        return self.logs / f"{name}.log"
+
     def document(self) -> Document:
         """Return docker-compose.yml as it is now."""
         return document.read(self.compose)
@@ -124,7 +128,9 @@ class Instance:
         }
         taken = {int(value) for name, value in chosen.items() if name.endswith("_PORT")}
         prefer = self._port_choice is PortChoice.PREFERRED
-        chosen |= {name: str(port) for name, port in ports.choose(wanted, taken, prefer=prefer).items()}
+        chosen |= {
+            name: str(port) for name, port in ports.choose(wanted, taken, prefer=prefer).items()
+        }
         for name in description.instance.secrets:
             chosen.setdefault(name, secrets.token_urlsafe(24))
         return chosen
@@ -147,7 +153,9 @@ class Instance:
         folder = Path(tempfile.gettempdir()) / f"gyral-{os.getuid()}-{self.id}"
         folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise LocalError(f"{folder} belongs to another user: set GYRAL_HOME to a shorter path")
+            raise LocalError(
+                f"{folder} belongs to another user: set GYRAL_HOME to a shorter path"
+            )
         return folder
 
     def _write_secret_files(self) -> None:

@@ -37,7 +37,9 @@ def require_java() -> None:
     match = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
     if match is None or int(match[1]) < _JAVA:
         found = match[1] if match else "an unknown version"
-        raise LocalError(f"Java {_JAVA} or later is needed, `java` is {found}: put a newer one first on PATH")
+        raise LocalError(
+            f"Java {_JAVA} or later is needed, `java` is {found}: put a newer one first on PATH"
+        )
 
 
 def fetch(components: Iterable[str]) -> None:
@@ -50,7 +52,9 @@ def fetch(components: Iterable[str]) -> None:
         return
     maven = shutil.which("mvn")
     if maven is None:
-        raise LocalError("Maven is missing: install it and put `mvn` on PATH (needed at the first start only)")
+        raise LocalError(
+            "Maven is missing: install it and put `mvn` on PATH (needed at the first start only)"
+        )
     jar_folder().mkdir(parents=True, exist_ok=True)
     with (jar_folder() / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -64,7 +68,12 @@ def _fetch(maven: str, name: str) -> None:
     command = [maven, "-B", "-q", "-C", "-f", str(POM), f"-Dgyral.jars={draft}", goal]
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=os.environ
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+            env=os.environ,
         )
         if answer.returncode != 0 or not any(draft.glob("*.jar")):
             raise LocalError(
@@ -73,7 +82,9 @@ def _fetch(maven: str, name: str) -> None:
             )
         draft.rename(jar_folder() / name)
     except subprocess.TimeoutExpired as error:
-        raise LocalError(f"Maven took over {_TIMEOUT_S} s to fetch {name}: check the network, then start again") from error
+        raise LocalError(
+            f"Maven took over {_TIMEOUT_S} s to fetch {name}: check the network, then start again"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 _PREFIX = "KAFKA_"
-_JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_JVM = (
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+)
 
 
 def properties(environment: dict[str, str]) -> str:
@@ -20,7 +26,9 @@ def properties(environment: dict[str, str]) -> str:
     for name, value in sorted(environment.items()):
         if name.startswith(_PREFIX):
             key = name.removeprefix(_PREFIX).lower()
-            key = key.replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_")
+            key = (
+                key.replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_")
+            )
             lines.append(f"{key}={value}")
     return "\n".join(lines) + "\n"
 
@@ -34,13 +42,21 @@ def main() -> None:
     config.write_text(properties(dict(os.environ)))
     java = ["java", *_JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
-        _format(java, config, data)
+        _format(java, config)
     os.execvp("java", [*java, "kafka.Kafka", str(config)])  # noqa: S606, S607 - argv, no shell
 
 
-def _format(java: list[str], config: Path, data: Path) -> None:
+def _format(java: list[str], config: Path) -> None:
     cluster = base64.urlsafe_b64encode(b"\x01" + secrets.token_bytes(15)).decode().rstrip("=")
-    tool = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(config)]
+    tool = [
+        *java,
+        "kafka.tools.StorageTool",
+        "format",
+        "--cluster-id",
+        cluster,
+        "--config",
+        str(config),
+    ]
     subprocess.run([*tool, "--ignore-formatted"], check=True)
 
 

@@ -43,4 +43,6 @@ def _any(chosen: Container[int], taken: Container[int]) -> int:
         port = random.SystemRandom().choice(_RANGE)
         if port not in chosen and port not in taken and free(port):
             return port
-    raise LocalError(f"no free port between {_RANGE.start} and {_RANGE.stop}: stop some servers and try again")
+    raise LocalError(
+        f"no free port between {_RANGE.start} and {_RANGE.stop}: stop some servers and try again"
+    )

@@ -44,7 +44,9 @@ def _account() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    sys.exit(f"PostgreSQL cannot run as root and there is no user {' or '.join(_ACCOUNTS)}: run as another user")
+    sys.exit(
+        f"PostgreSQL cannot run as root and there is no user {' or '.join(_ACCOUNTS)}: run as another user"
+    )
 
 
 def _lowered(account: pwd.struct_passwd | None) -> list[str]:
@@ -56,8 +58,15 @@ def _lowered(account: pwd.struct_passwd | None) -> list[str]:
         return []
     tool = shutil.which("setpriv")
     if tool is None:
-        sys.exit("PostgreSQL cannot run as root: install setpriv (util-linux), or run as another user")
-    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--no-new-privs"]
+        sys.exit(
+            "PostgreSQL cannot run as root: install setpriv (util-linux), or run as another user"
+        )
+    ids = [
+        f"--reuid={account.pw_uid}",
+        f"--regid={account.pw_gid}",
+        "--clear-groups",
+        "--no-new-privs",
+    ]
     rights = ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
     return [tool, *ids, *rights]
 
@@ -72,10 +81,16 @@ def _initialise(data: Path, lowered: list[str], account: pwd.struct_passwd | Non
         password.flush()
         if account is not None:
             os.chown(draft, account.pw_uid, account.pw_gid)
-        options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password.name}", "--encoding=UTF8"]
+        options = [
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={password.name}",
+            "--encoding=UTF8",
+        ]
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         subprocess.run(
-            [*lowered, str(binaries() / "initdb"), *options, *locale, "-D", str(draft)], check=True
+            [*lowered, str(binaries() / "initdb"), *options, *locale, "-D", str(draft)],
+            check=True,
         )
     data.rmdir()
     draft.rename(data)

@@ -26,18 +26,24 @@ async def _database() -> None:
     admin = os.environ["POSTGRES_ADMIN_URL"]
     first = await asyncpg.connect(admin)
     try:
-        if not await first.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+        if not await first.fetchval(
+            "SELECT true FROM pg_database WHERE datname = $1", DATABASE
+        ):
             await first.execute(f"CREATE DATABASE {DATABASE}")
     finally:
         await first.close()
     connection = await asyncpg.connect(admin.rsplit("/", 1)[0] + f"/{DATABASE}")
     try:
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('gyral.provision'))")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtext('gyral.provision'))"
+            )
             await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
             await _role(connection, "auditor", os.environ["AUDITOR_DATABASE_SECRET"])
             for service in SERVICES:
-                await _role(connection, service, os.environ[f"{service.upper()}_DATABASE_SECRET"])
+                await _role(
+                    connection, service, os.environ[f"{service.upper()}_DATABASE_SECRET"]
+                )
                 await _schema(connection, service)
     finally:
         await connection.close()
@@ -79,7 +85,10 @@ async def _topics() -> None:
 
 
 def _new(topic: Topic) -> NewTopic:
-    config = {"cleanup.policy": "compact" if topic.compacted else "delete", "max.message.bytes": str(4 << 20)}
+    config = {
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+        "max.message.bytes": str(4 << 20),
+    }
     if not topic.compacted:
         config["retention.ms"] = str(topic.retention_hours * 3_600_000)
     return NewTopic(topic.name, topic.partitions, 1, topic_configs=config)

@@ -1,163 +1,211 @@
-"""One instance's stack, from outside: up, down and how it stands, with the supervisor as a process of its own."""
+"""One instance's stack, from outside: up, down and how it stands."""
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from gyral.local import compose, jars, ports, processes
+from gyral.local import compose, preflight, processes, statuses, supervisor
 from gyral.local.compose import Service
 from gyral.local.errors import LocalError
-from gyral.local.instance import Instance, write_private
+from gyral.local.instance import Instance
 from gyral.local.processes import Identity
-from gyral.local.supervisor import Phase, Status, read_statuses
+from gyral.local.statuses import Phase, Status
 
-UP_TIMEOUT_S = 180.0
-DOWN_TIMEOUT_S = 60.0
-_LOOK_S = 0.1
-_LEAST_FREE_BYTES = 2 << 30
+_LOOK_S = 0.05
+_DOWN_TIMEOUT_S = 90.0
+_HOPELESS_STARTS = 5
 Progress = Callable[[str], None]
 
 
+def _silent(_line: str) -> None:
+    pass
+
+
 class Stack:
-    """The processes of one instance; a second `up` of the same instance finds the first."""
+    """The processes of one instance; a second `up` of the same instance joins the first."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, *, up_timeout_s: float = 300.0) -> None:
         self.instance = instance
+        self._up_timeout_s = up_timeout_s
 
-    def up(self, wanted: Iterable[str] = (), *, progress: Progress | None = None) -> None:
+    def up(self, wanted: Iterable[str] = (), *, progress: Progress = _silent) -> None:
         """Return once every wanted service (all when none is named) is healthy or completed.
 
         Raises:
             LocalError: something is missing, a port is taken, or a service does not come up.
         """
-        values = self.instance.prepare()
-        graph = compose.services(self.instance.document(), values)
-        names = compose.select(graph, tuple(wanted) or tuple(graph))
+        names = self.start(wanted, progress=progress)
+        self.await_up(names, progress=progress)
+
+    def start(
+        self, wanted: Iterable[str] = (), *, progress: Progress = _silent
+    ) -> tuple[str, ...]:
+        """Have the wanted services started, with what they need; return their names without waiting."""
+        graph, names = self._plan(wanted)
         with self._locked():
-            if self.supervisor() is None:
-                self._launch([graph[name] for name in names])
-        self._await_healthy(names, progress)
+            running = self.supervisor()
+            new = [
+                graph[name]
+                for name in names
+                if running is None or name not in statuses.read(self.instance)
+            ]
+            if running is None:
+                self._sweep()
+            preflight.check(self.instance, new, progress)
+            if running is None:
+                self._launch(names)
+            elif new:
+                supervisor.write_wanted(self.instance, names)
+                running.signal(signal.SIGHUP)
+        return names
+
+    def prepare_foreground(self, wanted: Iterable[str] = ()) -> tuple[str, ...]:
+        """Check what a supervisor in this very process needs; return the names to run."""
+        graph, names = self._plan(wanted)
+        with self._locked():
+            if self.supervisor() is not None:
+                raise LocalError(
+                    f"{self.instance.home} is up already: stop it with `make down` first"
+                )
+            self._sweep()
+            preflight.check(self.instance, [graph[name] for name in names], _silent)
+        return names
+
+    def await_up(self, names: Sequence[str], *, progress: Progress = _silent) -> None:
+        """Return once the named services are healthy or completed.
+
+        Raises:
+            LocalError: one keeps ending, or they take too long.
+        """
+        deadline = time.monotonic() + self._up_timeout_s
+        while True:
+            found = self.statuses()
+            late = [name for name in names if name not in found or not found[name].is_up]
+            progress(
+                f"{len(names) - len(late)} of {len(names)} up"
+                + (f", waiting for {late[0]}" if late else "")
+            )
+            if not late:
+                return
+            self._refuse_hopeless([found[name] for name in late if name in found])
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"{', '.join(late)}: not up within {self._up_timeout_s:.0f} s; read {self._logs_of(late)}"
+                )
+            time.sleep(_LOOK_S)
 
     def down(self) -> None:
-        """Stop everything of this instance, whoever started it and whether or not its supervisor lives."""
+        """Stop everything of this instance, whether or not its supervisor lives; nothing is left behind."""
         if not self.instance.run.is_dir():
             return
         with self._locked():
-            supervisor = self.supervisor()
-            if supervisor is not None:
-                supervisor.signal(signal.SIGTERM)
-                _wait_for(lambda: not supervisor.alive(), DOWN_TIMEOUT_S)
-                supervisor.kill_group()
-            for orphan in processes.marked(self.instance.id):
-                orphan.kill_group()
-                orphan.signal(signal.SIGKILL)
-            self._pid_file.unlink(missing_ok=True)
+            running = self.supervisor()
+            if running is not None:
+                running.signal(signal.SIGTERM)
+                deadline = time.monotonic() + _DOWN_TIMEOUT_S
+                while running.alive() and time.monotonic() < deadline:
+                    time.sleep(_LOOK_S)
+                running.signal(signal.SIGKILL)
+            self._sweep()
+            statuses.forget(self.instance)
+
+    def kill(self, name: str) -> None:
+        """Kill a service as a crash would, and return once that was noticed: it will be started again.
+
+        Raises:
+            LocalError: it does not run.
+        """
+        victim = self.statuses().get(name)
+        if victim is None or victim.pid is None:
+            raise LocalError(f"{name} does not run: see `make status`")
+        Identity(victim.pid, victim.started).kill_group()
+        while (
+            self.statuses()[name].started == victim.started
+            and self.statuses()[name].pid == victim.pid
+        ):
+            time.sleep(_LOOK_S)
 
     def statuses(self) -> dict[str, Status]:
         """Return how each service stands; all stopped when the supervisor is gone."""
-        found = read_statuses(self.instance)
+        found = statuses.read(self.instance)
         if self.supervisor() is None:
             for status in found.values():
-                status.phase, status.pid = Phase.STOPPED, None
+                status.phase = (
+                    Phase.STOPPED if not _identity(status).alive() else Phase.NOT_READY
+                )
         return found
 
     def supervisor(self) -> Identity | None:
         """Return the supervisor's process when it runs."""
-        if not self._pid_file.exists():
+        try:
+            pid, _, started = (
+                (self.instance.run / "supervisor.pid").read_text().strip().partition(" ")
+            )
+        except FileNotFoundError:
             return None
-        pid, _, started = self._pid_file.read_text().partition(" ")
         identity = Identity(int(pid), started)
         return identity if identity.alive() else None
 
-    @property
-    def _pid_file(self) -> Path:
-        return self.instance.run / "supervisor.pid"
+    def env(self) -> Mapping[str, str]:
+        """Return the instance's variables."""
+        return self.instance.env()
+
+    def _plan(self, wanted: Iterable[str]) -> tuple[dict[str, Service], tuple[str, ...]]:
+        graph = compose.services(self.instance.document(), self.instance.prepare())
+        return graph, compose.select(graph, tuple(wanted) or tuple(graph))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.instance.run / "lock").open("w") as lock:
+        with (self.instance.run / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _launch(self, chosen: list[Service]) -> None:
-        """Check what can be checked beforehand, then start the supervisor in a session of its own."""
-        for orphan in processes.marked(self.instance.id):
-            orphan.kill_group()
-        components = {jar for service in chosen for jar in service.jars}
-        if components:
-            jars.require_java()
-            jars.fetch(components)
-        _require_room(self.instance.home)
-        for service in chosen:
-            for variable, port in service.ports.items():
-                if not ports.free(port):
-                    raise LocalError(
-                        f"port {port} of {service.name} is taken: stop what listens there, or change "
-                        f"{variable} in {self.instance.env_file}"
-                    )
-        command = [sys.executable, "-m", "gyral.local", "supervise", *(service.name for service in chosen)]
-        with (self.instance.logs / "supervisor.log").open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                command,
+    def _launch(self, names: Sequence[str]) -> None:
+        """Start the supervisor in a session of its own; its first process ends once it is ready."""
+        statuses.forget(self.instance)
+        log = self.instance.log("supervisor")
+        with log.open("ab") as output:
+            answer = subprocess.run(
+                [sys.executable, "-m", "gyral.local", "supervise", *names],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 cwd=self.instance.compose.parent,
                 env={**os.environ, "GYRAL_HOME": str(self.instance.home)},
+                check=False,
             )
-        (self.instance.run / "status.json").unlink(missing_ok=True)
-        identity = processes.identify(process.pid)
-        write_private(self._pid_file, f"{identity.pid} {identity.started}")
-
-    def _await_healthy(self, names: tuple[str, ...], progress: Progress | None) -> None:
-        def settled() -> bool:
-            found = self.statuses()
-            done = [name for name in names if name in found and _is_up(found[name])]
-            if progress is not None:
-                missing = [name for name in names if name not in done]
-                progress(f"{len(done)}/{len(names)} up; waiting for {', '.join(missing[:4]) or 'nothing'}")
-            for name in names:
-                if name in found and found[name].phase is Phase.FAILED:
-                    raise LocalError(
-                        f"{name} failed with exit status {found[name].last_exit}: see {self.instance.logs / name}.log"
-                    )
-            if self.supervisor() is None:
-                raise LocalError(f"the supervisor ended: see {self.instance.logs / 'supervisor.log'}")
-            return len(done) == len(names)
-
-        if not _wait_for(settled, UP_TIMEOUT_S):
-            found = self.statuses()
-            late = [name for name in names if name not in found or not _is_up(found[name])]
+        if answer.returncode != 0:
             raise LocalError(
-                f"{', '.join(late)} did not come up within {UP_TIMEOUT_S:.0f} s: see the logs in {self.instance.logs}"
+                f"the supervisor did not start ({preflight.last_line(log)}): read {log}"
             )
 
+    def _sweep(self) -> None:
+        """Kill what a supervisor that died left behind."""
+        for status in statuses.read(self.instance).values():
+            _identity(status).kill_group()
+        for orphan in processes.marked(self.instance.id):
+            orphan.signal(signal.SIGKILL)
 
-def _is_up(status: Status) -> bool:
-    return status.phase in {Phase.HEALTHY, Phase.COMPLETED}
+    def _refuse_hopeless(self, late: Sequence[Status]) -> None:
+        if self.supervisor() is None:
+            raise LocalError(f"the supervisor ended: read {self.instance.log('supervisor')}")
+        for status in late:
+            if status.phase is Phase.FAILED or status.failed_starts >= _HOPELESS_STARTS:
+                log = self.instance.log(status.name)
+                raise LocalError(
+                    f"{status.name} does not start: exit status {status.last_exit}, "
+                    f"{preflight.last_line(log)!r}; read {log}"
+                )
+
+    def _logs_of(self, names: Sequence[str]) -> str:
+        return ", ".join(str(self.instance.log(name)) for name in names)
 
 
-def _wait_for(holds: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_S)
-    return True
-
-
-def _require_room(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < _LEAST_FREE_BYTES:
-        raise LocalError(
-            f"{folder} has {free / 2**30:.1f} GiB left and needs {_LEAST_FREE_BYTES / 2**30:.0f}: "
-            "free some space there, or set GYRAL_HOME to another folder"
-        )
+def _identity(status: Status) -> Identity:
+    return Identity(status.pid or 0, status.started) if status.pid else Identity(0, "never")
