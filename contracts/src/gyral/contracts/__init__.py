@@ -1,1 +1,4 @@
-"""What Gyral's services say to each other: events, topics and declared specs, and nothing that runs."""
+"""What Gyral's services say to each other.
+
+Events, topics and declared specs, and nothing that runs.
+"""

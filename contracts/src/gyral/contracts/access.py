@@ -25,7 +25,9 @@ class AccessKeyChanged(Event):
     Producer `registry`; consumers: every service that listens.
     """
 
-    topic: ClassVar[Topic] = Topic("access.key.changed.v1", partitions=1, compacted=True, dead_letters=False)
+    topic: ClassVar[Topic] = Topic(
+        "access.key.changed.v1", partitions=1, compacted=True, dead_letters=False
+    )
 
     key_id: Uuid
     name: str = Field(min_length=1, max_length=100)

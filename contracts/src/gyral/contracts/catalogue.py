@@ -1,4 +1,7 @@
-"""Every event and topic there is, for whatever must list them: provisioning, schemas, documents, tests."""
+"""Every event and topic there is, for whatever must list them.
+
+Provisioning, schemas, documents, tests.
+"""
 
 from collections.abc import Iterable
 
@@ -44,4 +47,9 @@ def topics() -> Iterable[Topic]:
     for event in EVENTS:
         yield event.topic
         if event.topic.dead_letters:
-            yield Topic(event.topic.dead_letter_name, partitions=1, retention_hours=2160, dead_letters=False)
+            yield Topic(
+                event.topic.dead_letter_name,
+                partitions=1,
+                retention_hours=2160,
+                dead_letters=False,
+            )

@@ -1,4 +1,7 @@
-"""Events of the data plane's way in: declared streams, records, markers, labels, dataset versions, quarantine."""
+"""Events of the data plane's way in.
+
+Declared streams, records, markers, labels, dataset versions, quarantine.
+"""
 
 from typing import ClassVar
 
@@ -12,10 +15,13 @@ from gyral.contracts.specs.stream import StreamSpec
 class StreamDeclared(Event):
     """A stream exists with these fields, or has a new generation.
 
-    Producer `registry`; consumers `ingestion`, `validation`, `trainer`, `monitor`. v1 grows by optional fields only.
+    Producer `registry`; consumers `ingestion`, `validation`, `trainer`, `monitor`. v1 grows by
+    optional fields only.
     """
 
-    topic: ClassVar[Topic] = Topic("data.stream.declared.v1", partitions=1, compacted=True, dead_letters=False)
+    topic: ClassVar[Topic] = Topic(
+        "data.stream.declared.v1", partitions=1, compacted=True, dead_letters=False
+    )
 
     name: StreamName
     generation: int = Field(ge=1)
@@ -33,7 +39,9 @@ class RecordSubmitted(Event):
     Producers: upstream systems and `ingestion`; consumer `validation`. One row a Kafka record.
     """
 
-    topic: ClassVar[Topic] = Topic("data.record.submitted.v1", partitions=3, retention_hours=168)
+    topic: ClassVar[Topic] = Topic(
+        "data.record.submitted.v1", partitions=3, retention_hours=168
+    )
 
     stream: StreamName
     schema_version: int = Field(default=1, ge=1)
@@ -49,12 +57,15 @@ class RecordSubmitted(Event):
 class WatermarkAdvanced(Event):
     """A marker inside a partition: what follows in it lies at or after this event time.
 
-    Produced into every partition of the data topic it speaks of: by `ingestion` and upstream into
-    `data.record.submitted.v1` (subject: a stream), by `validation` into `data.label.accepted.v1`
-    (subject: a stream) and by `gateway` into `inference.prediction.logged.v1` (subject: a model).
+    Produced into every partition of the data topic it speaks of: by `ingestion` and upstream
+    into `data.record.submitted.v1` (subject: a stream), by `validation` into
+    `data.label.accepted.v1` (subject: a stream) and by `gateway` into
+    `inference.prediction.logged.v1` (subject: a model).
     """
 
-    topic: ClassVar[Topic] = Topic("data.watermark.advanced.v1", partitions=1, retention_hours=168)
+    topic: ClassVar[Topic] = Topic(
+        "data.watermark.advanced.v1", partitions=1, retention_hours=168
+    )
 
     subject: StreamName
     event_time: AwareDatetime
@@ -68,7 +79,8 @@ class WatermarkAdvanced(Event):
 class LabelsAccepted(Event):
     """Rows of a label stream that passed validation, as columns of equal length.
 
-    Producer `validation`; consumer `monitor`. Delivered at least once; a label is (stream, key, revision).
+    Producer `validation`; consumer `monitor`. Delivered at least once; a label is (stream, key,
+    revision).
     """
 
     topic: ClassVar[Topic] = Topic("data.label.accepted.v1", partitions=3, retention_hours=168)

@@ -26,7 +26,10 @@ class _OfRollout(Event):
 
 
 class RolloutStarted(_OfRollout):
-    """The version is warm and gets its first traffic or shadow. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+    """The version is warm and gets its first traffic or shadow.
+
+    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.started.v1")
 
@@ -46,7 +49,10 @@ class RolloutAdvanced(_OfRollout):
 
 
 class RolloutCompleted(_OfRollout):
-    """The version answers alone. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+    """The version answers alone.
+
+    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.completed.v1")
 
@@ -56,14 +62,17 @@ class RolloutCompleted(_OfRollout):
 
 
 class RolloutAborted(_OfRollout):
-    """The version was taken back and the previous one answers alone. Producer `deployer`; consumers `registry`, `trainer`, `monitor`."""
+    """The version was taken back and the previous one answers alone.
+
+    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.aborted.v1")
 
     stage: str = Field(max_length=40)
     reason: Reason
     actor: str = Field(default="deployer", min_length=1, max_length=100)
-    measured: dict[str, float | int | None] = {}
+    measured: dict[str, float | int | None] = Field(default_factory=dict)
     as_of: AwareDatetime | None = None
 
 
@@ -106,7 +115,9 @@ class RouteChanged(Event):
     Producer `deployer`; consumer `gateway`. A reader keeps the greatest epoch it has seen.
     """
 
-    topic: ClassVar[Topic] = Topic("deployment.route.changed.v1", partitions=1, compacted=True, dead_letters=False)
+    topic: ClassVar[Topic] = Topic(
+        "deployment.route.changed.v1", partitions=1, compacted=True, dead_letters=False
+    )
 
     model: ModelName
     epoch: int = Field(ge=1)

@@ -16,7 +16,8 @@ class Topic:
     partitions: int = 3
     retention_hours: int = 720
     compacted: bool = False
-    """A compacted topic holds the latest event of each key for ever; it is read from the beginning."""
+    """A compacted topic holds the latest event of each key for ever; it is read from the
+    beginning."""
     dead_letters: bool = True
     """Consumers park what they cannot handle on `<name>.dlq`."""
 
@@ -70,7 +71,9 @@ class Event(Contract):
             LookupError: it was made here and not delivered by a bus.
         """
         if self._delivery is None:
-            raise LookupError(f"{type(self).__name__} was made here, not delivered; expected a delivered event")
+            raise LookupError(
+                f"{type(self).__name__} was made here; expected one that a bus delivered"
+            )
         return self._delivery
 
     def delivered(self, delivery: Delivery) -> Self:

@@ -17,13 +17,17 @@ class Role(StrEnum):
 
 
 class PredictionLogged(Event):
-    """One answered request, as columns with one entry a row; prediction id = `<request_id>-<row>`.
+    """One answered request, as columns with one entry a row.
+
+    Prediction id = `<request_id>-<row>`.
 
     Producer `gateway`; consumers `monitor`, `deployer`, `validation` (lake). At least once; the
     identity is (request_id, role).
     """
 
-    topic: ClassVar[Topic] = Topic("inference.prediction.logged.v1", partitions=3, retention_hours=168)
+    topic: ClassVar[Topic] = Topic(
+        "inference.prediction.logged.v1", partitions=3, retention_hours=168
+    )
 
     request_id: Uuid
     model: ModelName
@@ -35,10 +39,12 @@ class PredictionLogged(Event):
     """Time in the runtime, queueing included; wall clock."""
     entity_keys: tuple[str | None, ...]
     event_times: tuple[MicrosUtc | None, ...]
-    """None for every row of a model on the wall clock that was given none; then answered_at counts."""
+    """None for every row of a model on the wall clock that was given none; then answered_at
+    counts."""
     features: dict[FieldName, tuple[float | int | bool | str | None, ...]]
     probabilities: tuple[float | None, ...] = Field(min_length=1)
-    """P(positive) a row, or the prediction of a regression; None where the version failed (`error`)."""
+    """P(positive) a row, or the prediction of a regression; None where the version failed
+    (`error`)."""
     error: str | None = Field(default=None, max_length=200)
     """Why a shadow version gave no answer."""
 

@@ -31,11 +31,15 @@ class WindowMeasured(_OfWindow):
     rows: int = Field(ge=0)
     labelled_rows: int = Field(ge=0)
     measures: dict[str, float | None]
-    """log_loss, entropy, excess_loss, ece, cusum, drift_max_z ... by name; None where not computable."""
+    """log_loss, entropy, excess_loss, ece, cusum, drift_max_z ... by name; None where not
+    computable."""
 
 
 class DriftDetected(_OfWindow):
-    """The inputs left what the training blocks showed; a warning, never a reason to promote. Producer `monitor`; consumer `registry`."""
+    """The inputs left what the training blocks showed; a warning, never a reason to promote.
+
+    Producer `monitor`; consumer `registry`.
+    """
 
     topic: ClassVar[Topic] = Topic("monitor.drift.detected.v1")
 

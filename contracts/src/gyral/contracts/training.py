@@ -53,12 +53,15 @@ class RunRequested(_OfModel):
     as_of: AwareDatetime
     """Event time of the decision: rows and labels known later do not enter."""
     spec_generation: int | None = Field(default=None, ge=1)
-    evidence: dict[str, float | int | str | None] = {}
+    evidence: dict[str, float | int | str | None] = Field(default_factory=dict)
     """The numbers that led to it, by name."""
 
 
 class RunAdmitted(_OfRun):
-    """The request became a run and is in the queue. Producer `trainer`; consumers `registry`, `monitor`."""
+    """The request became a run and is in the queue.
+
+    Producer `trainer`; consumers `registry`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("training.run.admitted.v1")
 
@@ -115,7 +118,10 @@ class Artifacts(Contract):
 
 
 class RunSucceeded(_OfRun):
-    """The run made a model and measured it. Producer `trainer`; consumers `registry`, `monitor`."""
+    """The run made a model and measured it.
+
+    Producer `trainer`; consumers `registry`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("training.run.succeeded.v1")
 

@@ -16,7 +16,9 @@ class ModelDeclared(Event):
     Producer `registry`; consumers: all services. v1 grows by optional fields only.
     """
 
-    topic: ClassVar[Topic] = Topic("model.spec.declared.v1", partitions=1, compacted=True, dead_letters=False)
+    topic: ClassVar[Topic] = Topic(
+        "model.spec.declared.v1", partitions=1, compacted=True, dead_letters=False
+    )
 
     name: ModelName
     generation: int = Field(ge=1)
@@ -61,7 +63,10 @@ class Check(Contract):
 
 
 class VersionApproved(_OfVersion):
-    """The version passed every gate and may be rolled out. Producer `registry`; consumers `deployer`, `trainer`, `monitor`."""
+    """The version passed every gate and may be rolled out.
+
+    Producer `registry`; consumers `deployer`, `trainer`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("model.version.approved.v1")
 
@@ -77,7 +82,10 @@ class VersionApproved(_OfVersion):
 
 
 class VersionRejected(_OfVersion):
-    """The version failed a gate. Producer `registry`; consumers `trainer`, `deployer`, `monitor`."""
+    """The version failed a gate.
+
+    Producer `registry`; consumers `trainer`, `deployer`, `monitor`.
+    """
 
     topic: ClassVar[Topic] = Topic("model.version.rejected.v1")
 
@@ -87,9 +95,14 @@ class VersionRejected(_OfVersion):
 
 
 class ChampionChanged(Event):
-    """Another version is the model's champion. Producer `registry`; consumers `trainer`, `monitor`, `deployer`."""
+    """Another version is the model's champion.
 
-    topic: ClassVar[Topic] = Topic("model.champion.changed.v1", partitions=1, compacted=True, dead_letters=False)
+    Producer `registry`; consumers `trainer`, `monitor`, `deployer`.
+    """
+
+    topic: ClassVar[Topic] = Topic(
+        "model.champion.changed.v1", partitions=1, compacted=True, dead_letters=False
+    )
 
     model: ModelName
     generation: int = Field(ge=1)

@@ -5,12 +5,23 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_UNIT_S = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "w": 604_800.0,
+}
 _DURATION = re.compile(r"^(0|[1-9][0-9]{0,8})(us|ms|s|m|h|d|w)$")
 
 
 class SpecModel(BaseModel):
-    """Part of a declared document: closed, so that a misspelt field is refused and not ignored."""
+    """Part of a declared document.
+
+    Closed, so that a misspelt field is refused and not ignored.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,5 +42,7 @@ def duration_seconds(text: str) -> float:
     """
     match = _DURATION.match(text)
     if match is None:
-        raise ValueError(f"expected a whole number and a unit (us, ms, s, m, h, d, w), such as 24h; found {text!r}")
+        raise ValueError(
+            f"expected a number and a unit of us, ms, s, m, h, d, w, like 24h; found {text!r}"
+        )
     return int(match[1]) * _UNIT_S[match[2]]

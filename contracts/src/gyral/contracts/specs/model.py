@@ -1,4 +1,4 @@
-"""A model: what it predicts from which stream, how it is trained, judged, rolled out and watched."""
+"""A model: what it predicts, and how it is trained, judged, rolled out and watched."""
 
 import re
 from enum import StrEnum
@@ -9,6 +9,9 @@ from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 from gyral.contracts.names import FieldName, ModelName, StreamName
 from gyral.contracts.specs.document import Metadata, SpecModel
 from gyral.contracts.specs.stream import Duration
+
+_EVERYTHING = 100
+"""Percent of the traffic that the last canary step has."""
 
 Expression = Annotated[str, StringConstraints(min_length=3, max_length=200)]
 """`field operator literal`, for instance `arrival_delay_min > 15`."""
@@ -56,7 +59,7 @@ class Train(SpecModel):
     """How a version is made."""
 
     trainer: Trainer
-    parameters: dict[str, float | int | str | bool] = {}
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     """Recipe parameters; the recipe refuses names it does not know."""
     window: Literal["all"] | Duration = "all"
     holdout: Duration = "14d"
@@ -70,7 +73,7 @@ class Train(SpecModel):
 
 
 class ExcessLoss(SpecModel):
-    """Mean of (log-loss - entropy) over the last blocks is above a limit, and significantly so."""
+    """Mean of (log-loss - entropy) over the last blocks is significantly above a limit."""
 
     above: float = Field(default=0.02, ge=0)
     t: float = Field(default=2.0, ge=0)
@@ -104,7 +107,9 @@ class Trigger(SpecModel):
     def _exactly_one(self) -> Self:
         given = sorted(self.model_fields_set)
         if len(given) != 1:
-            raise ValueError(f"expected exactly one of excess_loss, cusum, schedule, rows; found {given}")
+            raise ValueError(
+                f"expected exactly one of excess_loss, cusum, schedule, rows; found {given}"
+            )
         return self
 
 
@@ -138,7 +143,8 @@ class Gates(SpecModel):
     latency_ratio: float = Field(default=1.5, gt=0)
     slices: tuple[FieldName, ...] = ()
     slice_harm: float = Field(default=0.02, ge=0)
-    """Log-loss in nats that a slice of 500 or more rows may be harmed by, at the lower confidence bound."""
+    """Log-loss in nats that a slice of 500 or more rows may be harmed by, at the lower
+    confidence bound."""
 
 
 class AbortIf(SpecModel):
@@ -158,8 +164,12 @@ class Rollout(SpecModel):
 
     @model_validator(mode="after")
     def _steps_grow_to_all(self) -> Self:
-        if list(self.canary) != sorted(set(self.canary)) or (self.canary and self.canary[-1] != 100):
-            raise ValueError(f"canary: expected growing percents that end in 100; found {list(self.canary)}")
+        if list(self.canary) != sorted(set(self.canary)) or (
+            self.canary and self.canary[-1] != _EVERYTHING
+        ):
+            raise ValueError(
+                f"canary: expected growing percents that end in 100; found {list(self.canary)}"
+            )
         return self
 
 
@@ -186,8 +196,13 @@ class ModelBody(SpecModel):
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
-        if self.features.stream == self.label.stream and self.positive_field in self.features.fields:
-            raise ValueError(f"features.fields: {self.positive_field!r} decides the label and may not be a feature")
+        if (
+            self.features.stream == self.label.stream
+            and self.positive_field in self.features.fields
+        ):
+            raise ValueError(
+                f"features.fields: {self.positive_field!r} is the label, so it is no feature"
+            )
         return self
 
     @property

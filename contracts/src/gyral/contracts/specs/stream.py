@@ -51,11 +51,19 @@ class StreamField(SpecModel):
     def _limits_fit_the_type(self) -> Self:
         numeric = self.type in (FieldType.INTEGER, FieldType.NUMBER)
         if not numeric and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"minimum and maximum need a numeric field; found type {self.type}")
+            raise ValueError(
+                f"minimum and maximum need a numeric field; found type {self.type}"
+            )
         if self.type is not FieldType.STRING and (self.allowed or self.pattern):
             raise ValueError(f"allowed and pattern need a string field; found type {self.type}")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"expected minimum <= maximum; found {self.minimum} > {self.maximum}")
+        if (
+            self.minimum is not None
+            and self.maximum is not None
+            and self.minimum > self.maximum
+        ):
+            raise ValueError(
+                f"expected minimum <= maximum; found {self.minimum} > {self.maximum}"
+            )
         return self
 
 
@@ -90,7 +98,9 @@ class StreamBody(SpecModel):
                 raise ValueError(f"{role}: expected one of the declared fields; found {name!r}")
             if field.type not in kinds or field.nullable:
                 wanted = " or ".join(sorted(kinds))
-                raise ValueError(f"{role}: expected a {wanted} field that is not nullable; found {name!r}")
+                raise ValueError(
+                    f"{role}: expected a {wanted} field that is not nullable; found {name!r}"
+                )
         return self
 
 
