@@ -63,6 +63,14 @@ def test_the_bound_errs_about_as_often_as_it_says():
     assert 0.02 < wrong / 600 < 0.09
 
 
+def test_each_bound_is_at_the_confidence_asked_for():
+    sums = block_sums(np.arange(40), np.random.default_rng(3).normal(size=40))
+    bounds = mean_bounds(sums, rng(), confidence=0.9)
+    means = bootstrap_means(sums, rng())
+    assert np.mean(means < bounds.lower) == pytest.approx(0.1, abs=0.001)
+    assert np.mean(means > bounds.upper) == pytest.approx(0.1, abs=0.001)
+
+
 def test_the_same_seed_gives_the_same_bounds():
     sums = block_sums(np.arange(9), np.arange(9.0))
     assert mean_bounds(sums, rng()) == mean_bounds(sums, rng())

@@ -24,6 +24,11 @@ def test_a_late_arrival_is_positive_and_a_missing_one_unknown():
     assert labels.known.tolist() == [True, True, False]
 
 
+def test_a_missing_number_is_not_positive_for_being_unequal():
+    labels = LabelRule.parse("x != 3").evaluate({"x": np.array([np.nan, 2.0])})
+    assert (labels.positive.tolist(), labels.known.tolist()) == ([False, True], [False, True])
+
+
 def test_texts_are_compared_whole():
     columns = {"status": np.array(["fraud", "Fraud", None], dtype=object)}
     labels = LabelRule.parse('status=="fraud"').evaluate(columns)
