@@ -1,1 +1,1 @@
-"""Hosts the models' bytes in a supervised process and computes what the gateway asks."""
+"""Holds versions of models in memory and computes what gateways ask of them."""

@@ -1,0 +1,1 @@
+"""The runtime's control side: what an operator loads, unloads and asks."""

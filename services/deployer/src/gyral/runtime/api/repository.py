@@ -1,0 +1,135 @@
+"""Loading and unloading: a version is fetched, checked and tried out before it may answer."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gyral.kit.blobs import Blobs, CorruptBlob
+from gyral.kit.telemetry import get_log
+from gyral.runtime.domain import Files, Held, RefusedVersionError, State, admit
+from gyral.runtime.engine import Predictor, UnusableModelError
+from gyral.runtime.engine.shelf import Loaded, Shelf
+from gyral.runtime.engine.trial import try_out
+from gyral.runtime.store import Cache, DamagedCacheError
+
+log = get_log()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one version may take."""
+
+    max_models: int
+    trial_timeout_s: float
+    trial_memory_bytes: int
+
+
+@dataclass(slots=True)
+class Repository:
+    """The slots of this runtime; one change at a time."""
+
+    blobs: Blobs
+    cache: Cache
+    shelf: Shelf
+    limits: Limits
+    _held: dict[str, Held] = field(default_factory=dict)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def index(self) -> Iterable[tuple[str, Held]]:
+        """Return every slot that was asked for, in order of its name."""
+        return sorted(self._held.items())
+
+    def ready(self, slot: str) -> bool:
+        """True when the slot can answer."""
+        held = self._held.get(slot)
+        return held is not None and held.state is State.READY
+
+    async def restore(self) -> None:
+        """Load what the cache says was loaded; files that changed on the disk are refused."""
+        for slot, files in (await asyncio.to_thread(self.cache.slots)).items():
+            try:
+                await self._take_up(slot, files)
+            except (DamagedCacheError, UnusableModelError) as error:
+                self._held[slot] = Held(files, State.UNAVAILABLE, str(error))
+                log.error("version.not_restored", slot=slot, reason=str(error))  # noqa: TRY400 - no stack
+
+    async def load(self, slot: str, files: Files) -> None:
+        """Return once the slot answers with these files; again is harmless.
+
+        Raises:
+            RefusedVersionError: they will never do; the message says which check they failed.
+            OSError: the object store is away.
+        """
+        async with self._one_at_a_time:
+            if not admit(self._held, slot, files, max_models=self.limits.max_models):
+                return
+            before = self._held.get(slot)
+            self._held[slot] = Held(files, State.LOADING)
+            try:
+                await self._load(slot, files)
+            except (RefusedVersionError, OSError) as error:
+                self._held[slot] = Held(files, State.UNAVAILABLE, str(error))
+                log.warning("version.refused", slot=slot, reason=str(error))
+                raise
+            finally:
+                if self._held[slot].state is State.LOADING:  # cancelled
+                    self._held[slot] = before or replace(
+                        self._held[slot], state=State.UNAVAILABLE
+                    )
+
+    async def unload(self, slot: str) -> None:
+        """Have the slot answer no more; one that is not held is no error."""
+        async with self._one_at_a_time:
+            if self._held.pop(slot, None) is None:
+                return
+            self.shelf.drop(slot)
+            await asyncio.to_thread(self.cache.keep, self._ready_slots())
+            log.info("version.unloaded", slot=slot)
+
+    async def _load(self, slot: str, files: Files) -> None:
+        try:
+            for ref in files.by_name.values():
+                if not await asyncio.to_thread(self.cache.has, ref):
+                    await self.blobs.get_file(ref, self.cache.path(ref))
+            await self._try_out(files)
+            await self._take_up(slot, files)
+        except FileNotFoundError as error:
+            raise RefusedVersionError(str(error)) from error
+        except (CorruptBlob, DamagedCacheError, UnusableModelError) as error:
+            raise RefusedVersionError(f"{slot}: {error}") from error
+        await asyncio.to_thread(self.cache.keep, self._ready_slots())
+        log.info("version.loaded", slot=slot, sha256=files.onnx.sha256)
+
+    async def _try_out(self, files: Files) -> None:
+        with tempfile.TemporaryDirectory(prefix="gyral-trial-") as folder:
+            for name, ref in files.by_name.items():
+                await asyncio.to_thread(
+                    shutil.copyfile, self.cache.path(ref), Path(folder, name)
+                )
+            fault = await try_out(
+                Path(folder),
+                memory_bytes=self.limits.trial_memory_bytes,
+                timeout_s=self.limits.trial_timeout_s,
+            )
+        if fault is not None:
+            raise RefusedVersionError(fault)
+
+    async def _take_up(self, slot: str, files: Files) -> None:
+        onnx = await asyncio.to_thread(self.cache.read, files.onnx)
+        manifest = await asyncio.to_thread(self.cache.read, files.manifest)
+        predictor = await asyncio.to_thread(Predictor.of, manifest, onnx)
+        if predictor.manifest.onnx.sha256 != files.onnx.sha256:
+            raise UnusableModelError(
+                f"manifest.json: expected sha256 {files.onnx.sha256}, as of model.onnx; found"
+                f" {predictor.manifest.onnx.sha256}"
+            )
+        self.shelf.put(slot, Loaded(files.onnx.sha256, predictor))
+        self._held[slot] = Held(files, State.READY)
+
+    def _ready_slots(self) -> dict[str, Files]:
+        return {
+            slot: held.files for slot, held in self._held.items() if held.state is State.READY
+        }

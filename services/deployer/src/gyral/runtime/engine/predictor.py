@@ -1,0 +1,132 @@
+"""One version of a model in memory: raw columns in, a probability a row out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from gyral.modelling.columns import Column, ColumnError, Columns
+from gyral.modelling.documents import DocumentError
+from gyral.modelling.features import Encoding, FeatureKind
+from gyral.modelling.manifest import Manifest
+
+_TREE_BATCH = 64
+"""Rows a call for tree ensembles: 512 at once cost onnxruntime three times as much a row."""
+_OUTPUT_AXES = 2
+_ROUNDING = 1e-6
+"""How far beyond [0, 1] float32 arithmetic may end up."""
+
+
+class UnusableModelError(ValueError):
+    """The files do not make a model that can serve."""
+
+
+class PredictionError(ValueError):
+    """The model gave no usable answer to these rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A manifest and its ONNX session, on one thread: a batch is too small to share."""
+
+    manifest: Manifest
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def of(cls, manifest: bytes, onnx: bytes) -> Self:
+        """Return the predictor that these two files describe.
+
+        Raises:
+            UnusableModelError: the manifest is off, or onnxruntime cannot load the bytes.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            read = Manifest.from_json(manifest)
+            session = onnxruntime.InferenceSession(
+                onnx, options, providers=["CPUExecutionProvider"]
+            )
+        except DocumentError as error:
+            raise UnusableModelError(str(error)) from error
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            raise UnusableModelError(f"model.onnx: {_first_line(error)}") from error
+        _check_ports(read, session)
+        return cls(read, session)
+
+    def predict(self, columns: Columns) -> NDArray[np.float64]:
+        """Return the probability of the positive class, shape (n,).
+
+        Raises:
+            PredictionError: a column is absent or of another type, or a row got no probability.
+        """
+        try:
+            matrix = self.manifest.transform.apply(columns)
+        except ColumnError as error:
+            raise PredictionError(str(error)) from error
+        step = (
+            _TREE_BATCH if self.manifest.encoding is Encoding.ORDINAL else max(len(matrix), 1)
+        )
+        parts = [self._run(matrix[at : at + step]) for at in range(0, len(matrix), step)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def predict_lists(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+        """Return the same for columns given as lists with None for missing; raises alike."""
+        return self.predict(
+            {
+                declared.name: column_of(columns[declared.name], declared.kind)
+                for declared in self.manifest.inputs
+                if declared.name in columns
+            }
+        )
+
+    def _run(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        onnx = self.manifest.onnx
+        try:
+            [output] = self.session.run([onnx.output], {onnx.input: matrix})
+        except Exception as error:  # onnxruntime's errors share no base class of their own
+            raise PredictionError(f"onnxruntime: {_first_line(error)}") from error
+        found = cast(NDArray[np.float32], output)
+        if found.ndim == _OUTPUT_AXES:
+            found = found[:, onnx.positive_column if found.shape[1] > 1 else 0]
+        if found.shape != (len(matrix),):
+            raise PredictionError(
+                f"{onnx.output}: expected {len(matrix)} rows, found shape {found.shape}"
+            )
+        probabilities = found.astype(np.float64)
+        bad = ~((probabilities >= -_ROUNDING) & (probabilities <= 1.0 + _ROUNDING))
+        if bad.any():
+            row = int(bad.argmax())
+            raise PredictionError(
+                f"row {row}: expected a probability in [0, 1], found {probabilities[row]}"
+            )
+        return probabilities.clip(0.0, 1.0)
+
+
+def column_of(cells: Sequence[object], kind: FeatureKind) -> Column:
+    """Return cells as a raw column; numbers as float64 with NaN for missing."""
+    if kind is FeatureKind.NUMERIC and not any(isinstance(cell, str | bool) for cell in cells):
+        return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
+    column = np.empty(len(cells), dtype=object)
+    column[:] = cells
+    return column
+
+
+def _check_ports(manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+    inputs = [port.name for port in session.get_inputs()]
+    outputs = [port.name for port in session.get_outputs()]
+    if inputs != [manifest.onnx.input]:
+        raise UnusableModelError(
+            f"model.onnx: expected the one input {manifest.onnx.input!r}, found {inputs}"
+        )
+    if manifest.onnx.output not in outputs:
+        raise UnusableModelError(
+            f"model.onnx: expected an output {manifest.onnx.output!r}, found {outputs}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,102 @@
+"""A version's first run, in a process of its own: what is wrong with it harms nobody there.
+
+`python -m gyral.runtime.engine.trial FOLDER MEMORY_BYTES CPU_S` exits 0, or says why not.
+"""
+
+import asyncio
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+TOLERANCE = 1e-5
+"""Largest difference from the golden probabilities, absolute."""
+REFUSED = 3
+"""Exit status: the files are at fault; any other failure is the trial's own."""
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Rows with the outputs this model must give, as columns."""
+
+    columns: dict[str, list[float | bool | str | None]]
+    probabilities: list[float]
+
+
+async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str | None:
+    """Return None when the version in a folder serves its golden rows, else why not.
+
+    Raises:
+        OSError: the trial itself could not run.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, str(folder), str(memory_bytes), str(int(timeout_s) + 1),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, said = await child.communicate()
+    except TimeoutError:
+        return f"trial: expected it to end within {timeout_s:g} s; found it still running"
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    last = (said.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1][:400]
+    if child.returncode == 0:
+        return None
+    if child.returncode == REFUSED:
+        return last
+    return f"trial: expected exit status 0; found {child.returncode} ({last})"
+
+
+def main(folder: Path, memory_bytes: int, cpu_s: int) -> int:
+    """Check the files in a folder and print what is wrong with them, if anything."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for complaint in _complaints(folder):
+        print(complaint, file=sys.stderr)  # noqa: T201 - the parent reads it
+        return REFUSED
+    return 0
+
+
+def _complaints(folder: Path) -> Iterator[str]:
+    """Yield what is wrong, in the order in which it is safe to look."""
+    from gyral.runtime.engine.structure import structural_fault  # noqa: PLC0415 - under the limits
+
+    onnx = (folder / "model.onnx").read_bytes()
+    fault = structural_fault(onnx)
+    if fault is not None:
+        yield fault
+        return
+    yield from _golden_complaints(folder, onnx)
+
+
+def _golden_complaints(folder: Path, onnx: bytes) -> Iterator[str]:
+    from gyral.runtime.engine import (  # noqa: PLC0415 - loaded under the limits
+        PredictionError,
+        Predictor,
+        UnusableModelError,
+    )
+
+    try:
+        golden = msgspec.json.decode((folder / "golden.json").read_bytes(), type=Golden)
+        predictor = Predictor.of((folder / "manifest.json").read_bytes(), onnx)
+        found = predictor.predict_lists(golden.columns).tolist()
+    except (UnusableModelError, PredictionError, msgspec.DecodeError) as error:
+        yield str(error)
+        return
+    if not found or len(found) != len(golden.probabilities):
+        yield f"golden.json: expected {len(golden.probabilities)} rows and some, found {len(found)}"
+        return
+    for row, (expected, given) in enumerate(zip(golden.probabilities, found, strict=True)):
+        if not abs(expected - given) <= TOLERANCE:
+            yield f"golden row {row}: expected {expected}, found {given}; allowed {TOLERANCE:g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,26 @@
+"""The runtime's knobs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from gyral.kit.settings import ProcessSettings
+
+
+class Settings(ProcessSettings):
+    """Read once, in `__main__`; a missing or malformed value stops the process at start."""
+
+    kafka_brokers: str = ""
+    """Not used: the runtime is told what to do over HTTP."""
+    runtime_socket: Path
+    """Unix socket on which gateways ask; at most about 100 characters."""
+    service_key: SecretStr
+    """What the deployer shows."""
+
+    runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Versions held at once; more are refused until some are unloaded."""
+    runtime_trial_timeout_s: Annotated[float, Field(gt=0, le=600)] = 60
+    """How long a version's first run may take in its own process."""
+    runtime_trial_memory_bytes: Annotated[int, Field(ge=256 << 20)] = 8 << 30
+    """Address space of that process, shared libraries included."""

@@ -1,0 +1,106 @@
+"""What outlives the runtime's process: files named by digest, and which slots they make."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from gyral.contracts.names import BlobRef
+from gyral.runtime.domain import Files
+
+
+class DamagedCacheError(ValueError):
+    """A cached file is not what its name says."""
+
+
+class _Slot(msgspec.Struct, frozen=True):
+    onnx: dict[str, str | int]
+    manifest: dict[str, str | int]
+    golden: dict[str, str | int]
+
+
+class Cache:
+    """A folder of files, each under its sha256, and one list of loaded slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = folder / "files"
+        self._list = folder / "slots.json"
+        self._files.mkdir(parents=True, exist_ok=True)
+
+    def path(self, ref: BlobRef) -> Path:
+        """Return where a file lies, or will lie."""
+        return self._files / ref.sha256
+
+    def read(self, ref: BlobRef) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            DamagedCacheError: it is absent, has a second name on the disk, or another digest.
+        """
+        path = self.path(ref)
+        try:
+            with path.open("rb") as file:
+                # A second hard link would let bytes change under a name that was checked.
+                links = os.fstat(file.fileno()).st_nlink
+                data = file.read()
+        except OSError as error:
+            raise DamagedCacheError(
+                f"{ref.key}: expected a cached file; found {error}"
+            ) from error
+        if links != 1:
+            raise DamagedCacheError(
+                f"{ref.key}: expected one link to the cached file; found {links}"
+            )
+        found = hashlib.sha256(data).hexdigest()
+        if found != ref.sha256:
+            raise DamagedCacheError(f"{ref.key}: expected sha256 {ref.sha256}; found {found}")
+        return data
+
+    def has(self, ref: BlobRef) -> bool:
+        """True when the file is there and whole."""
+        with suppress(DamagedCacheError):
+            self.read(ref)
+            return True
+        self.path(ref).unlink(missing_ok=True)
+        return False
+
+    def slots(self) -> dict[str, Files]:
+        """Return what was loaded when the list was last kept."""
+        try:
+            kept = msgspec.json.decode(self._list.read_bytes(), type=dict[str, _Slot])
+        except FileNotFoundError:
+            return {}
+        except msgspec.DecodeError as error:
+            raise DamagedCacheError(
+                f"{self._list.name}: {error}; remove it to start empty"
+            ) from error
+        return {
+            name: Files(
+                BlobRef.model_validate(slot.onnx),
+                BlobRef.model_validate(slot.manifest),
+                BlobRef.model_validate(slot.golden),
+            )
+            for name, slot in kept.items()
+        }
+
+    def keep(self, slots: Mapping[str, Files]) -> None:
+        """Replace the list, whole or not at all, and forget files that no slot needs."""
+        kept = {
+            name: _Slot(
+                files.onnx.model_dump(), files.manifest.model_dump(), files.golden.model_dump()
+            )
+            for name, files in slots.items()
+        }
+        scratch = self._list.with_suffix(".new")
+        with scratch.open("wb") as file:
+            file.write(msgspec.json.encode(kept))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(self._list)
+        needed = {ref.sha256 for files in slots.values() for ref in files.by_name.values()}
+        for path in self._files.iterdir():
+            if path.name not in needed:
+                path.unlink(missing_ok=True)
