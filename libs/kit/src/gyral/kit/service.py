@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from typing import Protocol
 
 import uvicorn
-from uvicorn._types import ASGIApplication
+from starlette.types import ASGIApp
 
 from gyral.kit import db, exporters
 from gyral.kit.backoff import Backoff
@@ -85,7 +85,7 @@ class Service:
     name: str
     settings: ProcessSettings
     health: Health
-    api: ASGIApplication
+    api: ASGIApp
     parts: Sequence[Part] = ()
     pool: Pool | None = None
     migrations: Traversable | None = None
@@ -194,7 +194,7 @@ def serve(service: Service) -> None:
     uvloop.run(service.run())
 
 
-def _server(api: ASGIApplication, settings: ProcessSettings) -> uvicorn.Server:
+def _server(api: ASGIApp, settings: ProcessSettings) -> uvicorn.Server:
     config = uvicorn.Config(
         api,
         host=settings.http_host,

@@ -9,7 +9,7 @@ from gyral.contracts.names import BlobRef
 from gyral.contracts.training import Artifacts
 from gyral.kit.blobs import Blobs
 from gyral.kit.tx import PermanentError
-from gyral.modelling.manifest import Manifest, ManifestError
+from gyral.modelling.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class Evidence:
         try:
             return EvaluationReport.model_validate_json(raw, extra="ignore")
         except ValidationError as error:
-            raise PermanentError(f"{ref.key}: expected an evaluation report; found {error}") from error
+            raise PermanentError(
+                f"{ref.key}: expected an evaluation report; found {error}"
+            ) from error
 
     async def input_names(self, artifacts: Artifacts) -> tuple[str, ...]:
         """Return the inputs the run's manifest declares, in order.
@@ -39,11 +41,11 @@ class Evidence:
         raw = await self.blobs.get_bytes(artifacts.manifest)
         try:
             manifest = Manifest.from_json(raw)
-        except ManifestError as error:
+        except ValueError as error:
             raise PermanentError(f"{artifacts.manifest.key}: {error}") from error
-        if manifest.onnx_sha256 != artifacts.onnx.sha256:
+        if manifest.onnx.sha256 != artifacts.onnx.sha256:
             raise PermanentError(
-                f"{artifacts.manifest.key}: expected onnx_sha256 {artifacts.onnx.sha256}; "
-                f"found {manifest.onnx_sha256}"
+                f"{artifacts.manifest.key}: expected onnx.sha256 {artifacts.onnx.sha256}; "
+                f"found {manifest.onnx.sha256}"
             )
         return tuple(column.name for column in manifest.inputs)

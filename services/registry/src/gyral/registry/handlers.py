@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import TypedDict
 
 from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
-from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.monitoring import QualityDropped
-from gyral.contracts.specs.document import duration_seconds
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import Cause, RunCancelled, RunFailed, RunRequested, RunSucceeded
-from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRegistered, VersionRejected
+from gyral.contracts.versions import (
+    ChampionChanged,
+    VersionApproved,
+    VersionRegistered,
+    VersionRejected,
+)
 from gyral.kit.changes import Changes
 from gyral.kit.tx import Begin, PermanentError
 from gyral.registry.domain import verdict
@@ -20,6 +24,15 @@ from gyral.registry.store import RegistryTx
 from gyral.registry.store.versions import Champion
 
 ACTOR = "registry"
+
+
+class _Ids(TypedDict):
+    """What every event of a version begins with."""
+
+    model: str
+    version: int
+    run_id: str
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,9 @@ class Handlers:
             await tx.hold("Model", event.model)
             declared = await tx.declared("Model", event.model)
             if declared is None:
-                raise PermanentError(f"run {event.run_id}: expected a declared model; found {event.model!r}")
+                raise PermanentError(
+                    f"run {event.run_id}: expected a declared model; found {event.model!r}"
+                )
             spec = ModelSpec.model_validate_json(declared.document)
             champion = await tx.champion(event.model)
             if champion is not None and event.champion_version != champion.version:
@@ -53,12 +68,18 @@ class Handlers:
             await self._register(tx, event, judged)
         self.changes.notify()
 
-    async def _register(self, tx: RegistryTx, run: RunSucceeded, judged: verdict.Verdict) -> None:
+    async def _register(
+        self, tx: RegistryTx, run: RunSucceeded, judged: verdict.Verdict
+    ) -> None:
         """Give the version its number, publish the verdict, and leave both in the audit log."""
         number = await tx.next_version(run.model)
         await tx.add_version(run, number, judged, now=self.now())
-        ids = {"model": run.model, "version": number, "run_id": run.run_id, "request_id": run.request_id}
-        await tx.publish(VersionRegistered(**ids, artifacts=run.artifacts, datasets=run.datasets))
+        ids = _Ids(
+            model=run.model, version=number, run_id=run.run_id, request_id=run.request_id
+        )
+        await tx.publish(
+            VersionRegistered(**ids, artifacts=run.artifacts, datasets=run.datasets)
+        )
         if judged.approved:
             await tx.publish(
                 VersionApproved(
@@ -75,7 +96,9 @@ class Handlers:
         else:
             await tx.end_bootstrap(run.request_id)
             await tx.publish(
-                VersionRejected(**ids, as_of=run.as_of, reasons=judged.reasons, checks=judged.checks)
+                VersionRejected(
+                    **ids, as_of=run.as_of, reasons=judged.reasons, checks=judged.checks
+                )
             )
         await tx.audit(
             now=self.now(),
@@ -113,7 +136,9 @@ class Handlers:
         """Leave a cancelled run in the audit log; a cancelled bootstrap may be asked for again."""
         await self._came_to_nothing(event, "run.cancelled", event.reason)
 
-    async def _came_to_nothing(self, event: RunFailed | RunCancelled, action: str, reason: str) -> None:
+    async def _came_to_nothing(
+        self, event: RunFailed | RunCancelled, action: str, reason: str
+    ) -> None:
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
@@ -166,7 +191,11 @@ class Handlers:
                 action="champion.changed",
                 subject=f"{event.model}@{event.version}",
                 reason="rollout completed",
-                change={"before": champion.previous, "after": champion.version, "epoch": event.epoch},
+                change={
+                    "before": champion.previous,
+                    "after": champion.version,
+                    "epoch": event.epoch,
+                },
             )
         self.changes.notify()
 

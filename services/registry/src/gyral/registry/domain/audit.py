@@ -34,7 +34,7 @@ class Break:
     found: str
 
 
-def entry_hash(  # noqa: PLR0913 - an entry's fields are what they are
+def entry_hash(
     *,
     previous: str,
     seq: int,
@@ -55,11 +55,15 @@ def entry_hash(  # noqa: PLR0913 - an entry's fields are what they are
         "reason": reason,
         "change": change,
     }
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    canonical = json.dumps(
+        body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return hashlib.sha256(f"{previous}\n{canonical}".encode()).hexdigest()
 
 
-def first_break(entries: Iterable[Entry], *, previous: str = GENESIS, seq: int = 0) -> Break | None:
+def first_break(
+    entries: Iterable[Entry], *, previous: str = GENESIS, seq: int = 0
+) -> Break | None:
     """Return where the chain first fails, or None when every entry follows from the one before.
 
     Args:

@@ -36,7 +36,11 @@ def content_digest(canonical: bytes) -> str:
 
 def retrains(before: ModelBody, after: ModelBody) -> bool:
     """True when the change is one that only a new version can carry: data, label or recipe."""
-    return (before.features, before.label, before.train) != (after.features, after.label, after.train)
+    return (before.features, before.label, before.train) != (
+        after.features,
+        after.label,
+        after.train,
+    )
 
 
 def check_compatible(before: StreamBody, after: StreamBody) -> None:
@@ -53,19 +57,27 @@ def check_compatible(before: StreamBody, after: StreamBody) -> None:
     for name, old_field in before.fields.items():
         new_field = after.fields.get(name)
         if new_field is None:
-            raise IncompatibleSpecError(f"fields.{name}: expected the field to stay; found it gone")
+            raise IncompatibleSpecError(
+                f"fields.{name}: expected the field to stay; found it gone"
+            )
         if new_field.type != old_field.type:
             raise IncompatibleSpecError(
                 f"fields.{name}.type: expected {old_field.type} as before; found {new_field.type}"
             )
         if old_field.nullable and not new_field.nullable:
-            raise IncompatibleSpecError(f"fields.{name}.nullable: expected true as before; found false")
+            raise IncompatibleSpecError(
+                f"fields.{name}.nullable: expected true as before; found false"
+            )
     for name in after.fields.keys() - before.fields.keys():
         if not after.fields[name].nullable:
-            raise IncompatibleSpecError(f"fields.{name}.nullable: expected true for a new field; found false")
+            raise IncompatibleSpecError(
+                f"fields.{name}.nullable: expected true for a new field; found false"
+            )
 
 
-def check_references(model: ModelBody, *, features: StreamSpec | None, labels: StreamSpec | None) -> None:
+def check_references(
+    model: ModelBody, *, features: StreamSpec | None, labels: StreamSpec | None
+) -> None:
     """Refuse a model that reads what nobody declared.
 
     Raises:
@@ -87,7 +99,9 @@ def check_references(model: ModelBody, *, features: StreamSpec | None, labels: S
         raise IncompatibleSpecError(f"label.{error}") from error
     for role, name in (("key", model.label.key), ("positive", field)):
         if name not in labels.spec.fields:
-            raise IncompatibleSpecError(f"label.{role}: expected a field of stream {labels.name}; found {name!r}")
+            raise IncompatibleSpecError(
+                f"label.{role}: expected a field of stream {labels.name}; found {name!r}"
+            )
 
 
 def _missing_stream(role: str, name: str) -> str:

@@ -46,7 +46,16 @@ def rejudging_id(run_id: str) -> str:
 
 def stale(compared: int | None, champion: int) -> Verdict:
     """Return the verdict on a version that was compared with a version no longer champion."""
-    return Verdict((Check(name="champion", passed=False, measured=str(compared), limit=f"version {champion}"),))
+    return Verdict(
+        (
+            Check(
+                name="champion",
+                passed=False,
+                measured=str(compared),
+                limit=f"version {champion}",
+            ),
+        )
+    )
 
 
 def judge(
@@ -107,8 +116,15 @@ def _sane(report: EvaluationReport, gates: Gates) -> Iterator[Check]:
         limit=f"at least {gates.log_loss.min_blocks}",
     )
     broken = scores.nan_rows + scores.outside_rows
-    yield Check(name="valid", passed=broken == 0, measured=float(broken), limit="0 rows outside [0, 1]")
-    yield Check(name="varies", passed=not scores.constant, measured=str(not scores.constant), limit="True")
+    yield Check(
+        name="valid", passed=broken == 0, measured=float(broken), limit="0 rows outside [0, 1]"
+    )
+    yield Check(
+        name="varies",
+        passed=not scores.constant,
+        measured=str(not scores.constant),
+        limit="True",
+    )
     yield _at_most("baseline", scores.log_loss, report.baseline_log_loss)
     bias = _difference(scores.mean_probability, report.base_rate)
     yield _at_most("calibration", None if bias is None else abs(bias), gates.calibration)
@@ -151,10 +167,13 @@ def _slices(report: EvaluationReport, gates: Gates, rng: Generator) -> Iterator[
     )
 
 
-def _gain(blocks: tuple[BlockLosses, ...], rng: Generator, confidence: float) -> MeanBounds | None:
+def _gain(
+    blocks: tuple[BlockLosses, ...], rng: Generator, confidence: float
+) -> MeanBounds | None:
     """Bound the mean of champion's loss less challenger's; None where either is missing."""
     pairs = [
-        (block.block, block.rows, block.champion_log_loss, block.challenger_log_loss) for block in blocks
+        (block.block, block.rows, block.champion_log_loss, block.challenger_log_loss)
+        for block in blocks
     ]
     return _bounds(pairs, rng, confidence)
 
@@ -162,7 +181,8 @@ def _gain(blocks: tuple[BlockLosses, ...], rng: Generator, confidence: float) ->
 def _harm(part: Slice, rng: Generator, confidence: float) -> float | None:
     """Return the lower bound of challenger's loss less champion's: a small slice's noise rejects nobody."""
     pairs = [
-        (block.block, block.rows, block.challenger_log_loss, block.champion_log_loss) for block in part.blocks
+        (block.block, block.rows, block.challenger_log_loss, block.champion_log_loss)
+        for block in part.blocks
     ]
     bounds = _bounds(pairs, rng, confidence)
     return None if bounds is None else bounds.lower
@@ -171,12 +191,16 @@ def _harm(part: Slice, rng: Generator, confidence: float) -> float | None:
 def _bounds(
     pairs: list[tuple[int, int, float | None, float | None]], rng: Generator, confidence: float
 ) -> MeanBounds | None:
-    differences = [(block, rows, a - b) for block, rows, a, b in pairs if a is not None and b is not None]
+    differences = [
+        (block, rows, a - b) for block, rows, a, b in pairs if a is not None and b is not None
+    ]
     if len(differences) < max(2, len(pairs)):
         return None
     ids, rows, sums = zip(*differences, strict=True)
     return mean_bounds(
-        BlockSums(np.array(ids, np.int64), np.array(rows, np.int64), np.array(sums, np.float64)),
+        BlockSums(
+            np.array(ids, np.int64), np.array(rows, np.int64), np.array(sums, np.float64)
+        ),
         rng,
         confidence=confidence,
     )
@@ -185,7 +209,12 @@ def _bounds(
 def _at_most(name: str, measured: float | None, limit: float | None) -> Check:
     """Pass when both numbers exist and the measured one does not exceed the limit."""
     passed = measured is not None and limit is not None and measured <= limit
-    return Check(name=name, passed=passed, measured=measured, limit=limit if limit is None else f"at most {limit:.4g}")
+    return Check(
+        name=name,
+        passed=passed,
+        measured=measured,
+        limit=limit if limit is None else f"at most {limit:.4g}",
+    )
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

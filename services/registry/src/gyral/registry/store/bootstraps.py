@@ -16,7 +16,9 @@ class BootstrapTx(SpecTx, VersionTx):
 
     async def data(self, stream: str) -> Data | None:
         """Return how far a stream's table has come, or None before its first commit."""
-        row = await self.conn.fetchrow("SELECT rows, watermark FROM dataset WHERE stream = $1", stream)
+        row = await self.conn.fetchrow(
+            "SELECT rows, watermark FROM dataset WHERE stream = $1", stream
+        )
         return Data(row["rows"], row["watermark"]) if row else None
 
     async def advance_data(self, committed: DatasetCommitted) -> None:
@@ -34,7 +36,9 @@ class BootstrapTx(SpecTx, VersionTx):
 
     async def asked(self, model: str) -> Asked | None:
         """Return the model's latest bootstrap request, or None."""
-        row = await self.conn.fetchrow("SELECT as_of, in_flight FROM bootstrap WHERE model = $1", model)
+        row = await self.conn.fetchrow(
+            "SELECT as_of, in_flight FROM bootstrap WHERE model = $1", model
+        )
         return Asked(row["as_of"], row["in_flight"]) if row else None
 
     async def ask(self, model: str, request_id: str, as_of: datetime) -> None:
@@ -52,11 +56,14 @@ class BootstrapTx(SpecTx, VersionTx):
     async def end_bootstrap(self, request_id: str) -> bool:
         """Remember that a bootstrap came to nothing; False when the request was none."""
         ended = await self.conn.fetchval(
-            "UPDATE bootstrap SET in_flight = false WHERE request_id = $1 RETURNING model", request_id
+            "UPDATE bootstrap SET in_flight = false WHERE request_id = $1 RETURNING model",
+            request_id,
         )
         return ended is not None
 
-    async def ask_for_bootstrap(self, spec: ModelSpec, generation: int, request_id: str) -> None:
+    async def ask_for_bootstrap(
+        self, spec: ModelSpec, generation: int, request_id: str
+    ) -> None:
         """Ask for the model's first training when it has no champion and its data suffice."""
         await self.hold("Model", spec.name)
         if await self.champion(spec.name) is not None:

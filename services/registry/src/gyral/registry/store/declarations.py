@@ -47,7 +47,9 @@ class DeclarationTx(BootstrapTx):
             specs.check_compatible(before.spec, spec.spec)
         generation = await self._next(spec, author)
         if generation.changed:
-            await self.publish(StreamDeclared(name=spec.name, generation=generation.number, spec=spec))
+            await self.publish(
+                StreamDeclared(name=spec.name, generation=generation.number, spec=spec)
+            )
         return generation
 
     async def declare_model(self, spec: ModelSpec, author: Author) -> specs.Generation:
@@ -65,9 +67,13 @@ class DeclarationTx(BootstrapTx):
         before = await self.model_spec(spec.name)
         generation = await self._next(spec, author)
         if generation.changed:
-            await self.publish(ModelDeclared(name=spec.name, generation=generation.number, spec=spec))
+            await self.publish(
+                ModelDeclared(name=spec.name, generation=generation.number, spec=spec)
+            )
             if before is not None and specs.retrains(before.spec, spec.spec):
-                await self.ask_for_training(spec, generation.number, Cause.CODE, author, reason="spec changed")
+                await self.ask_for_training(
+                    spec, generation.number, Cause.CODE, author, reason="spec changed"
+                )
         await self.ask_for_bootstrap(spec, generation.number, author.request_id)
         return generation
 

@@ -39,7 +39,9 @@ class SpecTx(AuditTx):
 
     async def hold(self, kind: str, name: str) -> None:
         """Let no other transaction change or hold this document until the end of this one."""
-        await self.conn.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"registry.{kind}/{name}")
+        await self.conn.execute(
+            "SELECT pg_advisory_xact_lock(hashtext($1))", f"registry.{kind}/{name}"
+        )
 
     async def declared(self, kind: str, name: str) -> Declared | None:
         """Return the latest generation of a document, or None."""

@@ -60,7 +60,9 @@ class VersionTx(AuditTx):
         )
         return number
 
-    async def add_version(self, run: RunSucceeded, number: int, verdict: Verdict, *, now: datetime) -> None:
+    async def add_version(
+        self, run: RunSucceeded, number: int, verdict: Verdict, *, now: datetime
+    ) -> None:
         """Register a run's result together with its verdict."""
         await self.conn.execute(
             f"""
@@ -106,7 +108,11 @@ class VersionTx(AuditTx):
         row = await self.conn.fetchrow(
             "SELECT version, previous, generation, as_of FROM champion WHERE model = $1", model
         )
-        return Champion(row["version"], row["previous"], row["generation"], row["as_of"]) if row else None
+        return (
+            Champion(row["version"], row["previous"], row["generation"], row["as_of"])
+            if row
+            else None
+        )
 
     async def set_champion(self, model: str, champion: Champion) -> None:
         """Make this the model's only champion."""

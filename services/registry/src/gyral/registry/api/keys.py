@@ -1,0 +1,118 @@
+"""Routes for API keys."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import AwareDatetime, Field
+
+from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.events import Contract
+from gyral.kit.access import Caller
+from gyral.kit.http import read_model, scope
+from gyral.registry.api import Desk
+from gyral.registry.api.specs import not_found
+from gyral.registry.domain import keys
+from gyral.registry.store.specs import Key
+
+Admin = Annotated[Caller, scope(Scope.ADMIN)]
+
+
+class NewKey(Contract):
+    """A key to issue."""
+
+    name: str = Field(min_length=1, max_length=100)
+    scopes: frozenset[Scope] = Field(min_length=1)
+    expires_at: AwareDatetime | None = None
+
+
+class IssuedKey(Contract):
+    """The only answer that ever shows the key."""
+
+    key_id: str
+    key: str
+
+
+class KeyView(Contract):
+    """A key without its secret."""
+
+    key_id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    expires_at: AwareDatetime | None
+    revoked: bool
+
+
+def routes(desk: Desk) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+
+    @router.post("/v1/keys", status_code=HTTPStatus.CREATED)
+    async def issue(request: Request, caller: Admin) -> IssuedKey:
+        asked = await read_model(request, NewKey)
+        issued = keys.issue(desk.entropy(keys.KEY_BYTES))
+        key = Key(
+            key_id=desk.new_id(),
+            name=asked.name,
+            generation=1,
+            sha256=issued.sha256,
+            scopes=tuple(sorted(asked.scopes)),
+            expires_at=asked.expires_at,
+            revoked=False,
+        )
+        async with desk.begin() as tx:
+            await tx.add_key(key, now=desk.now())
+            await tx.publish(_changed(key))
+            await tx.audit(
+                now=desk.now(),
+                actor=caller.name,
+                action="key.issued",
+                subject=key.key_id,
+                reason="asked for",
+                change={"name": key.name, "scopes": list(key.scopes)},
+            )
+        return IssuedKey(key_id=key.key_id, key=issued.text)
+
+    @router.get("/v1/keys")
+    async def every(_caller: Admin) -> list[KeyView]:
+        async with desk.begin() as tx:
+            return [
+                KeyView(
+                    key_id=key.key_id,
+                    name=key.name,
+                    scopes=key.scopes,
+                    expires_at=key.expires_at,
+                    revoked=key.revoked,
+                )
+                for key in await tx.keys()
+            ]
+
+    @router.delete("/v1/keys/{key_id}", status_code=HTTPStatus.NO_CONTENT)
+    async def revoke(key_id: str, caller: Admin) -> None:
+        async with desk.begin() as tx:
+            key = await tx.revoke_key(key_id)
+            if key is None:
+                raise not_found("key", key_id)
+            await tx.publish(_changed(key))
+            await tx.audit(
+                now=desk.now(),
+                actor=caller.name,
+                action="key.revoked",
+                subject=key_id,
+                reason="asked for",
+                change={"name": key.name},
+            )
+
+    return router
+
+
+def _changed(key: Key) -> AccessKeyChanged:
+    return AccessKeyChanged(
+        key_id=key.key_id,
+        name=key.name,
+        generation=key.generation,
+        sha256=key.sha256,
+        scopes=frozenset(key.scopes),
+        expires_at=key.expires_at,
+        revoked=key.revoked,
+    )

@@ -1,0 +1,10 @@
+"""The registry's knobs."""
+
+from gyral.kit.settings import CommonSettings
+
+
+class Settings(CommonSettings):
+    """Read once, in `__main__`; a missing or malformed value stops the process at start."""
+
+    registry_admin_key: str
+    """The first key, with scope admin; usually given as REGISTRY_ADMIN_KEY_FILE."""
