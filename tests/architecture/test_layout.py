@@ -44,7 +44,11 @@ def test_every_module_says_in_one_sentence_what_it_is_for():
     def first_line(tree: ast.Module) -> str:
         return (ast.get_docstring(tree) or "").split("\n")[0]
 
-    silent = [name for name, tree in trees("*.py") if not first_line(tree).endswith((".", "?"))]
+    silent = [
+        name
+        for name, tree in trees("*.py")
+        if not name.startswith("tests/") and not first_line(tree).endswith((".", "?"))
+    ]
     assert silent == []
 
 
