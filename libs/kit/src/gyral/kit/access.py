@@ -54,12 +54,18 @@ class KeyRing:
         raw = authorization.encode() if isinstance(authorization, str) else authorization or b""
         kind, _, token = raw.partition(b" ")
         if kind.lower() != b"bearer" or not token or len(token) > MAX_KEY_BYTES:
-            raise AccessDenied(401, "expected the header `Authorization: Bearer <key>`; found none")
+            raise AccessDenied(
+                401, "expected the header `Authorization: Bearer <key>`; found none"
+            )
         key = self._by_digest.get(hashlib.sha256(token).digest())
         if key is None or (key.expires_at is not None and key.expires_at <= self._now()):
-            raise AccessDenied(401, "expected a valid API key; found one that is unknown, revoked or expired")
+            raise AccessDenied(
+                401, "expected a valid API key; found one that is unknown, revoked or expired"
+            )
         if scope not in key.scopes and Scope.ADMIN not in key.scopes:
-            raise AccessDenied(403, f"expected a key with scope {scope}; found {', '.join(sorted(key.scopes))}")
+            raise AccessDenied(
+                403, f"expected a key with scope {scope}; found {', '.join(sorted(key.scopes))}"
+            )
         return Caller(key.key_id, key.name)
 
     def _changed(self, key_id: str, key: AccessKeyChanged | None) -> None:

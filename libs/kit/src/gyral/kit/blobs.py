@@ -3,22 +3,25 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.error import S3Error
+from minio.error import InvalidResponseError, S3Error, ServerError
 from pydantic import SecretStr
 
 from gyral.contracts.names import BlobRef
 
-CHUNK_BYTES = 1 << 20
+R = TypeVar("R")
+_CHUNK_BYTES = 1 << 20
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
+_BUSY = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 
 
-class CorruptBlob(ValueError):
+class CorruptBlob(ValueError):  # noqa: N818 - a fact about the bytes
     """The bytes in the store are not those the reference names."""
 
 
@@ -26,13 +29,20 @@ class StoreSettings(Protocol):
     """What the object store needs of a service's settings."""
 
     @property
-    def s3_endpoint(self) -> str: ...
+    def s3_endpoint(self) -> str:
+        """Where it listens."""
+
     @property
-    def s3_access_key(self) -> str: ...
+    def s3_access_key(self) -> str:
+        """Who we are."""
+
     @property
-    def s3_secret_key(self) -> SecretStr: ...
+    def s3_secret_key(self) -> SecretStr:
+        """Our proof."""
+
     @property
-    def s3_bucket(self) -> str: ...
+    def s3_bucket(self) -> str:
+        """The one bucket."""
 
 
 class Blobs:
@@ -50,17 +60,28 @@ class Blobs:
             http_client=urllib3.PoolManager(
                 timeout=urllib3.Timeout(connect=3, read=30),
                 maxsize=16,
-                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+                retries=urllib3.Retry(
+                    total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]
+                ),
             ),
         )
 
     async def put_bytes(self, key: str, data: bytes) -> BlobRef:
-        """Store bytes under a key and return their reference; again with the same bytes is harmless."""
-        return await self._run(self._put, key, io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+        """Store bytes and return their reference; again with the same bytes is harmless."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        return await _in_thread(lambda: self._put(key, io.BytesIO(data), len(data), sha256))
 
     async def put_file(self, key: str, path: Path) -> BlobRef:
-        """Store a file under a key, streaming it, and return its reference."""
-        return await self._run(self._put_file, key, path)
+        """Store a file, streaming it, and return its reference."""
+
+        def upload() -> BlobRef:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                size = file.tell()
+                file.seek(0)
+                return self._put(key, file, size, sha256)
+
+        return await _in_thread(upload)
 
     async def get_bytes(self, ref: BlobRef) -> bytes:
         """Return a blob's bytes.
@@ -69,84 +90,82 @@ class Blobs:
             CorruptBlob: size or digest are not the reference's.
             FileNotFoundError: there is no such blob.
         """
-        return await self._run(self._get, ref)
+        return await _in_thread(lambda: b"".join(self._verified(ref)))
 
     async def get_file(self, ref: BlobRef, path: Path) -> None:
         """Write a blob to a file, whole or not at all; raises like `get_bytes`."""
-        await self._run(self._get_file, ref, path)
+
+        def download() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.part")
+            try:
+                with scratch.open("wb") as file:
+                    file.writelines(self._verified(ref))
+                scratch.replace(path)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+        await _in_thread(download)
 
     async def exists(self, key: str) -> bool:
-        """True when something is stored under the key."""
-        return await self._run(self._exists, key)
+        """Tell whether something is stored under the key."""
+        try:
+            await _in_thread(lambda: self._client.stat_object(self.bucket, key))
+        except FileNotFoundError:
+            return False
+        return True
 
     async def list_keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with a prefix, in order."""
-        return await self._run(self._list, prefix)
+        return await _in_thread(
+            lambda: sorted(
+                str(item.object_name)
+                for item in self._client.list_objects(self.bucket, prefix, recursive=True)
+            )
+        )
 
-    async def _run(self, call, *arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-        """Run in a thread; the store being away is one kind of error: OSError."""
-        try:
-            return await asyncio.to_thread(call, *arguments)
-        except urllib3.exceptions.HTTPError as error:
-            raise ConnectionError(f"object store: {type(error).__name__}") from error
-        except S3Error as error:
-            if error.code == "NoSuchKey":
-                raise FileNotFoundError(f"expected a blob; found none: {error.object_name}") from error
-            raise ConnectionError(f"object store: {error.code}") from error
+    async def remove(self, key: str) -> None:
+        """Delete what is under a key, if anything."""
+        await _in_thread(lambda: self._client.remove_object(self.bucket, key))
+
+    async def ensure_bucket(self) -> None:
+        """Make the bucket when it is missing; for provisioning and tests."""
+
+        def ensure() -> None:
+            if not self._client.bucket_exists(self.bucket):
+                self._client.make_bucket(self.bucket)
+
+        await _in_thread(ensure)
 
     def _put(self, key: str, data: io.BufferedIOBase, size: int, sha256: str) -> BlobRef:
-        self._client.put_object(self.bucket, key, data, size, metadata={"sha256": sha256})
+        self._client.put_object(
+            self.bucket,
+            key,
+            data,  # type: ignore[arg-type] # any readable does
+            size,
+            metadata={"sha256": sha256},
+        )
         return BlobRef(key=key, sha256=sha256, size_bytes=size)
 
-    def _put_file(self, key: str, path: Path) -> BlobRef:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-            file.seek(0)
-            return self._put(key, file, size, sha256)
-
-    def _get(self, ref: BlobRef) -> bytes:
-        whole = io.BytesIO()
-        self._stream(ref, whole)
-        return whole.getvalue()
-
-    def _get_file(self, ref: BlobRef, path: Path) -> None:
-        scratch = path.with_name(f".{path.name}.part")
-        with scratch.open("wb") as file:
-            self._stream(ref, file)
-        scratch.replace(path)
-
-    def _stream(self, ref: BlobRef, target: io.BufferedIOBase | io.BufferedWriter) -> None:
-        """Copy a blob, counting and hashing as it passes; never more than the reference allows."""
+    def _verified(self, ref: BlobRef) -> Iterator[bytes]:
+        """Yield a blob's bytes, counting and hashing as they pass; never more than the reference allows."""
         digest, size = hashlib.sha256(), 0
         response = self._client.get_object(self.bucket, ref.key)
         try:
-            for chunk in response.stream(CHUNK_BYTES):
+            for chunk in response.stream(_CHUNK_BYTES):
                 size += len(chunk)
                 if size > ref.size_bytes:
                     break
                 digest.update(chunk)
-                target.write(chunk)
+                yield chunk
         finally:
             response.close()
             response.release_conn()
         if size != ref.size_bytes or digest.hexdigest() != ref.sha256:
+            found = f"{size} with {digest.hexdigest()}" if size <= ref.size_bytes else "more"
             raise CorruptBlob(
-                f"{ref.key}: expected {ref.size_bytes} bytes with sha256 {ref.sha256}; "
-                f"found {size} with {digest.hexdigest()}"
+                f"{ref.key}: expected {ref.size_bytes} bytes with sha256 {ref.sha256}; found {found}"
             )
-
-    def _exists(self, key: str) -> bool:
-        try:
-            self._client.stat_object(self.bucket, key)
-        except S3Error as error:
-            if error.code in ("NoSuchKey", "NoSuchObject"):
-                return False
-            raise
-        return True
-
-    def _list(self, prefix: str) -> list[str]:
-        return sorted(item.object_name for item in self._client.list_objects(self.bucket, prefix, recursive=True))
 
 
 def table_options(settings: StoreSettings) -> Mapping[str, str]:
@@ -160,3 +179,18 @@ def table_options(settings: StoreSettings) -> Mapping[str, str]:
         "aws_virtual_hosted_style_request": "false",
         "aws_conditional_put": "etag",
     }
+
+
+async def _in_thread(call: Callable[[], R]) -> R:
+    """Run in a thread; the store being away is one kind of error, ConnectionError."""
+    try:
+        return await asyncio.to_thread(call)
+    except S3Error as error:
+        if error.code in _MISSING:
+            where = f"{error.bucket_name}/{error.object_name}"
+            raise FileNotFoundError(f"{where}: expected a blob; found none") from error
+        if error.code in _BUSY:
+            raise ConnectionError(f"object store: {error.code}") from error
+        raise
+    except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError) as error:
+        raise ConnectionError(f"object store: {type(error).__name__}") from error

@@ -1,5 +1,6 @@
-"""Request bodies: read under a cap, inflated under a cap, parsed strictly, refused with a reason."""
+"""Request bodies from strangers: capped, timed, inflated within limits, parsed without surprises."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from typing import TypeVar
@@ -7,12 +8,13 @@ from typing import TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from gyral.kit.refusals import Refusal
+from gyral.kit.refusals import Refusal, clip
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY_BYTES = 8 << 20
 MAX_INFLATED_BYTES = 32 << 20
+BODY_TIMEOUT_S = 20.0
 _INFLATE_STEP = 1 << 16
 
 
@@ -22,27 +24,41 @@ async def read_body(
     encoding: str | None = None,
     max_bytes: int = MAX_BODY_BYTES,
     max_inflated_bytes: int = MAX_INFLATED_BYTES,
+    timeout_s: float = BODY_TIMEOUT_S,
 ) -> bytes:
     """Return the whole body, inflated when it is gzip.
 
     Raises:
-        Refusal: 413 when too large, 415 for another encoding, 400 when it does not inflate.
+        Refusal: 413 too large, 408 too slow, 415 another encoding, 400 it does not inflate.
     """
-    if encoding not in (None, "", "identity", "gzip"):
-        raise Refusal(415, "unsupported_encoding", f"expected Content-Encoding gzip or none; found {encoding[:40]!r}")
+    coding = (encoding or "identity").strip().lower()
+    if coding not in ("identity", "gzip"):
+        raise Refusal(
+            415,
+            "unsupported_encoding",
+            f"Content-Encoding: expected gzip or none; found {clip(coding)!r}",
+        )
     body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > max_bytes:
-            raise Refusal(413, "body_too_large", f"expected a body of at most {max_bytes} bytes; found more")
-    return inflate(bytes(body), max_inflated_bytes) if encoding == "gzip" else bytes(body)
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large(max_bytes)
+    except TimeoutError as error:
+        raise Refusal(
+            408,
+            "body_timeout",
+            f"expected the whole body within {timeout_s:g} s; found {len(body)} bytes of it",
+        ) from error
+    return inflate(bytes(body), max_inflated_bytes) if coding == "gzip" else bytes(body)
 
 
 def inflate(packed: bytes, max_bytes: int) -> bytes:
-    """Return what gzip packed, never holding more than `max_bytes` of it.
+    """Return what gzip packed, never holding much more than `max_bytes` of it.
 
     Raises:
-        Refusal: 413 when it would be more, 400 when it is no gzip or ends early.
+        Refusal: 413 when it would be more, 400 when it is not exactly one gzip member.
     """
     stream = zlib.decompressobj(wbits=31)
     whole = bytearray()
@@ -52,12 +68,21 @@ def inflate(packed: bytes, max_bytes: int) -> bytes:
             whole += stream.decompress(rest, _INFLATE_STEP)
             rest = stream.unconsumed_tail
             if len(whole) > max_bytes:
-                raise Refusal(413, "body_too_large", f"expected at most {max_bytes} bytes inflated; found more")
+                raise too_large(max_bytes)
     except zlib.error as error:
-        raise Refusal(400, "bad_encoding", "expected a gzip body; found bytes that do not inflate") from error
-    if not stream.eof:
-        raise Refusal(400, "bad_encoding", "expected a whole gzip body; found one that ends early")
+        raise Refusal(
+            400, "bad_encoding", "expected a gzip body; found bytes that do not inflate"
+        ) from error
+    if not stream.eof or stream.unused_data:
+        raise Refusal(400, "bad_encoding", "expected one whole gzip member; found less or more")
     return bytes(whole)
+
+
+def too_large(max_bytes: int) -> Refusal:
+    """Return the refusal of a body that is too long."""
+    return Refusal(
+        413, "body_too_large", f"expected a body of at most {max_bytes} bytes; found more"
+    )
 
 
 def parse_json(body: bytes) -> object:
@@ -69,18 +94,19 @@ def parse_json(body: bytes) -> object:
     try:
         value: object = orjson.loads(body)
     except ValueError as error:
-        raise Refusal(400, "bad_json", f"expected JSON; found {str(error)[:160]}") from error
+        raise Refusal(400, "bad_json", f"expected JSON; found {clip(str(error))}") from error
     return value
 
 
 def parse_model(body: bytes, model: type[M]) -> M:
-    """Return the body as this model.
+    """Return the body as this model, strictly: no type is guessed from another.
 
     Raises:
         Refusal: 400 when it is no JSON, 422 naming the first field that does not fit.
     """
+    parse_json(body)
     try:
-        return model.model_validate(parse_json(body), strict=None)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise invalid(error) from error
 
@@ -88,6 +114,6 @@ def parse_model(body: bytes, model: type[M]) -> M:
 def invalid(error: ValidationError) -> Refusal:
     """Return the refusal that names the first field at fault, what was expected and what was found."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])[:200] or "body"
-    found = repr(first["input"])[:120]
-    return Refusal(422, "invalid", f"{field}: {first['msg']}; found {found}", field=field)
+    field = clip(".".join(str(part) for part in first["loc"])) or "body"
+    message = f"{field}: {first['msg'][:300]}; found {clip(repr(first['input']))}"
+    return Refusal(422, "invalid", message, field=field)

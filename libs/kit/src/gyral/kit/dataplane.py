@@ -274,7 +274,9 @@ class DataPlane(Generic[T]):
         """Continue at the stored offsets, whatever was fetched or believed before."""
         for at in places:
             self._buffer.pop(at, None)
-            self._next[at] = await offsets.stored(self._pool, self.group, at.topic, at.partition)
+            self._next[at] = await offsets.stored(
+                self._pool, self.group, at.topic, at.partition
+            )
             consumer.seek(at, self._next[at] or 0)
 
     async def _assigned(self, places: Collection[TopicPartition]) -> None:

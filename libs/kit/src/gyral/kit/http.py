@@ -62,9 +62,7 @@ def scope(name: Scope | str) -> Caller:
     return dependency
 
 
-async def read_model(
-    request: Request, model: type[M], *, max_bytes: int = MAX_BODY_BYTES
-) -> M:
+async def read_model(request: Request, model: type[M], *, max_bytes: int = MAX_BODY_BYTES) -> M:
     """Return the request's JSON body as a model; raises Refusal as `bodies` does."""
     encoding = request.headers.get("content-encoding")
     return parse_model(
@@ -178,9 +176,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     phrase = HTTPStatus(error.status_code).phrase.lower()
     message = f"{request.method[:20]} {clip(request.url.path)}: {phrase}"
-    return _answer(
-        Refusal(error.status_code, phrase.replace(" ", "_"), message), error.headers
-    )
+    return _answer(Refusal(error.status_code, phrase.replace(" ", "_"), message), error.headers)
 
 
 async def _bad_parameter(_request: Request, error: Exception) -> Response:

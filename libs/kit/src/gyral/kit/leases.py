@@ -1,205 +1,30 @@
 """Work longer than a handler may take: claimed by lease, kept by heartbeat, fenced by token."""
 
 import asyncio
-import json
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
-from gyral.contracts.events import Delivery
 from gyral.kit.backoff import Backoff
-from gyral.kit.db import Pool, is_infrastructure
-from gyral.kit.telemetry import current_traceparent, get_log
-from gyral.kit.tx import PermanentError, Tx
+from gyral.kit.db import is_infrastructure
+from gyral.kit.jobs import Job, Jobs, Lost
+from gyral.kit.telemetry import get_log, span
+from gyral.kit.tx import PermanentError
 
 log = get_log()
-_NAMESPACE = uuid.UUID("0c9d7ad1-3c35-5b3b-9f53-0f8a3e4b8a11")
-Scalar = str | int | float | bool | None
 
-
-class Lost(Exception):
-    """The lease ran out and the job is another worker's, or it was cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed job; its token tells this claim from every other."""
-
-    id: str
-    kind: str
-    spec: Mapping[str, Scalar]
-    token: int
-    attempts: int
-    max_attempts: int
-    checkpoint: str | None
-    cause: Delivery | None
-
-    @property
-    def traceparent(self) -> str | None:
-        """The trace of the event that queued it."""
-        return self.cause.traceparent if self.cause else None
-
-
-class Jobs:
-    """One kind of job of a service, in its own schema."""
-
-    def __init__(self, pool: Pool, kind: str, *, max_attempts: int = 5) -> None:
-        self.kind = kind
-        self._pool = pool
-        self._max_attempts = max_attempts
-        self._queued = asyncio.Event()
-
-    async def enqueue(self, tx: Tx, name: str, spec: Mapping[str, Scalar], *, cause: Delivery | None = None) -> str:
-        """Queue a job in the caller's transaction and return its id; the same name is the same job."""
-        job_id = str(uuid.uuid5(_NAMESPACE, f"{tx.service}/{self.kind}/{name}"))
-        traceparent = current_traceparent() or (cause.traceparent if cause else None)
-        await tx.conn.execute(
-            """
-            INSERT INTO job (id, kind, spec, max_attempts, event_id, correlation_id, traceparent)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
-                ON CONFLICT (id) DO NOTHING
-            """,
-            job_id,
-            self.kind,
-            json.dumps(spec),
-            self._max_attempts,
-            cause.event_id if cause else None,
-            cause.correlation_id if cause else None,
-            traceparent,
-        )
-        self._queued.set()
-        return job_id
-
-    async def claim(self, worker: str, lease_s: float) -> Job | None:
-        """Take the oldest job that is queued or whose lease ran out, or None."""
-        row = await self._pool.fetchrow(
-            """
-            UPDATE job
-               SET state = 'running', worker = $2, token = token + 1, attempts = attempts + 1,
-                   lease_until = now() + make_interval(secs => $3)
-             WHERE id = (SELECT id
-                           FROM job
-                          WHERE kind = $1
-                            AND (state = 'queued' AND not_before <= now()
-                                 OR state = 'running' AND lease_until < now())
-                          ORDER BY created_at
-                          LIMIT 1
-                            FOR UPDATE SKIP LOCKED)
-            RETURNING id, kind, spec, token, attempts, max_attempts, checkpoint,
-                      event_id, correlation_id, traceparent
-            """,
-            self.kind,
-            worker,
-            lease_s,
-        )
-        if row is None:
-            return None
-        cause = None
-        if row["event_id"] is not None:
-            cause = Delivery(row["event_id"], row["correlation_id"], traceparent=row["traceparent"])
-        return Job(
-            id=str(row["id"]),
-            kind=row["kind"],
-            spec=json.loads(row["spec"]),
-            token=row["token"],
-            attempts=row["attempts"],
-            max_attempts=row["max_attempts"],
-            checkpoint=row["checkpoint"],
-            cause=cause,
-        )
-
-    async def heartbeat(self, job: Job, lease_s: float) -> None:
-        """Keep the lease.
-
-        Raises:
-            Lost: another worker has the job, or somebody cancelled it.
-        """
-        kept = await self._pool.fetchval(
-            """
-            UPDATE job
-               SET lease_until = now() + make_interval(secs => $3)
-             WHERE id = $1 AND token = $2 AND state = 'running' AND NOT cancel
-            RETURNING true
-            """,
-            job.id,
-            job.token,
-            lease_s,
-        )
-        if not kept:
-            raise Lost(f"job {job.id}: the lease of attempt {job.attempts} is gone")
-
-    async def complete(self, tx: Tx, job: Job) -> None:
-        """End the job in the transaction of its effects.
-
-        Raises:
-            Lost: the job is no longer ours; the transaction must not commit.
-        """
-        await self._end(tx, job, "done", None)
-
-    async def fail(self, tx: Tx, job: Job, reason: str) -> None:
-        """End the job as failed in the caller's transaction; raises Lost like `complete`."""
-        await self._end(tx, job, "failed", reason[:500])
-
-    async def _end(self, tx: Tx, job: Job, state: str, reason: str | None) -> None:
-        ended = await tx.conn.fetchval(
-            """
-            UPDATE job
-               SET state = $3, reason = $4, lease_until = NULL
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            RETURNING true
-            """,
-            job.id,
-            job.token,
-            state,
-            reason,
-        )
-        if not ended:
-            raise Lost(f"job {job.id}: attempt {job.attempts} ended after its lease")
-
-    async def release(self, job: Job, *, after_s: float = 0.0, counted: bool = True) -> None:
-        """Put the job back into the queue; `counted=False` gives the attempt back."""
-        await self._pool.execute(
-            """
-            UPDATE job
-               SET state = 'queued', lease_until = NULL, attempts = attempts - $4,
-                   not_before = now() + make_interval(secs => $3)
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            """,
-            job.id,
-            job.token,
-            after_s,
-            0 if counted else 1,
-        )
-        self._queued.set()
-
-    async def cancel(self, tx: Tx, job_id: str) -> bool:
-        """Cancel a job in the caller's transaction; False when it has ended already."""
-        cancelled = await tx.conn.fetchval(
-            """
-            UPDATE job
-               SET cancel = true, state = 'cancelled', lease_until = NULL
-             WHERE id = $1 AND state IN ('queued', 'running')
-            RETURNING true
-            """,
-            job_id,
-        )
-        return bool(cancelled)
-
-    def wake(self) -> None:
-        """Have workers of this process look at once; for queued work that became possible."""
-        self._queued.set()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Return when a job was queued by this process, or when the time is over."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._queued.wait()
-        self._queued.clear()
+__all__ = ["Job", "Jobs", "Lost", "Worker"]
 
 
 class Worker:
-    """Runs jobs one at a time; `run` ends a job itself with `complete`, or its plain return does."""
+    """Runs jobs one at a time; `run` ends a job itself with `complete`, or its plain return does.
+
+    `run` must not hold up the loop for longer than a third of the lease: compute in a subprocess.
+    When the lease is lost, or the job cancelled, `run` is cancelled.
+
+    Args:
+        on_exhausted: told of a job whose attempts are used up, with the reason; it ends the job
+            (`jobs.fail`) together with what follows from that. Without it the job is just failed.
+    """
 
     def __init__(
         self,
@@ -217,7 +42,6 @@ class Worker:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._on_exhausted = on_exhausted
-        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -226,7 +50,6 @@ class Worker:
 
     async def stop(self) -> None:
         """Let go of the job in hand; its lease is given back."""
-        self._stopping.set()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -234,13 +57,15 @@ class Worker:
 
     def healthy(self) -> str | None:
         """Answer None while the loop lives."""
-        if self._task is None or (self._task.done() and not self._stopping.is_set()):
-            return f"worker {self._jobs.kind}: expected it to run; found it ended or not started"
+        if self._task is None or self._task.done():
+            return (
+                f"worker {self._jobs.kind}: expected it to run; found it ended or not started"
+            )
         return None
 
     async def _loop(self) -> None:
         backoff = Backoff(first_s=0.2, limit_s=5.0)
-        while not self._stopping.is_set():
+        while True:
             try:
                 job = await self._jobs.claim(self._name, self._lease_s)
                 if job is None:
@@ -250,44 +75,60 @@ class Worker:
                 backoff.reset()
             except Exception as error:
                 if not is_infrastructure(error):
+                    log.critical("worker.ended", kind=self._jobs.kind, exc_info=error)
                     raise
                 log.warning("worker.waits", kind=self._jobs.kind, error=type(error).__name__)
                 await backoff.wait()
 
     async def _attempt(self, job: Job) -> None:
-        """Run one attempt beside its heartbeat; whichever ends first ends the other."""
-        work = asyncio.ensure_future(self._run_job(job))
-        beat = asyncio.create_task(self._beat(job))
+        if job.attempts > job.max_attempts:
+            # Each attempt before died with its process: nobody was left to count it as failed.
+            await self._exhausted(job, f"no outcome after {job.max_attempts} attempts")
+            return
         try:
-            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+            with span(
+                f"{job.kind} job", parent=job.traceparent, job_id=job.id, attempt=job.attempts
+            ):
+                await self._under_lease(job)
+        except Lost as lost:
+            log.warning("job.lost", kind=job.kind, job_id=job.id, reason=str(lost))
         except asyncio.CancelledError:
-            await _end(work, beat)
-            await self._jobs.release(job, counted=False)
+            with suppress(Exception):
+                await self._jobs.release(job, counted=False)
             raise
-        ended_first = beat if beat.done() and not work.done() else work
-        await _end(*({work, beat} - {ended_first}))
-        error = ended_first.exception()
-        if error is None:
-            await self._done(job)
-        elif isinstance(error, Lost):
-            log.warning("job.lost", kind=job.kind, job_id=job.id, attempt=job.attempts)
-        elif isinstance(error, Exception):
+        except Exception as error:  # noqa: BLE001 - the kit's one worker loop
             await self._failed(job, error)
         else:
-            raise error
+            await self._jobs.end(job, "done")
+
+    async def _under_lease(self, job: Job) -> None:
+        """Run the work beside its heartbeat; whichever ends first ends the other."""
+        work = asyncio.ensure_future(self._run_job(job))
+        beat = asyncio.create_task(self._beat(job), name=f"heartbeat {job.id}")
+        try:
+            await asyncio.wait({work, beat}, return_when=asyncio.FIRST_COMPLETED)
+            (work if work.done() else beat).result()
+        finally:
+            for task in (work, beat):
+                task.cancel()
+            await asyncio.gather(work, beat, return_exceptions=True)
 
     async def _beat(self, job: Job) -> None:
+        """Keep the lease; it is lost as well when nobody could be asked for as long as it lasts."""
+        loop = asyncio.get_running_loop()
+        expires_s = loop.time() + self._lease_s
         while True:
             await asyncio.sleep(self._lease_s / 3)
-            await self._jobs.heartbeat(job, self._lease_s)
-
-    async def _done(self, job: Job) -> None:
-        """Mark a job done whose run did not do so in its own transaction."""
-        await self._jobs._pool.execute(  # noqa: SLF001 - both halves of one mechanism
-            "UPDATE job SET state = 'done', lease_until = NULL WHERE id = $1 AND token = $2 AND state = 'running'",
-            job.id,
-            job.token,
-        )
+            asked_s = loop.time()
+            try:
+                async with asyncio.timeout(max(0.1, expires_s - asked_s)):
+                    await self._jobs.heartbeat(job, self._lease_s)
+                expires_s = asked_s + self._lease_s
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                if loop.time() >= expires_s:
+                    raise Lost(f"job {job.id}: no heartbeat for {self._lease_s:g} s") from error
 
     async def _failed(self, job: Job, error: Exception) -> None:
         """Try again later, unless this was the last attempt or no attempt can help."""
@@ -295,24 +136,17 @@ class Worker:
             log.warning("job.waits", kind=job.kind, job_id=job.id, error=type(error).__name__)
             await self._jobs.release(job, after_s=1.0, counted=False)
             return
-        log.error("job.failed", kind=job.kind, job_id=job.id, attempt=job.attempts, exc_info=error)
+        log.error(
+            "job.failed", kind=job.kind, job_id=job.id, attempt=job.attempts, exc_info=error
+        )
         if job.attempts < job.max_attempts and not isinstance(error, PermanentError):
             await self._jobs.release(job, after_s=min(30.0, 2.0 ** (job.attempts - 1) / 2))
             return
-        reason = f"{type(error).__name__}: {error}"[:500]
-        if self._on_exhausted is not None:
-            await self._on_exhausted(job, reason)
+        await self._exhausted(job, f"{type(error).__name__}: {error}"[:500])
+
+    async def _exhausted(self, job: Job, reason: str) -> None:
+        if self._on_exhausted is None:
+            await self._jobs.end(job, "failed", reason)
             return
-        await self._jobs._pool.execute(  # noqa: SLF001 - both halves of one mechanism
-            "UPDATE job SET state = 'failed', reason = $3, lease_until = NULL WHERE id = $1 AND token = $2",
-            job.id,
-            job.token,
-            reason,
-        )
-
-
-async def _end(*tasks: asyncio.Future[None]) -> None:
-    for task in tasks:
-        task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+        with suppress(Lost):
+            await self._on_exhausted(job, reason)

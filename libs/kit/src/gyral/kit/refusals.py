@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+MAX_ECHO = 200
+"""Longest piece of a caller's own text that an answer repeats."""
 
-class Refusal(Exception):
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault
     """An HTTP answer other than success.
 
     Args:
@@ -42,3 +45,9 @@ class Refusal(Exception):
     def headers(self) -> dict[str, str]:
         """The answer's extra headers."""
         return {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
+
+
+def clip(text: str) -> str:
+    """Return a caller's text as an answer may repeat it: printable, and at most MAX_ECHO long."""
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text[: MAX_ECHO + 1])
+    return shown if len(shown) <= MAX_ECHO else shown[: MAX_ECHO - 1] + "\u2026"

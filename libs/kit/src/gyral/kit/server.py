@@ -1,9 +1,10 @@
-"""uvicorn inside a service: strict about half-sent requests, quiet, stopped by the service and not by signals."""
+"""uvicorn inside a service: strict about half-sent requests, quiet, stopped by the service alone."""
 
 import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,9 +18,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _header_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the first request's headers a deadline."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -33,7 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Refuse a request with both a length and a transfer coding: proxies disagree on where it ends."""
+        """Refuse a request with both a length and a transfer coding: readers disagree on its end."""
         self._disarm()
         names = [name for name, _ in self.headers]
         if b"content-length" in names and b"transfer-encoding" in names:
@@ -65,16 +66,11 @@ class HttpServer:
     """Serves one ASGI application on one address."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        host: str,
-        port: int,
-        limit_concurrency: int = 512,
-        drain_s: int = 10,
+        self, app: ASGIApp, *, host: str, port: int, limit_concurrency: int = 1024
     ) -> None:
         self._host = host
         self._port = port
+        self._task: asyncio.Task[None] | None = None
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -87,24 +83,22 @@ class HttpServer:
                 proxy_headers=False,
                 server_header=False,
                 limit_concurrency=limit_concurrency,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=drain_s,
-                h11_max_incomplete_event_size=None,
                 backlog=512,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=10,
             )
         )
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
-        """The port it listens on, once started."""
+        """The port it listens on; the real one once started, when 0 was asked for."""
         return self._port
 
     async def start(self) -> None:
         """Return once it accepts connections.
 
         Raises:
-            OSError: the address is taken; the message names it.
+            OSError: the address is taken; `strerror` names it and what to do.
         """
         listener = self._listen()
         self._port = listener.getsockname()[1]
@@ -116,15 +110,13 @@ class HttpServer:
         """Answer what is being asked, then close."""
         self._server.should_exit = True
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
 
     def healthy(self) -> str | None:
         """Answer None while it accepts connections."""
-        return (
-            None
-            if self._task is not None and not self._task.done()
-            else "http: the server has ended"
-        )
+        if self._task is None or self._task.done():
+            return "http: expected it to listen; found the server ended"
+        return None
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
@@ -133,9 +125,10 @@ class HttpServer:
             listener.bind((self._host, self._port))
         except OSError as error:
             listener.close()
+            address = f"{self._host}:{self._port}"
             raise OSError(
                 error.errno,
-                f"http: expected {self._host}:{self._port} to be free; found {error.strerror}. Set HTTP_PORT to another port.",
+                f"http: expected {address} to be free; found {error.strerror}. Set HTTP_PORT to another port.",
             ) from error
-        listener.setblocking(False)
+        listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
         return listener

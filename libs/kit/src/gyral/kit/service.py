@@ -10,19 +10,26 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Protocol
 
-import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
-from gyral.kit import db, exporters
+from gyral.kit import exporters
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.health import Health
 from gyral.kit.migrate import migrate
+from gyral.kit.periodic import Periodic
+from gyral.kit.server import HttpServer
 from gyral.kit.settings import ProcessSettings
 from gyral.kit.telemetry import get_log
 from gyral.kit.threads import require_single_threaded
 
+_WATCH_S = 1.0
+_STRIKES = 3
+_STOP_S = 20.0
 log = get_log()
+
+__all__ = ["Part", "Periodic", "Service", "serve"]
 
 
 class Part(Protocol):
@@ -35,52 +42,16 @@ class Part(Protocol):
         """End in good order."""
 
     def healthy(self) -> str | None:
-        """Answer None while it lives."""
-
-
-class Periodic:
-    """Calls something again and again; infrastructure that is away is waited for."""
-
-    def __init__(self, name: str, call: Callable[[], Awaitable[None]], *, every_s: float) -> None:
-        self._name = name
-        self._call = call
-        self._every_s = every_s
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Start calling; the first call comes at once."""
-        self._task = asyncio.create_task(self._run(), name=self._name)
-
-    async def stop(self) -> None:
-        """Stop calling."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    def healthy(self) -> str | None:
-        """Answer None while the calling goes on."""
-        if self._task is None or self._task.done():
-            return f"{self._name}: expected it to run; found it ended or not started"
-        return None
-
-    async def _run(self) -> None:
-        backoff = Backoff(first_s=0.2, limit_s=5.0)
-        while True:
-            try:
-                await self._call()
-                backoff.reset()
-                await asyncio.sleep(self._every_s)
-            except Exception as error:
-                if not is_infrastructure(error):
-                    raise
-                log.warning("periodic.waits", name=self._name, error=type(error).__name__)
-                await backoff.wait()
+        """Answer None while it lives, else what only a restart can repair."""
 
 
 @dataclass(slots=True)
 class Service:
-    """Everything one process is made of; `parts` start in this order and stop in reverse."""
+    """Everything one process is made of; `parts` start in this order and stop in reverse.
+
+    The order is: projections, relay, bus, data planes, workers, timers. HTTP listens from the first
+    moment, unready until all parts have started.
+    """
 
     name: str
     settings: ProcessSettings
@@ -91,125 +62,122 @@ class Service:
     migrations: Traversable | None = None
     on_start: Sequence[Callable[[], Awaitable[None]]] = ()
     """Called once the database is up to date and before any part starts."""
+    limit_concurrency: int = 1024
+    """Requests at once beyond which callers get 503."""
     running: list[Part] = field(default_factory=list)
 
     async def run(self) -> None:
         """Run until told to stop.
 
         Raises:
-            SystemExit: a part died; the supervisor starts the process again.
+            SystemExit: a part died, or HTTP could not listen; the supervisor starts the process again.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        server = _server(self.api, self.settings)
-        serving = asyncio.create_task(server.serve(), name="http")
-        starting = asyncio.create_task(self._start(), name="start")
-        stopped = asyncio.create_task(stop.wait())
+        server = HttpServer(
+            self.api,
+            host=self.settings.http_host,
+            port=self.settings.http_port,
+            limit_concurrency=self.limit_concurrency,
+        )
         try:
-            await asyncio.wait({starting, stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                died = await self._watch(stopped, serving)
-            else:
-                starting.cancel()
-                died = None if stopped.done() else "http: the server has ended"
+            await server.start()
+        except OSError as error:
+            sys.exit(f"{self.name}: {error.strerror}")
+        died: str | None = None
+        starting = asyncio.create_task(self._start(server), name="start")
+        try:
+            died = await self._watch(starting, stop)
         finally:
-            await self._stop(server, serving, stopped)
+            await self._stop(server, starting)
         if died is not None:
-            log.error("service.died", reason=died)
+            log.critical("service.died", reason=died)
             sys.exit(f"{self.name}: {died}")
 
-    async def _start(self) -> None:
+    async def _start(self, server: HttpServer) -> None:
+        self.health.live.append(server.healthy)
         if self.pool is not None:
             await self._prepare_database(self.pool)
         for call in self.on_start:
-            await call()
+            await _patiently(call)
         for part in self.parts:
-            await part.start()
             self.running.append(part)
+            await part.start()
             self.health.live.append(part.healthy)
         gc.collect()
         gc.freeze()
         self.health.started = True
-        log.info("service.started", port=self.settings.http_port)
+        log.info("service.started", port=server.port)
 
     async def _prepare_database(self, pool: Pool) -> None:
-        backoff = Backoff(first_s=0.2, limit_s=5.0)
-        while True:
-            try:
-                await pool
-                await migrate(pool, self.migrations, service=self.name)
-            except Exception as error:
-                if not is_infrastructure(error):
-                    raise
-                log.warning("service.waits_for_database", error=type(error).__name__)
-                await backoff.wait()
-            else:
-                return
+        await pool
 
-    async def _watch(self, stopped: "asyncio.Task[bool]", serving: "asyncio.Task[None]") -> str | None:
-        """Return None when told to stop, or what died."""
-        while not stopped.done():
-            await asyncio.wait({stopped, serving}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done() and not stopped.done():
-                return "http: the server has ended"
+        async def apply() -> None:
+            await migrate(pool, self.migrations, service=self.name)
+
+        await _patiently(apply)
+
+    async def _watch(self, starting: "asyncio.Task[None]", stop: asyncio.Event) -> str | None:
+        """Return None when told to stop, or what has been dead for some seconds."""
+        strikes = 0
+        while not stop.is_set():
+            if starting.done():
+                starting.result()
             dead = self.health.dead()
-            if dead and not stopped.done():
+            strikes = strikes + 1 if dead else 0
+            if strikes >= _STRIKES:
                 return dead[0]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await stop.wait()
         return None
 
-    async def _stop(
-        self, server: uvicorn.Server, serving: "asyncio.Task[None]", stopped: "asyncio.Task[bool]"
-    ) -> None:
+    async def _stop(self, server: HttpServer, starting: "asyncio.Task[None]") -> None:
         """Say unready, finish what is in hand, then let go in reverse order."""
         self.health.stopping = True
-        stopped.cancel()
-        server.should_exit = True
-        with suppress(asyncio.CancelledError, SystemExit):
-            await serving
-        for part in reversed(self.running):
-            with suppress(*db.INFRASTRUCTURE):
-                await part.stop()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        for part in (server, *reversed(self.running)):
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await part.stop()
+            except Exception as error:  # noqa: BLE001 - the others must still stop
+                log.error("part.not_stopped", part=type(part).__name__, exc_info=error)
         if self.pool is not None:
-            with suppress(*db.INFRASTRUCTURE):
+            try:
                 async with asyncio.timeout(5):
                     await self.pool.close()
+            except Exception:  # noqa: BLE001 - Postgres may be away; nothing more depends on it
+                self.pool.terminate()
         log.info("service.stopped")
-        await asyncio.to_thread(exporters.flush)
 
 
 def serve(service: Service) -> None:
     """Run a service as this process: the last line of every `__main__`."""
     require_single_threaded()
-    settings = service.settings
     exporters.setup(
         service.name,
-        traces_endpoint=settings.otel_exporter_otlp_traces_endpoint,
-        log_level=settings.log_level,
+        traces_endpoint=service.settings.otel_exporter_otlp_traces_endpoint,
+        log_level=service.settings.log_level,
     )
-    import uvloop  # noqa: PLC0415 - only processes that serve need it
+    try:
+        uvloop.run(service.run())
+    finally:
+        exporters.flush()
 
-    uvloop.run(service.run())
 
-
-def _server(api: ASGIApp, settings: ProcessSettings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        api,
-        host=settings.http_host,
-        port=settings.http_port,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=1024,
-        backlog=512,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
-        h11_max_incomplete_event_size=16 << 10,
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    return server
+async def _patiently(call: Callable[[], Awaitable[None]]) -> None:
+    """Call until it works; only infrastructure that is away is waited for."""
+    backoff = Backoff(first_s=0.2, limit_s=5.0)
+    while True:
+        try:
+            await call()
+        except Exception as error:
+            if not is_infrastructure(error):
+                raise
+            log.warning("service.waits", error=type(error).__name__)
+            await backoff.wait()
+        else:
+            return

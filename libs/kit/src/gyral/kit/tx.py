@@ -55,7 +55,7 @@ class Tx:
 
     async def publish(self, event: Event) -> str:
         """Put an event into the outbox of this transaction and return its id."""
-        delivery = self._delivery_of(event)
+        delivery = self._delivery_of(event, position=len(self._outgoing))
         encoded = cloudevents.encode(event, delivery, source=f"/{self.service}")
         if len(encoded.value) > MAX_VALUE_BYTES:
             raise PermanentError(
@@ -85,8 +85,7 @@ class Tx:
         await outbox.store(self.conn, self._outgoing)
         self._outgoing = []
 
-    def _delivery_of(self, event: Event) -> Delivery:
-        position = len(self._outgoing)
+    def _delivery_of(self, event: Event, *, position: int) -> Delivery:
         seed = self._seed or str(uuid.uuid4())
         event_id = str(
             uuid.uuid5(_NAMESPACE, f"{self.service}/{type(event).topic.name}/{seed}/{position}")

@@ -1,0 +1,83 @@
+"""The fixtures every test may ask for; loaded by tests/conftest.py as a pytest plugin.
+
+Set GYRAL_TEST_HOME to a folder to keep one instance running from session to session.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gyral.contracts.events import Topic
+from gyral.kit.blobs import Blobs
+from gyral.kit.db import Pool
+from gyral.testkit.backends import (
+    Backends,
+    fresh_bucket,
+    fresh_schema,
+    fresh_topic,
+    make_topics,
+    migrated_pool,
+    start_backends,
+)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
+    """Real Kafka, Postgres and S3, in an instance of this session's own."""
+    kept = os.environ.get("GYRAL_TEST_HOME")
+    backends = start_backends(Path(kept) if kept else tmp_path_factory.mktemp("gyral"))
+    yield backends
+    if not kept:
+        backends.stack.down()
+
+
+@pytest.fixture(scope="session")
+def kafka_brokers(stack: Backends) -> str:
+    """Address of Kafka, with all topics of the contracts."""
+    return stack.kafka_brokers
+
+
+@pytest.fixture
+async def postgres_dsn(stack: Backends) -> AsyncIterator[str]:
+    """Address of an empty schema of this test's own."""
+    async with fresh_schema(stack) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
+    """A pool on a schema with the kit's tables; services use `migrated_pool` with their own migrations."""
+    async with migrated_pool(postgres_dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def new_topic(kafka_brokers: str) -> Callable[..., Awaitable[Topic]]:
+    """Make a topic: `await new_topic(partitions=3, compacted=False)`, dead letters included."""
+
+    async def make(
+        *, partitions: int = 1, compacted: bool = False, dead_letters: bool = True
+    ) -> Topic:
+        topic = fresh_topic(
+            partitions=partitions, compacted=compacted, dead_letters=dead_letters
+        )
+        parked = [Topic(topic.dead_letter_name, partitions=1)] if dead_letters else []
+        await make_topics(kafka_brokers, topic, *parked)
+        return topic
+
+    return make
+
+
+@pytest.fixture
+async def topic(new_topic: Callable[..., Awaitable[Topic]]) -> Topic:
+    """A topic of this test's own with three partitions, and its dead letters."""
+    return await new_topic(partitions=3)
+
+
+@pytest.fixture
+async def blobs(stack: Backends) -> AsyncIterator[Blobs]:
+    """An empty bucket of this test's own."""
+    async with fresh_bucket(stack) as bucket:
+        yield bucket
