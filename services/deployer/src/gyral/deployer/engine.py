@@ -79,14 +79,18 @@ async def build_bento(files: VersionFiles) -> bytes:
             async with asyncio.timeout(TIMEOUT_S):
                 _, errors = await child.communicate()
         except TimeoutError as error:
-            raise BentoError(f"{name}: expected a Bento within {TIMEOUT_S} s; found none") from error
+            raise BentoError(
+                f"{name}: expected a Bento within {TIMEOUT_S} s; found none"
+            ) from error
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
         if child.returncode != 0:
             last = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise BentoError(f"{name}: expected a Bento; found exit status {child.returncode}: {last}")
+            raise BentoError(
+                f"{name}: expected a Bento; found exit status {child.returncode}: {last}"
+            )
         return await asyncio.to_thread(target.read_bytes)
 
 

@@ -1,23 +1,23 @@
 """What the deployer does when versions are approved and predictions are logged."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from gyral.contracts.data import WatermarkAdvanced
-from gyral.contracts.inference import PredictionLogged, Role
-from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.inference import Role
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
 from gyral.deployer.domain.rollouts import Arm, Measured, Stage
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import Observation, Observed, StoredRollout
+from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Measures, Moment
 from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch, is_marker
-from gyral.kit.leases import Jobs
+from gyral.kit.leases import Jobs, Scalar
 from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin, PermanentError
 from gyral.modelling.sequences import quantile_ratio_lower_bound
@@ -55,10 +55,8 @@ class Handlers:
 
     begin: Begin[DeployerTx]
     preparations: Jobs
-    specs: Callable[[str, int], Awaitable[ModelSpec]]
-    """A model's spec, at least as new as the given generation."""
-    event_clock: Callable[[str], bool]
-    """True when the model's rollouts are judged at markers."""
+    exports: Jobs
+    specs: Specs
     partitions: int
     """Of the prediction log."""
     now: Callable[[], datetime]
@@ -66,7 +64,7 @@ class Handlers:
 
     async def version_approved(self, event: VersionApproved) -> None:
         """Queue the version's preparation: once, however often delivered."""
-        spec = await self.specs(event.model, event.spec_generation)
+        spec = await self.specs.model(event.model, event.spec_generation)
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
@@ -77,23 +75,30 @@ class Handlers:
                     f"{event.model}@{event.version}: expected no rollout under way; found version {running.version}"
                 )
             route = await tx.route(event.model)
-            previous = max(route.shares, key=lambda share: share.weight).version if route else None
-            await tx.begin_rollout(event, spec, previous, now=self.now())
-            await self.preparations.enqueue(
-                tx, f"{event.model}@{event.version}", {"model": event.model, "version": event.version}
+            previous = (
+                max(route.shares, key=lambda share: share.weight).version if route else None
             )
+            await tx.begin_rollout(event, spec, previous, now=self.now())
+            name = f"{event.model}@{event.version}"
+            job: dict[str, Scalar] = {"model": event.model, "version": event.version}
+            await self.preparations.enqueue(tx, name, job, cause=event.delivery)
+            await self.exports.enqueue(tx, name, job, cause=event.delivery)
 
     async def predictions(self, batch: Batch[DeployerTx]) -> None:
         """Count answered requests; judge each rollout whose step may have ended."""
         answers, markers = read(batch)
         async with batch.commit() as tx:
             running = await tx.epochs_under_way()
-            await tx.observe(_observation(answer) for answer in answers if answer.epoch == running.get(answer.model))
+            await tx.observe(
+                _observation(answer)
+                for answer in answers
+                if answer.epoch == running.get(answer.model)
+            )
             for marker in markers:
                 await tx.advance_watermark(marker.model, marker.partition, marker.event_time)
             told = {marker.model for marker in markers}
             for model in sorted(told | {answer.model for answer in answers}):
-                if model in told or not self.event_clock(model):
+                if model in told or not await self.specs.event_clock(model):
                     await self._judge(tx, model)
         self.changes.notify()
 
@@ -108,7 +113,12 @@ class Handlers:
         if decision is None:
             return
         moment = Moment(self.now(), as_of=await tx.watermark(model, self.partitions))
-        with span("rollout.decided", parent=rollout.cause.traceparent, model=model, version=rollout.version):
+        with span(
+            "rollout.decided",
+            parent=rollout.cause.traceparent,
+            model=model,
+            version=rollout.version,
+        ):
             await tx.take(rollout, decision, measures, moment)
 
 
@@ -124,11 +134,15 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
             try:
                 if is_marker(record):
                     told = WatermarkAdvanced.model_validate_json(record.value, extra="ignore")
-                    markers[told.subject, part.partition] = Marker(told.subject, part.partition, told.event_time)
+                    markers[told.subject, part.partition] = Marker(
+                        told.subject, part.partition, told.event_time
+                    )
                 else:
                     answers.append(decode(record.value))
             except ValueError:  # of msgspec and of pydantic alike
-                log.warning("prediction.malformed", partition=part.partition, offset=record.offset)
+                log.warning(
+                    "prediction.malformed", partition=part.partition, offset=record.offset
+                )
     return answers, list(markers.values())
 
 
@@ -164,4 +178,8 @@ async def _measure(tx: DeployerTx, rollout: StoredRollout) -> tuple[Measured, Me
 
 
 def _arm(observed: Observed) -> Arm:
-    return Arm(rows=observed.rows, requests=len(observed.latencies_us), failed_rows=observed.failed_rows)
+    return Arm(
+        rows=observed.rows,
+        requests=len(observed.latencies_us),
+        failed_rows=observed.failed_rows,
+    )

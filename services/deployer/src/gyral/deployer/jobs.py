@@ -8,21 +8,20 @@ from datetime import datetime
 import httpx
 import msgspec
 
-from gyral.contracts.data import StreamDeclared
 from gyral.contracts.deployment import Datatype, Input, RouteChanged
 from gyral.contracts.names import BlobRef
 from gyral.contracts.specs.model import ModelSpec
-from gyral.contracts.specs.stream import FieldType
+from gyral.contracts.specs.stream import Clock, FieldType
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.engine import VersionFiles, build_bento
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
+from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings, slot
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
 from gyral.kit.leases import Job
-from gyral.kit.projection import Projection
 from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin
 
@@ -36,7 +35,7 @@ DATATYPES = {
 }
 
 
-class RefusedByRuntime(ValueError):
+class RefusedByRuntimeError(ValueError):
     """The runtime looked at the version and will not serve it; trying again changes nothing."""
 
 
@@ -51,11 +50,12 @@ class Runtime:
         """Have a version fetched, checked, warmed up and held; again is harmless.
 
         Raises:
-            RefusedByRuntime: the version failed a check; the message says which.
+            RefusedByRuntimeError: the version failed a check; the message says which.
             OSError: the runtime is away.
         """
         body = {
-            part: getattr(artifacts, part).model_dump(mode="json") for part in ("onnx", "manifest", "golden")
+            part: getattr(artifacts, part).model_dump(mode="json")
+            for part in ("onnx", "manifest", "golden")
         }
         await self._post(f"/v2/repository/models/{name}/load", body)
 
@@ -72,12 +72,18 @@ class Runtime:
         try:
             answer = await self.client.post(path, json=body)
         except httpx.TransportError as error:
-            raise ConnectionError(f"runtime: expected an answer to {path}; found {type(error).__name__}") from error
+            raise ConnectionError(
+                f"runtime: expected an answer to {path}; found {type(error).__name__}"
+            ) from error
         if answer.is_server_error or answer.status_code in (401, 403, 408, 429):
-            raise ConnectionError(f"runtime: expected 200 to {path}; found {answer.status_code}")
+            raise ConnectionError(
+                f"runtime: expected 200 to {path}; found {answer.status_code}"
+            )
         if answer.is_client_error:
-            raise RefusedByRuntime(answer.text[:400])
-        found: list[dict[str, str]] = msgspec.json.decode(answer.content) if answer.content else []
+            raise RefusedByRuntimeError(answer.text[:400])
+        found: list[dict[str, str]] = (
+            msgspec.json.decode(answer.content) if answer.content else []
+        )
         return found
 
 
@@ -87,7 +93,7 @@ class Preparation:
 
     begin: Begin[DeployerTx]
     runtime: Runtime
-    streams: Projection[StreamDeclared]
+    specs: Specs
     address: str
     """The runtime's data socket, as routes name it."""
     now: Callable[[], datetime]
@@ -98,12 +104,17 @@ class Preparation:
         rollout = await self._rollout(job)
         if rollout.state.stage is not Stage.WARMING:
             return
-        with span("rollout.prepare", parent=rollout.cause.traceparent, model=rollout.model, version=rollout.version):
+        with span(
+            "rollout.prepare",
+            parent=rollout.cause.traceparent,
+            model=rollout.model,
+            version=rollout.version,
+        ):
             await self._make_room(rollout.model)
             refusal = None
             try:
                 await self.runtime.load(slot(rollout.model, rollout.version), rollout.artifacts)
-            except RefusedByRuntime as error:
+            except RefusedByRuntimeError as error:
                 refusal = str(error)
             around = await self._around(rollout.spec)
             async with self.begin() as tx:
@@ -115,6 +126,16 @@ class Preparation:
                     await tx.go_live(current, around, Moment(self.now()))
                 else:
                     await tx.abort(current, f"warm-up: {refusal}", {}, Moment(self.now()))
+        self.changes.notify()
+
+    async def gave_up(self, job: Job, reason: str) -> None:
+        """Take back a version that could not be prepared in any attempt."""
+        rollout = await self._rollout(job)
+        async with self.begin() as tx:
+            await tx.hold(rollout.model)
+            current = await tx.rollout(rollout.model, rollout.version)
+            if current is not None and current.state.stage is Stage.WARMING:
+                await tx.abort(current, f"preparation: {reason}", {}, Moment(self.now()))
         self.changes.notify()
 
     async def _rollout(self, job: Job) -> StoredRollout:
@@ -137,19 +158,17 @@ class Preparation:
 
     async def _around(self, spec: ModelSpec) -> Surroundings:
         """Return what the spec's stream says of the model's inputs and clock."""
-        name = spec.spec.features.stream
-        declared = self.streams.get(name)
-        if declared is None:
-            await self.streams.refresh()
-            declared = self.streams.get(name)
-        if declared is None:
-            raise LookupError(f"model {spec.name}: expected stream {name} to be declared; found none")
-        fields = declared.spec.spec.fields
+        stream = await self.specs.stream(spec.spec.features.stream)
+        fields = stream.spec.fields
         inputs = tuple(
-            Input(name=field, datatype=DATATYPES[fields[field].type], nullable=fields[field].nullable)
+            Input(
+                name=field,
+                datatype=DATATYPES[fields[field].type],
+                nullable=fields[field].nullable,
+            )
             for field in spec.spec.features.fields
         )
-        return Surroundings(self.address, declared.spec.spec.clock == "event", inputs)
+        return Surroundings(self.address, stream.spec.clock is Clock.EVENT, inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +184,12 @@ class Export:
         async with self.begin() as tx:
             rollout = await tx.rollout(model, version)
         if rollout is None:
-            raise LookupError(f"job {job.id}: expected a rollout of {model}@{version}; found none")
-        onnx, manifest = await asyncio.gather(*map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest)))
+            raise LookupError(
+                f"job {job.id}: expected a rollout of {model}@{version}; found none"
+            )
+        onnx, manifest = await asyncio.gather(
+            *map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest))
+        )
         bento = await build_bento(VersionFiles(model, version, onnx, manifest))
         ref = await self.blobs.put_bytes(f"bentos/{model}/{version}.bento", bento)
         async with self.begin() as tx:

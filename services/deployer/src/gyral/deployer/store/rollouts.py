@@ -71,7 +71,9 @@ class RolloutTx(Tx):
 
     async def hold(self, model: str) -> None:
         """Let no other transaction decide about this model until the end of this one."""
-        await self.conn.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"deployer/{model}")
+        await self.conn.execute(
+            "SELECT pg_advisory_xact_lock(hashtext($1))", f"deployer/{model}"
+        )
 
     async def begin_rollout(
         self, approved: VersionApproved, spec: ModelSpec, previous: int | None, *, now: datetime
@@ -129,7 +131,13 @@ class RolloutTx(Tx):
         return [_rollout(row) for row in rows]
 
     async def move(
-        self, rollout: StoredRollout, state: State, *, epoch: int | None, reason: str | None, now: datetime
+        self,
+        rollout: StoredRollout,
+        state: State,
+        *,
+        epoch: int | None,
+        reason: str | None,
+        now: datetime,
     ) -> None:
         """Remember where a rollout stands now."""
         await self.conn.execute(
@@ -144,7 +152,10 @@ class RolloutTx(Tx):
     async def keep_bento(self, model: str, version: int, key: str) -> None:
         """Remember where a version's Bento lies."""
         await self.conn.execute(
-            "UPDATE rollout SET bento_key = $3 WHERE model = $1 AND version = $2", model, version, key
+            "UPDATE rollout SET bento_key = $3 WHERE model = $1 AND version = $2",
+            model,
+            version,
+            key,
         )
 
     async def route(self, model: str) -> RouteChanged | None:
@@ -171,7 +182,9 @@ class RolloutTx(Tx):
             route.model, route.epoch, route.model_dump_json(),
         )  # fmt: skip
         if moved is None:
-            raise ValueError(f"route of {route.model}: expected epoch {route.epoch} to be the next; found another")
+            raise ValueError(
+                f"route of {route.model}: expected epoch {route.epoch} to be the next; found another"
+            )
         await self.publish(route)
 
     async def observe(self, observations: Iterable[Observation]) -> None:
@@ -183,12 +196,23 @@ class RolloutTx(Tx):
                 ON CONFLICT DO NOTHING
             """,
             [
-                (o.model, o.request_id, o.role, o.epoch, o.version, o.rows, o.failed_rows, o.latency_us)
+                (
+                    o.model,
+                    o.request_id,
+                    o.role,
+                    o.epoch,
+                    o.version,
+                    o.rows,
+                    o.failed_rows,
+                    o.latency_us,
+                )
                 for o in observations
             ],
         )
 
-    async def observed(self, model: str, version: int, epoch: int, role: str | None = None) -> Observed:
+    async def observed(
+        self, model: str, version: int, epoch: int, role: str | None = None
+    ) -> Observed:
         """Return what one version answered under one epoch, in one role or in any."""
         rows = await self.conn.fetch(
             """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 from gyral.contracts.deployment import (
     Input,
@@ -11,7 +12,6 @@ from gyral.contracts.deployment import (
     RolloutCompleted,
     RolloutStarted,
     RouteChanged,
-    Share,
 )
 from gyral.deployer.domain import rollouts
 from gyral.deployer.domain.rollouts import Abort, Advance, Extend, Stage, State
@@ -41,27 +41,40 @@ class Surroundings:
 class TransitionTx(RolloutTx):
     """A transaction that moves rollouts; the caller holds the model."""
 
-    async def go_live(self, rollout: StoredRollout, around: Surroundings, moment: Moment) -> None:
+    async def go_live(
+        self, rollout: StoredRollout, around: Surroundings, moment: Moment
+    ) -> None:
         """Give a warm version its first shadow, canary or, as the first of its model, all requests."""
         state = rollouts.warmed(rollout.spec.spec.rollout, bootstrap=rollout.bootstrap)
         self.because(rollout.cause, step=f"{rollout.version}/live")
         epoch = await self._reroute(rollout, state, around)
         await self.publish(
-            RolloutStarted(**_ids(rollout, epoch), stage=_stage(state), previous=rollout.previous)
+            RolloutStarted(
+                **_ids(rollout, epoch), stage=_stage(state), previous=rollout.previous
+            )
         )
         await self._settle(rollout, state, epoch, moment)
 
     async def take(
-        self, rollout: StoredRollout, decision: Advance | Extend | Abort, measured: Measures, moment: Moment
+        self,
+        rollout: StoredRollout,
+        decision: Advance | Extend | Abort,
+        measured: Measures,
+        moment: Moment,
     ) -> None:
         """Carry out a decision of the state machine."""
         if isinstance(decision, Extend):
-            await self.move(rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now)
+            await self.move(
+                rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now
+            )
             return
         if isinstance(decision, Abort):
             await self.abort(rollout, decision.reason, measured, moment)
             return
-        self.because(rollout.cause, step=f"{rollout.version}/{decision.state.stage}/{decision.state.step}")
+        self.because(
+            rollout.cause,
+            step=f"{rollout.version}/{decision.state.stage}/{decision.state.step}",
+        )
         epoch = await self._reroute(rollout, decision.state, await self._around(rollout))
         await self.publish(
             RolloutAdvanced(
@@ -102,27 +115,36 @@ class TransitionTx(RolloutTx):
             )
         )
 
-    async def _settle(self, rollout: StoredRollout, state: State, epoch: int, moment: Moment) -> None:
+    async def _settle(
+        self, rollout: StoredRollout, state: State, epoch: int, moment: Moment
+    ) -> None:
         """Remember the new state; a completed rollout says so."""
         await self.move(rollout, state, epoch=epoch, reason=None, now=moment.now)
         await self.forget_observations(rollout.model, epoch)
         if state.stage is Stage.COMPLETED:
             await self.publish(
-                RolloutCompleted(**_ids(rollout, epoch), previous=rollout.previous, as_of=moment.as_of)
+                RolloutCompleted(
+                    **_ids(rollout, epoch), previous=rollout.previous, as_of=moment.as_of
+                )
             )
 
     async def _reroute(self, rollout: StoredRollout, state: State, around: Surroundings) -> int:
         """Publish the route that this state means and return its epoch."""
         before = await self.route(rollout.model)
         candidate = Serving(
-            rollout.version, rollout.artifacts.onnx.sha256, around.inputs, slot(rollout.model, rollout.version)
+            rollout.version,
+            rollout.artifacts.onnx.sha256,
+            around.inputs,
+            slot(rollout.model, rollout.version),
         )
         epoch = before.epoch + 1 if before else 1
         await self.set_route(
             RouteChanged(
                 model=rollout.model,
                 epoch=epoch,
-                shares=shares(before.shares if before else (), candidate, state, rollout.spec.spec.rollout),
+                shares=shares(
+                    before.shares if before else (), candidate, state, rollout.spec.spec.rollout
+                ),
                 runtime=around.runtime,
                 event_clock=around.event_clock,
             )
@@ -133,7 +155,9 @@ class TransitionTx(RolloutTx):
         """Take what does not change during a rollout from the route it has now."""
         route = await self.route(rollout.model)
         if route is None:
-            raise LookupError(f"{rollout.model}@{rollout.version}: expected a route; found none")
+            raise LookupError(
+                f"{rollout.model}@{rollout.version}: expected a route; found none"
+            )
         own = next(share for share in route.shares if share.version == rollout.version)
         return Surroundings(route.runtime, route.event_clock, own.inputs)
 
@@ -147,11 +171,21 @@ def _stage(state: State) -> str:
     return f"{state.stage}/{state.step}" if state.stage is Stage.CANARY else str(state.stage)
 
 
-def _ids(rollout: StoredRollout, epoch: int) -> dict[str, str | int]:
-    return {
-        "model": rollout.model,
-        "version": rollout.version,
-        "run_id": rollout.run_id,
-        "request_id": rollout.request_id,
-        "epoch": epoch,
-    }
+class _Ids(TypedDict):
+    """What every event of a rollout begins with."""
+
+    model: str
+    version: int
+    run_id: str
+    request_id: str
+    epoch: int
+
+
+def _ids(rollout: StoredRollout, epoch: int) -> _Ids:
+    return _Ids(
+        model=rollout.model,
+        version=rollout.version,
+        run_id=rollout.run_id,
+        request_id=rollout.request_id,
+        epoch=epoch,
+    )
