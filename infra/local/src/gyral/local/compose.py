@@ -148,7 +148,10 @@ def _service(name: str, local: Mapping[str, Entry], values: Mapping[str, str]) -
         name=name,
         group=part.group,
         command=tuple(interpolate(word, values) for word in part.command),
-        environment={key: interpolate(text, values) for key, text in entry.environment.items()},
+        environment={
+            key: interpolate(text, values)
+            for key, text in {**entry.environment, **part.environment}.items()
+        },
         needs={
             need: Condition(d.condition)
             for need, d in entry.depends_on.items()

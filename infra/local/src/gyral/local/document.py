@@ -31,6 +31,8 @@ class LocalPart(_Read):
     live: dict[str, str] = {}
     """The probe that, failing for long, has the process killed and started again."""
     stop_signal: str = "SIGTERM"
+    environment: dict[str, str] = {}
+    """What differs from the entry's own environment."""
 
 
 class Healthcheck(_Read):

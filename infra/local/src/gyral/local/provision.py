@@ -11,7 +11,7 @@ from minio import Minio
 from gyral.contracts import catalogue
 from gyral.contracts.events import Topic
 
-SERVICES = ("ingestion", "validation", "trainer", "registry", "deployer", "gateway", "monitor")
+SERVICES = ("ingestion", "validation", "trainer", "registry", "deployer", "monitor")
 DATABASE = "gyral"
 _TIMEOUT_S = 120
 
