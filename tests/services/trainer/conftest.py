@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+
 from gyral.contracts.specs.model import ModelBody
 from gyral.contracts.specs.stream import StreamBody
 from gyral.trainer.engine.order import ChampionFiles, Order, Table
@@ -91,7 +92,11 @@ def write_streams(folder: Path, *, rows: int = 12_000, seed: int = 3) -> tuple[T
     )
     order = np.argsort(known[: rows - rows // 50])
     ends = pa.table(
-        {"ride_id": keys[order], "known_at": _moments(known[order]), "minutes_late": late[order]}
+        {
+            "ride_id": keys[order],
+            "known_at": _moments(known[order]),
+            "minutes_late": late[order],
+        }
     )
     for name, table in (("rides", rides), ("ends", ends)):
         write_deltalake(folder / name, table)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gyral.contracts.evaluation import EvaluationReport, GoldenRows
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
-from gyral.trainer.engine.conversion import compare, load
-from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles, TrainingRefusedError
+from gyral.trainer.engine.conversion import load
+from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles
 from gyral.trainer.engine.training import train
 
 

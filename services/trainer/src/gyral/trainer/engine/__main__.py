@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +25,8 @@ def main(arguments: list[str]) -> int:
     path = arguments[0] if arguments else sys.stdin.readline().strip()
     if not path:
         return 0
+    if not arguments:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
     order = Order.model_validate_json(Path(path).read_bytes())
     if order.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
@@ -32,6 +35,12 @@ def main(arguments: list[str]) -> int:
     except (TrainingRefusedError, SplitError, ColumnError, LabelError) as error:
         _say(lines, Refused(reason=str(error)[:500]))
     return 0
+
+
+def _die_with_parent() -> None:
+    """End at once when standard input does: whoever ordered this is gone."""
+    sys.stdin.read()
+    os._exit(1)
 
 
 def _protocol() -> TextIO:

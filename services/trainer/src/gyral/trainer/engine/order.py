@@ -13,6 +13,9 @@ from gyral.contracts.specs.stream import StreamBody
 ARTIFACTS = ("model.onnx", "manifest.json", "profile.json", "golden.json", "evaluation.json")
 """Files a training leaves in its output folder."""
 
+TABLE_OPTIONS = "TRAINER_TABLE_OPTIONS"
+"""Environment variable with the JSON of what the tables' store needs, credentials included."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")

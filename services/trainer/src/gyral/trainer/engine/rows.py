@@ -16,7 +16,7 @@ from gyral.modelling.columns import Bools, Column, Ints
 from gyral.modelling.features import FeatureKind, FeatureSpec
 from gyral.modelling.labels import LabelRule
 from gyral.trainer.domain.splits import Split
-from gyral.trainer.engine.order import Order, Table, TrainingRefusedError
+from gyral.trainer.engine.order import TABLE_OPTIONS, Order, Table, TrainingRefusedError
 
 _KINDS = {
     FieldType.STRING: FeatureKind.CATEGORICAL,
@@ -24,8 +24,6 @@ _KINDS = {
     FieldType.NUMBER: FeatureKind.NUMERIC,
     FieldType.BOOLEAN: FeatureKind.BOOLEAN,
 }
-TABLE_OPTIONS = "TRAINER_TABLE_OPTIONS"
-"""Environment variable with the JSON of what the tables' store needs, credentials included."""
 
 
 @dataclass(frozen=True, slots=True)
