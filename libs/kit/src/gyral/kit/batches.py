@@ -5,14 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from aiokafka import ConsumerRecord
-
 from gyral.contracts.data import WatermarkAdvanced
-from gyral.kit import cloudevents
+from gyral.kit.cloudevents import Record
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
-RawRecord = ConsumerRecord[bytes | None, bytes | None]
 MARKER = WatermarkAdvanced.topic.name
 """`ce_type` of the records that make a sink flush at once."""
 
@@ -31,7 +28,7 @@ class Slice:
 
     topic: str
     partition: int
-    records: tuple[RawRecord, ...]
+    records: tuple[Record, ...]
     first_offset: int | None
     """The stored offset that the slice continues; None before the very first commit."""
 
@@ -78,6 +75,6 @@ class Batch(Generic[T]):
         self.committed = True
 
 
-def is_marker(record: cloudevents.Record) -> bool:
+def is_marker(record: Record) -> bool:
     """Tell a marker of event time from data, by its header alone."""
     return any(name == "ce_type" and value == MARKER.encode() for name, value in record.headers)

@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from aiokafka import ConsumerRecord
 from faststream import Context
 from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
 from gyral.contracts.events import Event
-from gyral.kit.db import Pool
+from gyral.kit.backoff import Backoff
+from gyral.kit.cloudevents import Record
+from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.reactions import LineStopped, Reaction, Reactor
 from gyral.kit.telemetry import get_log
 
 E = TypeVar("E", bound=Event)
-RawRecord = ConsumerRecord[bytes | None, bytes | None]
 _MAX_POLL_S = 600
 log = get_log()
 
@@ -42,6 +43,7 @@ class Bus:
         self._reactor = reactor or Reactor(service=service, pool=pool)
         self._broker = KafkaBroker(brokers, logger=None)
         self._reactions: dict[str, Reaction[Event]] = {}
+        self._subscriber: BatchSubscriber | None = None
         self._started = False
 
     def on(self, event_type: type[E], handler: Callable[[E], Awaitable[None]]) -> None:
@@ -53,13 +55,13 @@ class Bus:
         name = event_type.topic.name
         if name in self._reactions:
             raise ValueError(f"{name}: expected one handler in {self._service}; found a second")
-        self._reactions[name] = Reaction(event_type, handler)
+        self._reactions[name] = cast("Reaction[Event]", Reaction(event_type, handler))
 
     async def start(self) -> None:
         """Join the group and start handling."""
         if self._reactions:
-            self._subscribe()
-            await self._broker.start()
+            self._subscriber = self._subscribe()
+            await self._join()
         self._started = True
 
     async def stop(self) -> None:
@@ -72,22 +74,35 @@ class Bus:
             return f"bus: the line is stopped: {self._reactor.stopped}"
         if not self._started:
             return "bus: expected it to run; found it not started"
-        for subscriber in self._broker.subscribers:
-            if (
-                not subscriber.running
-                or not subscriber.tasks
-                or any(task.done() for task in subscriber.tasks)
-            ):
-                return "bus: a consumer loop has ended"
-            consumer = subscriber.consumer
-            if (
-                consumer is not None
-                and consumer._subscription.fetcher_idle_time > self._stuck_after_s
-            ):
-                return f"bus: nobody has polled for {self._stuck_after_s:g} s"
+        subscriber = self._subscriber
+        if subscriber is None:
+            return None
+        loops = subscriber.tasks
+        if not subscriber.running or not loops or any(task.done() for task in loops):
+            return "bus: a consumer loop has ended"
+        consumer = subscriber.consumer
+        if consumer is None:
+            return "bus: the consumer is gone"
+        idle_s: float = consumer._subscription.fetcher_idle_time  # noqa: SLF001 - nothing public tells
+        if idle_s > self._stuck_after_s:
+            return f"bus: expected a poll every {self._stuck_after_s:g} s; found none for {idle_s:.0f} s"
         return None
 
-    def _subscribe(self) -> None:
+    async def _join(self) -> None:
+        backoff = Backoff(first_s=0.2, limit_s=5.0)
+        while True:
+            try:
+                await self._broker.start()
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+                log.warning("bus.waits", error=type(error).__name__)
+                await self._broker.stop()
+                await backoff.wait()
+            else:
+                return
+
+    def _subscribe(self) -> BatchSubscriber:
         subscriber = self._broker.subscriber(
             *self._reactions,
             batch=True,
@@ -106,11 +121,12 @@ class Bus:
             decoder=_raw_decoder,
         )
         subscriber(self._on_batch)
+        return subscriber
 
     async def _on_batch(
-        self, records: Sequence[RawRecord] = Context("message.raw_message")
+        self, records: Sequence[Record] = Context("message.raw_message")
     ) -> None:
-        chains: dict[tuple[str, int, bytes | None], list[RawRecord]] = {}
+        chains: dict[tuple[str, int, bytes | None], list[Record]] = {}
         for record in records:
             chains.setdefault((record.topic, record.partition, record.key), []).append(record)
         outcomes = await asyncio.gather(
@@ -120,7 +136,7 @@ class Bus:
             if isinstance(outcome, BaseException):
                 await self._hand_back(outcome)
 
-    async def _in_order(self, chain: Sequence[RawRecord]) -> None:
+    async def _in_order(self, chain: Sequence[Record]) -> None:
         for record in chain:
             await self._reactor.react(self._reactions[record.topic], record)
 
@@ -133,8 +149,8 @@ class Bus:
 
 
 async def _tolerant_parser(
-    message: tuple[RawRecord, ...],
-    original: Callable[[tuple[RawRecord, ...]], Awaitable[KafkaMessage]],
+    message: tuple[Record, ...],
+    original: Callable[[tuple[Record, ...]], Awaitable[KafkaMessage]],
 ) -> KafkaMessage:
     """Parse with text headers only: one null or binary header makes FastStream drop the whole batch."""
     parsed = await original(
@@ -144,7 +160,7 @@ async def _tolerant_parser(
     return parsed
 
 
-def _texts(record: RawRecord) -> tuple[tuple[str, bytes], ...]:
+def _texts(record: Record) -> tuple[tuple[str, bytes], ...]:
     return tuple(
         (name, (value or b"").decode("utf-8", "replace").encode())
         for name, value in record.headers

@@ -26,17 +26,32 @@ class Record(Protocol):
     """A Kafka record, as far as an event needs it."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Its topic."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Its partition."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its place in the partition."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def timestamp(self) -> int:
+        """Milliseconds since 1970, by the producer."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """Its key."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    def value(self) -> bytes | None:
+        """Its bytes; None is a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Its headers, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from gyral.kit import offsets
 from gyral.kit.backoff import Backoff
-from gyral.kit.batches import Batch, Partition, RawRecord, Slice, is_marker
+from gyral.kit.batches import Batch, Partition, Slice, is_marker
+from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.telemetry import Sometimes, get_log, get_meter
@@ -21,7 +22,7 @@ T = TypeVar("T", bound=Tx)
 OnAssigned = Callable[[frozenset[Partition]], Awaitable[None]]
 log = get_log()
 
-__all__ = ["Batch", "DataPlane", "Fenced", "Partition", "RawRecord", "Slice", "is_marker"]
+__all__ = ["Batch", "DataPlane", "Fenced", "Partition", "Record", "Slice", "is_marker"]
 
 
 class DataPlane(Generic[T]):
@@ -65,7 +66,7 @@ class DataPlane(Generic[T]):
         self._patience_s = patience_s
         self._on_assigned = on_assigned
         self._next: dict[TopicPartition, int | None] = {}
-        self._buffer: dict[TopicPartition, list[RawRecord]] = {}
+        self._buffer: dict[TopicPartition, list[Record]] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -192,7 +193,7 @@ class DataPlane(Generic[T]):
     def _buffered(self) -> int:
         return sum(len(records) for records in self._buffer.values())
 
-    def _keep(self, fetched: Mapping[TopicPartition, Sequence[RawRecord]]) -> bool:
+    def _keep(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> bool:
         """Buffer what is new to us; True when a marker is among it."""
         marked = False
         for at, records in fetched.items():
@@ -312,7 +313,7 @@ class DataPlane(Generic[T]):
         ]
 
 
-class _Listener(ConsumerRebalanceListener):
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # published without types
     """Tells the data plane which partitions it has."""
 
     def __init__(self, plane: DataPlane[T]) -> None:

@@ -127,10 +127,9 @@ class Relay:
         while True:
             try:
                 await self._session(backoff)
-            except (*INFRASTRUCTURE, asyncpg.InterfaceError) as error:
-                if not is_infrastructure(error) and not isinstance(
-                    error, asyncpg.InterfaceError
-                ):
+            except Exception as error:
+                if not is_infrastructure(error):
+                    log.critical("outbox.relay.ended", exc_info=error)
                     raise
                 log.warning("outbox.relay.restarted", error=type(error).__name__)
             if self._stopping:

@@ -4,14 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import asyncpg
 from opentelemetry.trace import SpanKind
 
 from gyral.contracts.events import Event, Topic
 from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.cloudevents import MalformedEvent
-from gyral.kit.db import INFRASTRUCTURE, Pool, is_infrastructure
+from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.deadletters import DeadLetterReason, dead_letter
 from gyral.kit.telemetry import get_log, get_meter, span
 from gyral.kit.tx import PermanentError, Tx, begin, claim
@@ -175,7 +174,7 @@ class Reactor:
                     offset=record.offset,
                     reason=reason.value,
                 )
-            except (*INFRASTRUCTURE, asyncpg.InterfaceError) as away:
+            except Exception as away:
                 if not is_infrastructure(away):
                     raise
                 await backoff.wait()

@@ -1,6 +1,6 @@
 """What code says about itself: spans, meters and log events; where they go is decided by `exporters`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -36,7 +36,8 @@ def span(
     *,
     parent: str | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
-    **attributes: Attribute | None,
+    attributes: Mapping[str, Attribute | None] | None = None,
+    **more: Attribute | None,
 ) -> Iterator[Span]:
     """Open a span: the child of `parent` (a traceparent) when given, else of the current span.
 
@@ -47,7 +48,9 @@ def span(
     )
     tracer = trace.get_tracer("gyral")
     given = {
-        key.replace("__", "."): value for key, value in attributes.items() if value is not None
+        name.replace("__", "."): value
+        for name, value in {**(attributes or {}), **more}.items()
+        if value is not None
     }
     with tracer.start_as_current_span(
         name,
@@ -78,5 +81,5 @@ class Sometimes:
         if self._count % self._one_in:
             yield
             return
-        with span(name, **attributes):
+        with span(name, attributes=attributes):
             yield
