@@ -1,0 +1,45 @@
+"""Reading back what a test caused, and waiting for it."""
+
+import asyncio
+import inspect
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+
+async def consume(brokers, topic, count, *, timeout_s=20.0, linger_s=0.0):
+    """Return a topic's first records, at least `count`, and those that come within `linger_s` after."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        await consumer._client.add_topic(topic)
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        found = []
+        async with asyncio.timeout(timeout_s):
+            while len(found) < count:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found += records
+        if linger_s:
+            for records in (await consumer.getmany(timeout_ms=int(linger_s * 1000))).values():
+                found += records
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+    finally:
+        await consumer.stop()
+
+
+async def until(condition, *, timeout_s=20.0):
+    """Return once a condition, a coroutine function or not, holds."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            answer = condition()
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer:
+                return
+            await asyncio.sleep(0.02)
+
+
+def headers_of(record):
+    """Return a record's headers as text."""
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}

@@ -1,0 +1,55 @@
+"""Transactions: the fake and the real one pass one suite."""
+
+import pytest
+from gyral.kit.tx import Tx, begin
+from gyral.testkit.memory import MemoryTx, memory_begin
+from gyral.testkit.suites import TxSuite
+
+
+class TestMemoryTx(TxSuite):
+    @pytest.fixture
+    def tx(self):
+        return MemoryTx(service="kit")
+
+    @pytest.fixture
+    def begin(self, tx):
+        return memory_begin(tx)
+
+    @pytest.fixture
+    def published(self, tx):
+        async def read():
+            return [
+                (e.delivery.event_id, e.delivery.causation_id, e.delivery.correlation_id, e.number)
+                for e in tx.published
+            ]
+
+        return read
+
+
+class TestPostgresTx(TxSuite):
+    pytestmark = pytest.mark.live
+
+    @pytest.fixture
+    def begin(self, pool):
+        return begin(pool, Tx, service="kit")
+
+    @pytest.fixture
+    def published(self, pool):
+        async def read():
+            rows = await pool.fetch(
+                """
+                SELECT event_id, header_names, header_values,
+                       (convert_from(value, 'UTF8')::json ->> 'number')::int AS number
+                  FROM outbox
+                 ORDER BY seq
+                """
+            )
+            found = []
+            for row in rows:
+                headers = dict(zip(row["header_names"], row["header_values"], strict=True))
+                causation = headers.get(b"ce_causationid", b"").decode() or None
+                correlation = headers[b"ce_correlationid"].decode()
+                found.append((row["event_id"], causation, correlation, row["number"]))
+            return found
+
+        return read
