@@ -1,0 +1,55 @@
+"""A request as raw ASGI brings it: headers, and a body read under a cap."""
+
+from starlette.types import Receive, Scope
+
+from gyral.gateway.api.refusals import RefusedError
+
+
+class Request:
+    """What the inference protocol needs of an ASGI request."""
+
+    __slots__ = ("headers", "method", "path", "receive")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.method: str = scope["method"]
+        path: str = scope["path"]
+        self.path = path.rstrip("/")
+        self.receive = receive
+
+    def expect(self, method: str) -> None:
+        """Refuse another method.
+
+        Raises:
+            RefusedError: 405.
+        """
+        if self.method != method:
+            raise RefusedError(405, f"expected {method}; found {self.method[:20]}")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes | None:
+    """Return the whole body, or None when the client has gone.
+
+    Raises:
+        RefusedError: 413 when it is longer than the cap, 415 when it is packed, 400 when it is
+            in the binary extension.
+    """
+    headers = request.headers
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise RefusedError(415, "content-encoding: expected none; send the JSON as it is")
+    if b"inference-header-content-length" in headers:
+        raise RefusedError(400, "expected a JSON body; found the binary tensor extension")
+    declared = headers.get(b"content-length", b"0")
+    too_long = f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise RefusedError(413, too_long)
+    message = await request.receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        if len(body) > max_bytes:
+            raise RefusedError(413, too_long)
+        message = await request.receive()
+        body += message.get("body", b"")
+    if len(body) > max_bytes:
+        raise RefusedError(413, too_long)
+    return None if message["type"] == "http.disconnect" else body

@@ -1,0 +1,108 @@
+"""What those who run replays and rollouts ask of the gateway."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from gyral.contracts.access import Scope
+from gyral.contracts.data import WatermarkAdvanced
+from gyral.contracts.deployment import RouteChanged
+from gyral.gateway.api.shadows import Shadows
+from gyral.gateway.domain.routing import RouteTable
+from gyral.gateway.store.journal import Journal, JournalBrokenError, JournalFullError
+from gyral.gateway.store.segments import Entry, Kind
+from gyral.kit.access import Caller
+from gyral.kit.changes import Changes
+from gyral.kit.http import read_model, scope
+from gyral.kit.refusals import Refusal
+
+
+class WatermarkRequest(BaseModel):
+    """Up to which event time predictions were asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event_time: AwareDatetime
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Markers and routes."""
+
+    table: RouteTable
+    journal: Journal
+    shadows: Shadows
+    changes: Changes
+    now_us: Callable[[], int]
+
+    async def mark(self, model: str, event_time: AwareDatetime) -> None:
+        """Put a marker behind everything answered so far, shadow answers included."""
+        if self.table.get(model) is None:
+            raise _unknown(model)
+        await self.shadows.settled(model)
+        marker = WatermarkAdvanced(subject=model, event_time=event_time)
+        payload = marker.model_dump_json().encode()
+        try:
+            await self.journal.append(
+                Entry(Kind.MARKER, str(uuid.uuid4()), self.now_us(), payload)
+            )
+        except (JournalFullError, JournalBrokenError) as error:
+            raise Refusal(503, "journal", str(error), retry_after_s=1) from error
+
+    async def route(self, model: str, epoch: int, wait_s: float) -> RouteChanged:
+        """Return the route once it has this epoch, or as it is when the time is over."""
+        await self.changes.wait_until(lambda: self._epoch(model) >= epoch, wait_s)
+        plan = self.table.get(model)
+        if plan is None:
+            raise _unknown(model)
+        return plan.route
+
+    def _epoch(self, model: str) -> int:
+        plan = self.table.get(model)
+        return plan.route.epoch if plan else 0
+
+
+def create_router(operations: Operations) -> APIRouter:
+    """Return the gateway's routes outside the inference protocol."""
+    router = APIRouter(prefix="/v1/models/{model}")
+
+    @router.post("/watermark", status_code=202)
+    async def watermark(
+        model: str, request: Request, _caller: Annotated[Caller, scope(Scope.INFER)]
+    ) -> dict[str, str]:
+        """Say that no earlier event will be predicted any more."""
+        asked = await read_model(request, WatermarkRequest, max_bytes=1 << 12)
+        await operations.mark(model, asked.event_time)
+        return {"event_time": asked.event_time.isoformat()}
+
+    @router.get("/route")
+    async def route(
+        model: str,
+        _caller: Annotated[Caller, scope(Scope.READ)],
+        epoch: Annotated[int, Query(ge=0)] = 0,
+        wait_s: Annotated[float, Query(ge=0, le=20)] = 0,
+    ) -> dict[str, object]:
+        """Return which versions answer, from an epoch on if asked."""
+        current = await operations.route(model, epoch, wait_s)
+        versions = [
+            {
+                "version": share.version,
+                "weight": share.weight,
+                "shadow": share.shadow,
+                "sha256": share.sha256,
+            }
+            for share in current.shares
+        ]
+        return {"model": model, "epoch": current.epoch, "versions": versions}
+
+    return router
+
+
+def _unknown(model: str) -> Refusal:
+    return Refusal(
+        404, "unknown_model", f"{model[:80]}: expected a model with a route; found none"
+    )

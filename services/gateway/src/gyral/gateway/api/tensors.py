@@ -1,0 +1,187 @@
+"""The tensors of an Open Inference request, read as the columns a version asks for."""
+
+from array import array
+from collections.abc import Callable
+from math import inf
+from typing import Annotated, TypeAlias, cast
+
+import msgspec
+
+from gyral.contracts.deployment import Datatype, Input
+from gyral.gateway.domain.rows import MAX_ROWS, Column
+
+_Decode: TypeAlias = Callable[[msgspec.Raw], list[object]]
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_EntityKey = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)]
+
+
+class BadRequestError(ValueError):
+    """The request cannot be answered as it is; the message names the input."""
+
+
+class Tensor(msgspec.Struct, gc=False):
+    """An input of a request; its data stay JSON until a version says how to read them."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw
+
+
+class Requested(msgspec.Struct, gc=False):
+    """An output the client asks for."""
+
+    name: str
+
+
+class InferRequest(msgspec.Struct, gc=False):
+    """What is read of a request; other fields are ignored, as the protocol asks."""
+
+    inputs: list[Tensor]
+    id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    outputs: list[Requested] | None = None
+
+
+class Reading(msgspec.Struct, gc=False):
+    """One input, read."""
+
+    column: Column
+    """As the runtime takes it."""
+    json: msgspec.Raw
+    """As the prediction log takes it: a flat JSON array."""
+
+
+def _decoders(cell: object) -> tuple[_Decode, _Decode]:
+    """Return the decoders of a flat array of such cells, and of one nested by rows."""
+    nested = Annotated[list[cell], msgspec.Meta(min_length=1, max_length=1)]  # type: ignore[valid-type]
+    return (
+        msgspec.json.Decoder(list[cell]).decode,  # type: ignore[valid-type]
+        msgspec.json.Decoder(list[nested]).decode,
+    )
+
+
+_CELLS: dict[Datatype, object] = {
+    Datatype.BOOL: bool,
+    Datatype.INT64: _Int64,
+    Datatype.FP32: float,
+    Datatype.FP64: float,
+    Datatype.BYTES: str,
+}
+_READ = {
+    (datatype, nullable): _decoders(cell | None if nullable else cell)  # type: ignore[operator]
+    for datatype, cell in _CELLS.items()
+    for nullable in (False, True)
+}
+_ENTITY_KEYS = _decoders(_EntityKey | None)
+_EVENT_TIMES = _decoders(_Micros)
+_EVENT_TIMES_IF_ANY = _decoders(_Micros | None)
+_encode = msgspec.json.Encoder().encode
+_NAN = float("nan")
+
+
+def rows_of(tensors: list[Tensor]) -> int:
+    """Return the number of rows that all inputs share.
+
+    Raises:
+        BadRequestError: there is no input, a shape is not [n] or [n, 1], n differs or is out of range.
+    """
+    if not tensors:
+        raise BadRequestError("inputs: expected one for each feature; found none")
+    rows = tensors[0].shape[0] if tensors[0].shape else 0
+    if not 0 < rows <= MAX_ROWS:
+        raise BadRequestError(
+            f"{tensors[0].name}: expected 1 to {MAX_ROWS} rows; found shape {_shape(tensors[0])}"
+        )
+    for tensor in tensors:
+        if tensor.shape != [rows] and tensor.shape != [rows, 1]:
+            raise BadRequestError(
+                f"{tensor.name}: expected shape [{rows}] or [{rows}, 1]; found {_shape(tensor)}"
+            )
+    return rows
+
+
+def read_feature(tensor: Tensor, declared: Input, rows: int) -> Reading:
+    """Return a feature's cells as the runtime and the log take them.
+
+    Raises:
+        BadRequestError: another datatype, another number of cells, a cell that is none of its type.
+    """
+    if tensor.datatype != declared.datatype:
+        raise BadRequestError(
+            f"{tensor.name}: expected datatype {declared.datatype}; found {tensor.datatype[:20]!r}"
+        )
+    cells, json = _cells(tensor, _READ[declared.datatype, declared.nullable], rows)
+    if declared.datatype in (Datatype.BYTES, Datatype.BOOL):
+        return Reading(cells, json)  # type: ignore[arg-type]
+    if declared.nullable and None in cells:
+        cells = [_NAN if cell is None else cell for cell in cells]
+    numbers = array("d", cast("list[float]", cells))
+    if declared.datatype is Datatype.FP32 and not _fits_float32(numbers):
+        raise BadRequestError(
+            f"{tensor.name}: expected numbers that fit FP32; found a larger one"
+        )
+    return Reading(numbers.tobytes(), json)
+
+
+def read_entity_keys(tensor: Tensor, rows: int) -> tuple[list[str | None], msgspec.Raw]:
+    """Return the rows' entity keys, and the same as JSON.
+
+    Raises:
+        BadRequestError: they are no BYTES of 1 to 256 characters, one a row.
+    """
+    _expect(tensor, Datatype.BYTES)
+    cells, json = _cells(tensor, _ENTITY_KEYS, rows)
+    return cells, json  # type: ignore[return-value]
+
+
+def read_event_times(tensor: Tensor, rows: int, *, required: bool) -> msgspec.Raw:
+    """Return the rows' event times as JSON: microseconds since 1970-01-01 UTC.
+
+    Raises:
+        BadRequestError: they are no INT64 >= 0, or one is missing although each row must have one.
+    """
+    _expect(tensor, Datatype.INT64)
+    return _cells(tensor, _EVENT_TIMES if required else _EVENT_TIMES_IF_ANY, rows)[1]
+
+
+def _expect(tensor: Tensor, datatype: Datatype) -> None:
+    if tensor.datatype != datatype:
+        raise BadRequestError(
+            f"{tensor.name}: expected datatype {datatype}; found {tensor.datatype[:20]!r}"
+        )
+
+
+def _cells(
+    tensor: Tensor, decoders: tuple[_Decode, _Decode], rows: int
+) -> tuple[list[object], msgspec.Raw]:
+    flat, nested = decoders
+    json = tensor.data
+    try:
+        if len(tensor.shape) == 2 and _is_nested(json):
+            cells = [row[0] for row in nested(json)]  # type: ignore[index]
+            json = msgspec.Raw(_encode(cells))
+        else:
+            cells = flat(json)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"{tensor.name}: {error}") from None
+    if len(cells) != rows:
+        raise BadRequestError(
+            f"{tensor.name}: expected {rows} cells for shape {_shape(tensor)}; found {len(cells)}"
+        )
+    return cells, json
+
+
+def _is_nested(json: msgspec.Raw) -> bool:
+    start = bytes(memoryview(json)[:64]).split()
+    return b"".join(start).startswith(b"[[")
+
+
+def _fits_float32(numbers: "array[float]") -> bool:
+    rounded = array("f", numbers)
+    return inf not in rounded and -inf not in rounded
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tensor.shape[:4]) if len(tensor.shape) <= 4 else f"{tensor.shape[:4]}..."

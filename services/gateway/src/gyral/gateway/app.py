@@ -1,0 +1,104 @@
+"""The gateway, assembled."""
+
+import gc
+import random
+import time
+import uuid
+from typing import TypeVar
+
+from gyral.contracts.access import AccessKeyChanged
+from gyral.contracts.deployment import RouteChanged
+from gyral.contracts.events import Event
+from gyral.gateway.api.answering import Answering, Patience
+from gyral.gateway.api.operations import Operations, create_router
+from gyral.gateway.api.protocol import OpenInference
+from gyral.gateway.api.shadows import Shadows
+from gyral.gateway.domain.routing import RouteTable
+from gyral.gateway.engine.fleet import Fleet
+from gyral.gateway.handlers import Handlers
+from gyral.gateway.jobs import Forwarder
+from gyral.gateway.settings import Settings
+from gyral.gateway.store.journal import Journal, Limits
+from gyral.kit.access import KeyRing
+from gyral.kit.changes import Changes
+from gyral.kit.health import Health
+from gyral.kit.http import create_api
+from gyral.kit.projection import Projection
+from gyral.kit.service import Service
+from gyral.kit.telemetry import Sometimes, get_meter
+
+E = TypeVar("E", bound=Event)
+
+
+def build(settings: Settings) -> Service:
+    """Return the gateway, ready to run; nothing of it needs Postgres or the object store."""
+    table, changes, health = RouteTable(), Changes(), Health()
+    fleet = Fleet(random.Random(), hang_s=settings.gateway_hang_timeout_s)  # noqa: S311 - jitter
+    journal = _journal(settings)
+    shadows = Shadows(limit=settings.gateway_max_shadows)
+    handlers = Handlers(table, fleet, changes)
+    routes = _projection(settings, RouteChanged, "routes")
+    routes.subscribe(handlers.route_changed)
+    known_keys = _projection(settings, AccessKeyChanged, "keys")
+    keys = KeyRing(known_keys)
+    operations = Operations(table, journal, shadows, changes, _now_us)
+    health.ready += [routes.ready, known_keys.ready, fleet.unreachable, journal.writable]
+    patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
+    api = OpenInference(
+        keys=keys,
+        table=table,
+        answering=Answering(fleet, journal, shadows, patience, _now_us),
+        health=health,
+        rest=create_api(
+            "gateway",
+            [create_router(operations)],
+            keys=keys,
+            health=health,
+            projections=[routes, known_keys],
+        ),
+        seconds=get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer"),
+        spans=Sometimes(settings.gateway_span_one_in),
+        new_id=_new_id,
+        max_requests=settings.gateway_max_requests,
+        max_body_bytes=settings.gateway_max_body_bytes,
+    )
+    return Service(
+        name="gateway",
+        settings=settings,
+        health=health,
+        api=api,
+        parts=[Forwarder(settings.kafka_brokers, journal), known_keys, fleet, routes],
+        on_start=[_collect_rarely],
+    )
+
+
+async def _collect_rarely() -> None:
+    """Have thousands of cells a request live and die without being traversed meanwhile."""
+    gc.set_threshold(100_000, 50, 100)
+
+
+def _journal(settings: Settings) -> Journal:
+    limits = Limits(
+        max_bytes=settings.gateway_journal_max_bytes,
+        segment_bytes=settings.gateway_journal_segment_bytes,
+        fsync=settings.gateway_journal_fsync,
+    )
+    return Journal(settings.state_dir / "journal", limits)
+
+
+def _projection(settings: Settings, event_type: type[E], name: str) -> Projection[E]:
+    """Return a projection that can start from what it last knew."""
+    return Projection(
+        settings.kafka_brokers,
+        event_type,
+        snapshot=settings.state_dir / f"{name}.jsonl",
+        snapshot_after_s=settings.gateway_snapshot_after_s,
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

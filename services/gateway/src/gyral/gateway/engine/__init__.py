@@ -1,0 +1,1 @@
+"""What computes for the gateway: runtimes behind sockets, asked in batches."""

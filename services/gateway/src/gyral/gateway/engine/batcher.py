@@ -1,0 +1,182 @@
+"""Requests of one tick, asked of the runtime together and answered one by one."""
+
+import asyncio
+from array import array
+from collections import deque
+from dataclasses import dataclass, field
+
+from gyral.contracts.deployment import Share
+from gyral.gateway.domain.rows import MAX_ROWS, Column
+from gyral.gateway.engine.link import Link
+from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
+
+_MAX_LOSSES = 3
+"""Connections a request may see break before it is taken to be what breaks them."""
+_NOT_LOADED_WAIT_S = 0.1
+
+
+class RuntimeAwayError(RuntimeError):
+    """No runtime answered in time, or it does not hold the version."""
+
+
+class ModelFailedError(RuntimeError):
+    """The version was asked and gave no answer."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    rows: Rows
+    future: "asyncio.Future[list[float]]"
+    alone: bool = False
+    """Sent by itself, since a batch that it was part of failed."""
+    losses: int = 0
+
+
+@dataclass(slots=True)
+class Batcher:
+    """One version's queue: joins what came during a tick, or while a batch was out."""
+
+    link: Link
+    share: Share
+    hang_s: float
+    """Silence after which the runtime counts as hanging."""
+    _waiting: deque[_Asked] = field(default_factory=deque)
+    _out: bool = False
+    _scheduled: bool = False
+    _why: str = "the runtime is away"
+    _names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._names = tuple(each.name for each in self.share.inputs)
+        self.link.on_up(self._schedule)
+
+    def close(self) -> None:
+        """Let go of the link; what waits here runs into its deadlines."""
+        self.link.forget(self._schedule)
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits and nothing is out."""
+        return not self._waiting and not self._out
+
+    async def ask(self, columns: list[Column], rows: int, deadline: float) -> list[float]:
+        """Return the probability of each row.
+
+        Args:
+            columns: the share's inputs in their order, each of `rows` cells.
+            rows: how many.
+            deadline: the loop's time after which nobody wants the answer any more.
+
+        Raises:
+            RuntimeAwayError: the deadline passed.
+            ModelFailedError: the version cannot answer these rows.
+        """
+        loop = asyncio.get_running_loop()
+        asked = _Asked(Rows(rows, columns), loop.create_future())
+        self._waiting.append(asked)
+        self._schedule()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asked.future
+        except TimeoutError:
+            raise RuntimeAwayError(f"version {self.share.version}: {self._why}") from None
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled and not self._out and self.link.up:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        batch = self._next_batch()
+        if not batch:
+            return
+        self._out = True
+        self._why = "the runtime did not answer in time"
+        payload = batch_payload(
+            Batch(
+                self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
+            )
+        )
+        hanging = asyncio.get_running_loop().call_later(self.hang_s, self.link.reset)
+
+        def answered(frame: Frame | None) -> None:
+            hanging.cancel()
+            self._out = False
+            self._react(batch, frame)
+
+        self.link.run(payload, answered)
+
+    def _next_batch(self) -> list[_Asked]:
+        batch: list[_Asked] = []
+        total = 0
+        while self._waiting:
+            asked = self._waiting[0]
+            if asked.future.done():  # late, or its client went away
+                self._waiting.popleft()
+                continue
+            if batch and (asked.alone or total + asked.rows.count > MAX_ROWS):
+                break
+            batch.append(self._waiting.popleft())
+            total += asked.rows.count
+            if asked.alone:
+                break
+        return batch
+
+    def _react(self, batch: list[_Asked], frame: Frame | None) -> None:
+        if frame is None:
+            self._lost(batch)
+        elif frame.kind is Kind.PROBABILITIES:
+            _share_out(batch, frame.payload)
+        elif frame.kind is Kind.NOT_LOADED:
+            self._why = frame.payload.decode("utf-8", "replace")
+            self._waiting.extendleft(reversed(batch))
+            asyncio.get_running_loop().call_later(_NOT_LOADED_WAIT_S, self._schedule)
+            return
+        else:
+            self._failed(batch, frame.payload.decode("utf-8", "replace"))
+        self._schedule()
+
+    def _lost(self, batch: list[_Asked]) -> None:
+        """Ask again when the runtime is back: computing is free of effects; but one by one."""
+        self._why = "the runtime is away"
+        for asked in reversed(batch):
+            asked.losses += 1
+            asked.alone = True
+            if asked.losses < _MAX_LOSSES:
+                self._waiting.appendleft(asked)
+            elif not asked.future.done():
+                asked.future.set_exception(
+                    ModelFailedError(
+                        f"the runtime broke off {asked.losses} times at these rows"
+                    )
+                )
+
+    def _failed(self, batch: list[_Asked], why: str) -> None:
+        if len(batch) > 1:
+            # Whose rows it was is unknown: each gets its own answer or its own failure.
+            for asked in reversed(batch):
+                asked.alone = True
+                self._waiting.appendleft(asked)
+            return
+        for asked in batch:
+            if not asked.future.done():
+                asked.future.set_exception(ModelFailedError(why))
+
+
+def _share_out(batch: list[_Asked], payload: bytes) -> None:
+    expected = sum(asked.rows.count for asked in batch)
+    probabilities = array("d", payload[: len(payload) // 8 * 8]).tolist()
+    start = 0
+    for asked in batch:
+        end = start + asked.rows.count
+        if not asked.future.done():
+            if len(probabilities) == expected:
+                asked.future.set_result(probabilities[start:end])
+            else:
+                asked.future.set_exception(
+                    ModelFailedError(
+                        f"expected {expected} probabilities, found {len(probabilities)}"
+                    )
+                )
+        start = end

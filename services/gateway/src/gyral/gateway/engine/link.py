@@ -1,0 +1,122 @@
+"""One connection to a runtime that comes back by itself when the runtime does."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+from gyral.kit.backoff import Backoff
+from gyral.kit.frames import Frame, FrameError, FrameReader, Kind, packed
+
+Answered: TypeAlias = Callable[[Frame | None], None]
+"""Gets the frame that answers a batch, or None: the connection broke first."""
+
+
+class _Connection(asyncio.Protocol):
+    """The gateway's end of one socket; when it breaks, batches under way learn so at once."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._waiting: dict[int, Answered] = {}
+        self._sent = 0
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def run(self, payload: bytes, answered: Answered) -> None:
+        if self._transport is None or not self.open:
+            answered(None)
+            return
+        self._sent = self._sent + 1 & 0xFFFFFFFF
+        self._waiting[self._sent] = answered
+        self._transport.write(packed(self._sent, Kind.BATCH, payload))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                answered = self._waiting.pop(frame.batch_id, None)
+                if answered is not None:
+                    answered(frame)
+        except FrameError:
+            self.abort()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        failed, self._waiting = self._waiting, {}
+        for answered in failed.values():
+            answered(None)
+
+
+class Link:
+    """A runtime's address, connected whenever it can be."""
+
+    def __init__(self, address: str, rng: random.Random) -> None:
+        self.address = address
+        self._backoff = Backoff(first_s=0.02, limit_s=0.5, rng=rng)
+        self._connection: _Connection | None = None
+        self._on_up: list[Callable[[], None]] = []
+
+    @property
+    def up(self) -> bool:
+        """True while a connection stands."""
+        return self._connection is not None and self._connection.open
+
+    def on_up(self, react: Callable[[], None]) -> None:
+        """Call `react` each time the connection stands again."""
+        self._on_up.append(react)
+
+    def forget(self, react: Callable[[], None]) -> None:
+        """Call `react` no more."""
+        self._on_up.remove(react)
+
+    def run(self, payload: bytes, answered: Answered) -> None:
+        """Send one batch; `answered` is called exactly once, later or at once."""
+        if self._connection is None:
+            answered(None)
+        else:
+            self._connection.run(payload, answered)
+
+    def reset(self) -> None:
+        """Give the connection up because the runtime hangs; batches under way fail."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def keep(self) -> None:
+        """Connect, and again after each loss, until cancelled."""
+        while True:
+            connection = await self._connect()
+            if connection is None:
+                await self._backoff.wait()
+                continue
+            self._backoff.reset()
+            self._connection = connection
+            try:
+                for react in list(self._on_up):
+                    react()
+                await connection.closed.wait()
+            finally:
+                self._connection = None
+                connection.abort()
+
+    async def _connect(self) -> _Connection | None:
+        loop = asyncio.get_running_loop()
+        scheme, _, where = self.address.partition(":")
+        try:
+            if scheme == "unix":
+                _, connection = await loop.create_unix_connection(_Connection, where)
+            else:
+                host, _, port = where.rpartition(":")
+                _, connection = await loop.create_connection(_Connection, host, int(port))
+        except (OSError, ValueError):
+            return None
+        return connection

@@ -1,0 +1,163 @@
+"""From the journal to Kafka, in the journal's order, until everything is acknowledged."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from gyral.contracts.data import WatermarkAdvanced
+from gyral.contracts.inference import PredictionLogged
+from gyral.gateway.store.journal import Journal
+from gyral.gateway.store.segments import Entry, Kind, Position
+from gyral.kit import cloudevents
+from gyral.kit.backoff import Backoff
+from gyral.kit.db import INFRASTRUCTURE
+from gyral.kit.producer import open_producer
+from gyral.kit.telemetry import get_log
+
+_TOPIC = PredictionLogged.topic.name
+_SOURCE = "gyral/gateway"
+_LINGER_MS = 5
+_ACK_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 5.0
+log = get_log()
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    key: bytes
+    value: bytes
+    headers: cloudevents.Headers
+    partition: int | None = None
+
+
+class Forwarder:
+    """Sends what the journal holds: each entry at least once, each marker after all before it."""
+
+    def __init__(self, brokers: str, journal: Journal) -> None:
+        self._brokers = brokers
+        self._journal = journal
+        self._task: asyncio.Task[None] | None = None
+        self._at = Position(0, 0)
+
+    async def start(self) -> None:
+        """Open the journal and start sending what an earlier process left in it."""
+        self._journal.open()
+        self._at = self._journal.acked
+        self._task = asyncio.create_task(self._run(), name="forwarder")
+
+    async def stop(self) -> None:
+        """Send what is left, as far as Kafka takes it in good time, and close the journal."""
+        if self._task is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._drained()
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._journal.close()
+
+    def healthy(self) -> str | None:
+        """Answer None while the sending goes on and the journal can be written."""
+        if self._task is None or self._task.done():
+            return "forwarder: expected it to send; found it ended"
+        return self._journal.writable()
+
+    async def _drained(self) -> None:
+        while self._journal.read(self._at) and self._task is not None and not self._task.done():
+            await asyncio.sleep(0.02)
+
+    async def _run(self) -> None:
+        """Send until cancelled; after each failure with a new producer, from the last ack on."""
+        backoff = Backoff(first_s=0.1, limit_s=5.0)
+        while True:
+            try:
+                async with _producer(self._brokers) as producer:
+                    while True:
+                        await self._forward(producer)
+                        backoff.reset()
+            except (*INFRASTRUCTURE, KafkaError) as error:
+                log.warning("journal.waits_for_kafka", error=type(error).__name__)
+            await backoff.wait()
+
+    async def _forward(self, producer: AIOKafkaProducer) -> None:
+        """Send the next entries and acknowledge them; wait when there are none."""
+        batch = self._journal.read(self._at)
+        if not batch:
+            await self._journal.wait()
+            return
+        before_marker: list[tuple[Entry, Position]] = []
+        for entry, position in batch:
+            if entry.kind is Kind.MARKER:
+                await self._send_predictions(producer, before_marker)
+                before_marker = []
+                await self._send_marker(producer, entry)
+                self._acked(position)
+            else:
+                before_marker.append((entry, position))
+        await self._send_predictions(producer, before_marker)
+
+    async def _send_predictions(
+        self, producer: AIOKafkaProducer, entries: Sequence[tuple[Entry, Position]]
+    ) -> None:
+        if entries:
+            await _send_all(producer, [_prediction(entry) for entry, _ in entries])
+            self._acked(entries[-1][1])
+
+    async def _send_marker(self, producer: AIOKafkaProducer, entry: Entry) -> None:
+        """Put the marker into every partition: what was answered before it lies before it."""
+        partitions = await producer.partitions_for(_TOPIC)
+        await _send_all(producer, [_marker(entry, number) for number in sorted(partitions)])
+
+    def _acked(self, position: Position) -> None:
+        self._at = position
+        self._journal.ack(position)
+
+
+@asynccontextmanager
+async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = open_producer(brokers, linger_ms=_LINGER_MS)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        with suppress(*INFRASTRUCTURE, KafkaError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await producer.stop()
+
+
+async def _send_all(producer: AIOKafkaProducer, records: Sequence[_Outgoing]) -> None:
+    """Return when Kafka has acknowledged all of them."""
+    async with asyncio.timeout(_ACK_TIMEOUT_S):
+        acks = [
+            await producer.send(
+                _TOPIC,
+                key=record.key,
+                value=record.value,
+                headers=record.headers,
+                partition=record.partition,
+            )
+            for record in records
+        ]
+        await asyncio.gather(*acks)
+
+
+def _prediction(entry: Entry) -> _Outgoing:
+    role = "live" if entry.kind is Kind.PREDICTION_LIVE else "shadow"
+    headers = _headers(_TOPIC, f"{entry.id}-{role}", entry)
+    return _Outgoing(entry.id.encode(), entry.payload, headers)
+
+
+def _marker(entry: Entry, partition: int) -> _Outgoing:
+    headers = _headers(WatermarkAdvanced.topic.name, f"{entry.id}-{partition}", entry)
+    return _Outgoing(entry.id.encode(), entry.payload, headers, partition)
+
+
+def _headers(type_: str, id_: str, entry: Entry) -> cloudevents.Headers:
+    time = datetime.fromtimestamp(entry.time_us / 1e6, UTC)
+    return cloudevents.headers(type_, id_, _SOURCE, time=time)

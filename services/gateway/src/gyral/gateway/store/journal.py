@@ -1,0 +1,254 @@
+"""The gateway's bounded journal: what was answered is on it before the answer leaves.
+
+A `write` survives the death of the process, not of the machine; `fsync` survives both. One process
+writes and reads; the reader's place is kept in a small file, so a restart sends little twice.
+"""
+
+import asyncio
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+
+from gyral.gateway.store.segments import (
+    Entry,
+    Position,
+    cut_torn_end,
+    entries,
+    frame,
+    numbers,
+    path_of,
+)
+from gyral.kit.telemetry import get_log
+
+_PLACE = Struct("<qq")
+_READ_BYTES = 256 << 10
+log = get_log()
+
+
+class JournalFullError(RuntimeError):
+    """Kafka has been away for so long that no more can be remembered."""
+
+
+class JournalBrokenError(RuntimeError):
+    """The disk refuses to remember."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may lie on the disk, and how."""
+
+    max_bytes: int
+    segment_bytes: int
+    fsync: bool
+
+
+class Journal:
+    """Append-only segments in a folder of this process's own."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._appended = asyncio.Event()
+        self._sizes: dict[int, int] = {}
+        self._bytes = 0
+        self._segment = 0
+        self._file = -1
+        self._broken: str | None = None
+        self._acked = Position(0, 0)
+        self._place = -1
+        self._syncing: asyncio.Task[None] | None = None
+        self._sync_wanted = False
+
+    @property
+    def acked(self) -> Position:
+        """Up to where Kafka has everything."""
+        return self._acked
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes not yet acknowledged."""
+        return self._bytes - min(self._acked.offset, self._sizes.get(self._acked.segment, 0))
+
+    def open(self) -> None:
+        """Take up what an earlier process left, and begin a segment of this one's own.
+
+        Raises:
+            OSError: the folder is not writable.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for number in numbers(self._folder):
+            self._sizes[number] = cut_torn_end(path_of(self._folder, number))
+        self._bytes = sum(self._sizes.values())
+        self._place = os.open(
+            self._folder / "acked", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        self._acked = self._read_place()
+        self._begin_segment(max([*self._sizes, self._acked.segment]) + 1)
+        self._trim()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for descriptor in (self._file, self._place):
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def writable(self) -> str | None:
+        """Answer None while entries can be appended."""
+        return self._broken
+
+    def check_room(self) -> None:
+        """Refuse before any work is done for an answer that could not be remembered.
+
+        Raises:
+            JournalFullError: the limit is reached.
+            JournalBrokenError: the disk refused the last entry.
+        """
+        if self._broken is not None:
+            raise JournalBrokenError(self._broken)
+        if self._bytes >= self._limits.max_bytes:
+            raise JournalFullError(
+                f"expected Kafka to take {self._bytes} bytes of logged predictions; it is away"
+            )
+
+    async def append(self, entry: Entry) -> None:
+        """Return once the entry is on the disk, as safely as `fsync` says.
+
+        Raises:
+            JournalFullError: the limit is reached.
+            JournalBrokenError: the disk is full or failing.
+        """
+        self.check_room()
+        framed = frame(entry)
+        if self._sizes[self._segment] + len(framed) > self._limits.segment_bytes:
+            self._roll()
+        self._write(framed)
+        self._appended.set()
+        if self._limits.fsync:
+            await self._synced()
+
+    def read(self, start: Position) -> list[tuple[Entry, Position]]:
+        """Return the next entries after a position, each with the position behind it."""
+        for number in sorted(self._sizes):
+            if number < start.segment:
+                continue
+            offset = start.offset if number == start.segment else 0
+            found = self._read_segment(number, offset)
+            if found:
+                return found
+        return []
+
+    async def wait(self) -> None:
+        """Return when something was appended since the last call."""
+        await self._appended.wait()
+        self._appended.clear()
+
+    def ack(self, position: Position) -> None:
+        """Remember that Kafka has everything before a position, and forget whole segments of it."""
+        self._acked = position
+        os.pwrite(self._place, _PLACE.pack(position.segment, position.offset), 0)
+        self._trim()
+
+    def _read_segment(self, number: int, offset: int) -> list[tuple[Entry, Position]]:
+        size = self._sizes[number]
+        if offset >= size:
+            return []
+        with path_of(self._folder, number).open("rb") as file:
+            wanted = _READ_BYTES
+            while True:
+                file.seek(offset)
+                data = file.read(min(wanted, size - offset))
+                found = [
+                    (entry, Position(number, offset + end)) for entry, end in entries(data)
+                ]
+                if found or len(data) == size - offset:
+                    break
+                wanted *= 2
+        if not found:
+            # Only a failing disk does this: ends are cut at start. Keep the file for a person.
+            log.error(
+                "journal.damaged", segment=number, offset=offset, lost_bytes=size - offset
+            )
+            path = path_of(self._folder, number)
+            path.rename(path.with_suffix(".damaged"))
+            self._bytes -= self._sizes.pop(number)
+        return found
+
+    def _write(self, framed: bytes) -> None:
+        size = self._sizes[self._segment]
+        try:
+            written = os.write(self._file, framed)
+            if written != len(framed):
+                raise OSError(f"wrote {written} of {len(framed)} bytes")
+        except OSError as error:
+            self._undo(size)
+            raise JournalBrokenError(
+                f"journal: expected to write {len(framed)} bytes: {error}"
+            ) from error
+        self._sizes[self._segment] = size + len(framed)
+        self._bytes += len(framed)
+
+    def _undo(self, size: int) -> None:
+        """Cut off what a failed write left; when even that fails nothing may follow it."""
+        try:
+            os.ftruncate(self._file, size)
+        except OSError as error:
+            self._broken = f"journal: expected to cut a failed write off: {error}"
+
+    def _roll(self) -> None:
+        if self._limits.fsync:
+            os.fdatasync(self._file)
+        os.close(self._file)
+        self._begin_segment(self._segment + 1)
+
+    def _begin_segment(self, number: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(path_of(self._folder, number), flags, 0o600)
+        self._segment = number
+        self._sizes[number] = 0
+        if self._limits.fsync:
+            folder = os.open(self._folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+
+    async def _synced(self) -> None:
+        """Share one fdatasync among all entries written before it began."""
+        while True:
+            running = self._syncing
+            if running is None:
+                self._syncing = asyncio.create_task(self._sync())
+                await asyncio.shield(self._syncing)
+                return
+            # It may have begun before this entry was written: wait for the one after it.
+            await asyncio.shield(running)
+
+    async def _sync(self) -> None:
+        try:
+            await asyncio.to_thread(_sync_copy, os.dup(self._file))
+        except OSError as error:
+            self._broken = f"journal: expected to sync: {error}"
+            raise JournalBrokenError(self._broken) from error
+        finally:
+            self._syncing = None
+
+    def _trim(self) -> None:
+        for number in [number for number in self._sizes if number != self._segment]:
+            whole = number < self._acked.segment or (
+                number == self._acked.segment and self._acked.offset >= self._sizes[number]
+            )
+            if whole or self._sizes[number] == 0:
+                path_of(self._folder, number).unlink(missing_ok=True)
+                self._bytes -= self._sizes.pop(number)
+
+    def _read_place(self) -> Position:
+        data = os.pread(self._place, _PLACE.size, 0)
+        return Position(*_PLACE.unpack(data)) if len(data) == _PLACE.size else Position(0, 0)
+
+
+def _sync_copy(descriptor: int) -> None:
+    """Sync through a descriptor of its own: the segment may be closed meanwhile."""
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
