@@ -24,15 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         choice = PortChoice(os.environ.get("GYRAL_PORTS", PortChoice.PREFERRED))
         stack = Stack(Instance(os.environ.get("GYRAL_HOME") or ".gyral", port_choice=choice))
-        return _COMMANDS[given.command](stack, given)
+        status = _COMMANDS[given.command](stack, given)
+        sys.stdout.flush()
     except LocalError as error:
         _tell(f"gyral: {error}")
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _tell(
-            f"gyral: {error.filename or 'a file'}: {error.strerror}; free some space or check the folder's owner"
-        )
+        where = error.filename or "the instance's folder"
+        _tell(f"gyral: {where}: {error.strerror}; free some space there, or check who owns it")
     except KeyboardInterrupt:
         return _INTERRUPTED
+    else:
+        return status
     return 1
 
 
@@ -96,7 +101,7 @@ def _foreground(stack: Stack, given: argparse.Namespace) -> int:
 
 
 def _supervise(stack: Stack, given: argparse.Namespace) -> int:
-    """Become the supervisor in a second process; this one ends when that one is ready, or with its failure."""
+    """Become the supervisor in a second process; end once that is ready or has failed."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -122,11 +127,11 @@ def _down(stack: Stack, _given: argparse.Namespace) -> int:
 def _status(stack: Stack, given: argparse.Namespace) -> int:
     rows = stack.statuses().values()
     if given.output == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        _say(json.dumps([asdict(row) for row in rows], indent=2))
         return 0
-    print(f"{'NAME':<14} {'PHASE':<12} {'PID':>8} {'RESTARTS':>9}")
+    _say(f"{'NAME':<14} {'PHASE':<12} {'PID':>8} {'RESTARTS':>9}")
     for row in rows:
-        print(f"{row.name:<14} {row.phase:<12} {row.pid or '-':>8} {row.restarts:>9}")
+        _say(f"{row.name:<14} {row.phase:<12} {row.pid or '-':>8} {row.restarts:>9}")
     return 0
 
 
@@ -151,12 +156,16 @@ def _env(stack: Stack, given: argparse.Namespace) -> int:
         return 0
     for name, value in stack.env().items():
         if not name.endswith(_SECRET):
-            print(f"{name}={value}")
+            _say(f"{name}={value}")
     return 0
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
 
 
 _COMMANDS: Mapping[str, Callable[[Stack, argparse.Namespace], int]] = {

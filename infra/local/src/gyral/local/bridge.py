@@ -1,10 +1,10 @@
-"""Takes OTLP traces over HTTP and hands them to Zipkin, which speaks no OTLP; local stack only."""
+"""Takes OTLP traces and hands them to Zipkin, which speaks no OTLP; for the local stack."""
 
 import gzip
 import json
 import os
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import URLError
 
@@ -84,11 +84,8 @@ def _remote(kind: int, tags: Mapping[str, str]) -> str | None:
     return None
 
 
-def _service(attributes: object) -> str:
-    found = (
-        {a.key: _text(a.value) for a in attributes} if hasattr(attributes, "__iter__") else {}
-    )
-    return found.get("service.name", "unknown")
+def _service(attributes: Iterable[KeyValue]) -> str:
+    return next((_text(a.value) for a in attributes if a.key == "service.name"), "unknown")
 
 
 def _event(event: Span.Event) -> str:
@@ -101,25 +98,17 @@ def _event(event: Span.Event) -> str:
 
 
 def _text(value: AnyValue) -> str:
-    match value.WhichOneof("value"):
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return str(value.bool_value).lower()
-        case "int_value":
-            return str(value.int_value)
-        case "double_value":
-            return str(value.double_value)
-        case "bytes_value":
-            return value.bytes_value.decode("utf-8", "replace")
-        case "array_value":
-            return ",".join(_text(one) for one in value.array_value.values)
-        case "kvlist_value":
-            return ",".join(
-                f"{one.key}={_text(one.value)}" for one in value.kvlist_value.values
-            )
-        case _:
-            return ""
+    """Return any attribute as text: Zipkin's tags are nothing else."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return ",".join(_text(one) for one in value.array_value.values)
+    if kind == "kvlist_value":
+        return ",".join(f"{one.key}={_text(one.value)}" for one in value.kvlist_value.values)
+    if kind == "bytes_value":
+        return value.bytes_value.decode("utf-8", "replace")
+    if kind == "bool_value":
+        return str(value.bool_value).lower()
+    return "" if kind is None else str(getattr(value, kind))
 
 
 class Bridge(ThreadingHTTPServer):

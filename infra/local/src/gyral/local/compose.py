@@ -181,7 +181,8 @@ def _probe(name: str, part: Mapping[str, str], values: Mapping[str, str]) -> Pro
         return Probe(Protocol(protocol), interpolate(target, values))
     except ValueError as error:
         raise LocalError(
-            f"docker-compose.yml: {name} is probed by {protocol!r}; expected one of {', '.join(Protocol)}"
+            f"docker-compose.yml: {name} is probed by {protocol!r}; "
+            f"expected one of {', '.join(Protocol)}"
         ) from error
 
 

@@ -8,9 +8,9 @@ _READABLE = 0o444
 
 
 def write_env(instance: Instance) -> list[str]:
-    """Write `.env` beside docker-compose.yml and the key files it mounts; return what to tell."""
+    """Write `.env` beside docker-compose.yml and the key files it mounts; tell what is next."""
     values = instance.prepare()
-    # A container's user is not ours: the copies are readable, inside a folder that only we may enter.
+    # A container's user is not ours: the copies are readable, in a folder only we may enter.
     folder = instance.secrets / "docker"
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in instance.document().instance.files:

@@ -15,7 +15,7 @@ class _Read(BaseModel):
 
 
 class LocalPart(_Read):
-    """`x-local`: how an entry runs as a plain process; interpolated like the rest of the file."""
+    """`x-local`: how an entry runs as a plain process; interpolated like the rest."""
 
     model_config = ConfigDict(extra="forbid")
 

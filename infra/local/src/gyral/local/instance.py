@@ -31,7 +31,7 @@ class PortChoice(StrEnum):
 
 
 class Instance:
-    """Everything that belongs to one GYRAL_HOME; `prepare` makes what is missing and changes nothing else."""
+    """Everything that belongs to one GYRAL_HOME; `prepare` makes what is missing, no more."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Instance:
         return document.read(self.compose)
 
     def prepare(self) -> Mapping[str, str]:
-        """Make folders, secrets, ports and instance.env where they are missing; return the variables.
+        """Make folders, secrets, ports and instance.env where missing; return the variables.
 
         Raises:
             LocalError: the folder cannot be written, or docker-compose.yml cannot be read.
@@ -166,7 +166,7 @@ class Instance:
                 write_private(path, secrets.token_urlsafe(32) + "\n")
 
     def _write_env(self, chosen: Mapping[str, str], derived: Mapping[str, str]) -> None:
-        head = "# Ports and secrets of this instance: chosen once, yours to change while it is down."
+        head = "# Ports and secrets: chosen once, yours to change while the instance is down."
         text = "\n".join(
             [head, *(f"{k}={v}" for k, v in chosen.items()), "", _FOLLOWS]
             + [f"{k}={v}" for k, v in derived.items()]

@@ -11,7 +11,7 @@ _REFERENCE = re.compile(
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> str:
-    """Return the text with each `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME:?message}` filled in.
+    """Return the text with `${NAME}`, `${NAME:-default}` and `${NAME:?message}` filled in.
 
     Raises:
         LocalError: a name has neither a value nor a default.

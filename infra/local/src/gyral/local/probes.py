@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from gyral.local.compose import Probe, Protocol
 
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
-"""A Kafka ApiVersions request, version 0: size, key, version, correlation id 7, no client id."""
+"""Kafka's ApiVersions request: size, key, version 0, correlation id 7, no client id."""
 _SASL = b"R"
 
 
@@ -55,7 +55,7 @@ async def _kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def _postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    # A server in recovery accepts connections too and answers 'E': only a request for a password counts.
+    # In recovery it accepts connections too and answers 'E': only asking for a password counts.
     body = struct.pack(">i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     writer.write(struct.pack(">i", len(body) + 4) + body)
     return await reader.readexactly(1) == _SASL

@@ -45,10 +45,13 @@ def identify(pid: int) -> Identity:
 
 
 def started(pid: int) -> str | None:
-    """Return when the process started, as the system counts, or None when it is gone or a zombie."""
+    """Return when the process started, as the system counts; None when it has ended."""
     if not Path("/proc/self/stat").exists():
-        answer = subprocess.run(  # noqa: S607 - ps is where the system put it
-            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        answer = subprocess.run(
+            ["/bin/ps", "-o", "lstart=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return answer.stdout.strip() or None
     try:
@@ -64,7 +67,7 @@ def mark(instance_id: str, name: str) -> dict[str, str]:
 
 
 def marked(instance_id: str) -> list[Identity]:
-    """Return the processes of the instance that run, whoever started them; empty without /proc."""
+    """Return the instance's running processes, whoever started them; empty without /proc."""
     found: list[Identity] = []
     needle = f"{_MARK}={instance_id}/".encode()
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""Makes what services need before they start: roles and schemas, topics, the bucket. Again is harmless."""
+"""Makes what services need before they start: roles, schemas, topics and the bucket."""
 
 import asyncio
 import os
@@ -65,7 +65,8 @@ async def _schema(connection: asyncpg.Connection, service: str) -> None:
     await connection.execute(f"GRANT USAGE ON SCHEMA {service} TO auditor")
     await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {service} TO auditor")
     await connection.execute(
-        f"ALTER DEFAULT PRIVILEGES FOR ROLE {service} IN SCHEMA {service} GRANT SELECT ON TABLES TO auditor"
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {service} IN SCHEMA {service} "
+        "GRANT SELECT ON TABLES TO auditor"
     )
 
 

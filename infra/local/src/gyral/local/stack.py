@@ -45,7 +45,7 @@ class Stack:
     def start(
         self, wanted: Iterable[str] = (), *, progress: Progress = _silent
     ) -> tuple[str, ...]:
-        """Have the wanted services started, with what they need; return their names without waiting."""
+        """Have the wanted services started, with their needs; return their names at once."""
         graph, names = self._plan(wanted)
         with self._locked():
             running = self.supervisor()
@@ -95,12 +95,13 @@ class Stack:
             self._refuse_hopeless([found[name] for name in late if name in found])
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"{', '.join(late)}: not up within {self._up_timeout_s:.0f} s; read {self._logs_of(late)}"
+                    f"{', '.join(late)}: not up within {self._up_timeout_s:.0f} s; "
+                    f"read {', '.join(str(self.instance.log(name)) for name in late)}"
                 )
             time.sleep(_LOOK_S)
 
     def down(self) -> None:
-        """Stop everything of this instance, whether or not its supervisor lives; nothing is left behind."""
+        """Stop everything of this instance, whether or not its supervisor lives."""
         if not self.instance.run.is_dir():
             return
         with self._locked():
@@ -115,7 +116,7 @@ class Stack:
             statuses.forget(self.instance)
 
     def kill(self, name: str) -> None:
-        """Kill a service as a crash would, and return once that was noticed: it will be started again.
+        """Kill a service as a crash would; return once that is noticed and it will start again.
 
         Raises:
             LocalError: it does not run.
@@ -166,7 +167,7 @@ class Stack:
             yield
 
     def _launch(self, names: Sequence[str]) -> None:
-        """Start the supervisor in a session of its own; its first process ends once it is ready."""
+        """Start the supervisor in its own session; its first process ends once it is ready."""
         statuses.forget(self.instance)
         log = self.instance.log("supervisor")
         with log.open("ab") as output:
@@ -202,9 +203,6 @@ class Stack:
                     f"{status.name} does not start: exit status {status.last_exit}, "
                     f"{preflight.last_line(log)!r}; read {log}"
                 )
-
-    def _logs_of(self, names: Sequence[str]) -> str:
-        return ", ".join(str(self.instance.log(name)) for name in names)
 
 
 def _identity(status: Status) -> Identity:

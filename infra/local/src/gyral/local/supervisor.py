@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from gyral.local import compose, processes, statuses
@@ -79,12 +79,8 @@ class Supervisor:
         try:
             statuses.write(self._instance, self.statuses)
         except OSError as error:
-            # A full disk must not end the supervisor: its processes would be left to themselves.
-            print(
-                f"gyral.local: status is not written: {error.strerror}",
-                file=sys.stderr,
-                flush=True,
-            )
+            # A full disk must not end the supervisor and leave its processes to themselves.
+            _say(f"status is not written: {error.strerror}")
 
 
 async def supervise(
@@ -99,7 +95,7 @@ async def supervise(
             graph = compose.services(instance.document(), instance.env())
             supervisor.add([graph[name] for name in compose.select(graph, wanted)])
         except LocalError as error:
-            print(f"gyral.local: {error}", file=sys.stderr, flush=True)
+            _say(str(error))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
@@ -142,11 +138,14 @@ def read_wanted(instance: Instance) -> list[str]:
 
 
 def log_line(status: Status) -> None:
-    """Print a status as a line of the supervisor's log."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    exit_code = (
-        ""
-        if status.last_exit is None or status.phase is Phase.STARTING
-        else f" exit={status.last_exit}"
-    )
-    print(f"{now} {status.name} {status.phase} pid={status.pid or '-'}{exit_code}", flush=True)
+    """Write a status as a line of the supervisor's log."""
+    ended = status.last_exit is not None and status.phase is not Phase.STARTING
+    exit_code = f" exit={status.last_exit}" if ended else ""
+    _say(f"{status.name} {status.phase} pid={status.pid or '-'}{exit_code}")
+
+
+def _say(line: str) -> None:
+    # Nobody may be there to read, and the disk may be full: neither may end the supervisor.
+    with suppress(OSError):
+        sys.stderr.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
+        sys.stderr.flush()

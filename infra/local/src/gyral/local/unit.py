@@ -1,4 +1,4 @@
-"""One service's life: started after what it needs, probed, started again when it ends, stopped."""
+"""One service's life: started, probed, started again when it ends, stopped."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ _NOT_STARTED = 127
 
 
 class Backoff:
-    """How long to wait before the next start: longer after each end, short again after a steady run."""
+    """The wait before the next start: longer after each end, short after a steady run."""
 
     FIRST_S, LAST_S, STEADY_S = 0.2, 30.0, 10.0
 
@@ -67,7 +67,7 @@ class Unit:
             self.status.restarts += 1
 
     async def stop(self) -> None:
-        """Ask the process to end, and end it with all that it started when it takes too long."""
+        """Ask the process to end; end it, with all that it started, when it takes too long."""
         process = self._process
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):
@@ -96,7 +96,7 @@ class Unit:
             code = await process.wait()
         finally:
             probing.cancel()
-        # What it started itself must not outlive it: the next one would find ports and locks taken.
+        # What it started must not outlive it: the next one would find ports and locks taken.
         processes.kill_group(process.pid)
         return self._ended(code)
 
@@ -126,7 +126,7 @@ class Unit:
             )
 
     async def _probe(self, process: asyncio.subprocess.Process) -> None:
-        """Tell how the process is until it ends; kill it once it has been unwell for too long."""
+        """Tell how the process is until it ends; kill it once it was unwell for too long."""
         if self.service.health is None:
             self._became(ready=self.service.restart.after(0))
             return
@@ -135,7 +135,7 @@ class Unit:
             ready = await probes.well(self.service.health, timing.timeout_s)
             self._became(ready=ready)
             alive = ready or await self._alive()
-            # A database in recovery answers late: failures count only once it had time to start.
+            # Recovery takes its time: failures count once the process had time to start.
             patient = (
                 time.monotonic() - began < timing.start_period_s
                 and self.status.phase is Phase.STARTING
