@@ -112,6 +112,8 @@ class Service:
         log.info("service.started", port=server.port)
 
     async def _prepare_database(self, pool: Pool) -> None:
+        # A pool keeps the loop of the moment it was made, which is before `serve` starts its own.
+        pool._loop = asyncio.get_running_loop()
         await pool
 
         async def apply() -> None:
