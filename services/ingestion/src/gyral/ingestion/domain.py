@@ -1,0 +1,103 @@
+"""What the door can tell cheaply of a row: that it is one, whose it is and when it happened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
+
+from gyral.contracts.specs.stream import StreamBody
+
+MAX_KEY_CHARS = 256
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN_CHARS = 80
+
+
+class RefusedRowError(ValueError):
+    """A row that is refused at the door, with the field at fault."""
+
+    def __init__(self, field: str, expected: str, found: object) -> None:
+        super().__init__(f"{field}: expected {expected}; found {shown(found)}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The rule of one stream: where its key and its time are, and how far ahead the time may be."""
+
+    key: str
+    event_time: str
+    latest: datetime
+
+    def key_of(self, row: object) -> str:
+        """Return the row's key, having checked all that is checked here.
+
+        The rest is validation's: what it refuses can be looked at and replayed.
+
+        Raises:
+            RefusedRowError: it is no object, has no usable key or time, or comes from the future.
+        """
+        if not _is_object(row):
+            raise RefusedRowError("row", "a JSON object", row)
+        check_time(self.event_time, row.get(self.event_time), latest=self.latest)
+        return self._key(row)
+
+    def _key(self, row: Mapping[str, object]) -> str:
+        key = row.get(self.key)
+        if isinstance(key, bool) or not isinstance(key, str | int | float):
+            raise RefusedRowError(self.key, "the row's key, text", key)
+        text = str(key)
+        if not 0 < len(text) <= MAX_KEY_CHARS:
+            raise RefusedRowError(self.key, f"a key of 1 to {MAX_KEY_CHARS} characters", text)
+        return text
+
+
+def door_of(stream: StreamBody, now: datetime, *, future: timedelta) -> Door:
+    """Return the rule of a stream at this moment.
+
+    The past is open on either clock: only a time that cannot have come yet is refused.
+    """
+    return Door(stream.key, stream.event_time, now + future)
+
+
+def check_time(field: str, value: object, *, latest: datetime) -> datetime:
+    """Return an RFC 3339 time with an offset.
+
+    Raises:
+        RefusedRowError: it is not one, lies before 1970, or after `latest`.
+    """
+    expected = "an RFC 3339 time with an offset, such as 2013-01-01T05:15:00Z"
+    if not isinstance(value, str) or len(value) > 40:  # noqa: PLR2004 - longer than any such time
+        raise RefusedRowError(field, expected, value)
+    try:
+        time = datetime.fromisoformat(value)
+        late = time.tzinfo is not None and time > latest
+        early = time.tzinfo is not None and time < _EPOCH
+    except (ValueError, OverflowError) as error:
+        raise RefusedRowError(field, expected, value) from error
+    if time.tzinfo is None:
+        raise RefusedRowError(field, expected, value)
+    if late:
+        raise RefusedRowError(
+            field, f"a time no later than {latest.isoformat(timespec='seconds')}", value
+        )
+    if early:
+        raise RefusedRowError(field, "a time of 1970 or later", value)
+    return time
+
+
+def shown(value: object) -> str:
+    """Return a refused value as an answer may repeat it: short, and text whatever it was."""
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "an object"
+        case list():
+            return "an array"
+        case _:
+            text = repr(value).encode("ascii", "backslashreplace").decode()
+            return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, dict)

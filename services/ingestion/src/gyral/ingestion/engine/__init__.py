@@ -1,0 +1,1 @@
+"""Turns request bodies into rows, and rows into Kafka records."""

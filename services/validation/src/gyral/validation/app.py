@@ -1,0 +1,140 @@
+"""Assembles validation."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from importlib import resources
+
+from gyral.contracts.access import AccessKeyChanged
+from gyral.contracts.data import RecordSubmitted, StreamDeclared
+from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.versions import ModelDeclared
+from gyral.kit.access import KeyRing
+from gyral.kit.blobs import table_options
+from gyral.kit.changes import Changes
+from gyral.kit.dataplane import DataPlane
+from gyral.kit.db import open_pool
+from gyral.kit.health import Health
+from gyral.kit.http import create_api
+from gyral.kit.outbox import Relay
+from gyral.kit.projection import Projection
+from gyral.kit.service import Periodic, Service
+from gyral.kit.tx import begin
+from gyral.validation import api
+from gyral.validation.engine.ends import Ends
+from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.schemas import Schemas
+from gyral.validation.handlers.forwarding import Forwarding
+from gyral.validation.handlers.predictions import Predictions
+from gyral.validation.handlers.records import Records
+from gyral.validation.handlers.replay import Replay
+from gyral.validation.jobs import Jobs
+from gyral.validation.settings import Settings
+from gyral.validation.store.listings import Listings, ReplayTx
+from gyral.validation.store.memory import Memory
+from gyral.validation.store.sinks import SinkTx
+
+NAME = "validation"
+RECORDS = "validation.records"
+PREDICTIONS = "validation.predictions"
+
+
+def build(settings: Settings) -> Service:
+    """Return the service, made and not yet started."""
+    brokers = settings.kafka_brokers
+    pool = open_pool(settings.dsn, max_size=settings.database_connections)
+    sinking = begin(pool, SinkTx, service=NAME)
+    streams = Projection(brokers, StreamDeclared)
+    models = Projection(brokers, ModelDeclared)
+    keys = Projection(brokers, AccessKeyChanged)
+    ring = KeyRing(keys)
+    changes = Changes()
+    memory = Memory(pool)
+    schemas = Schemas(streams)
+    outlet = Outlet(brokers)
+    ends = Ends(brokers)
+    crash = _crash_at(settings.validation_crash_at)
+    lake = Lake(
+        f"s3://{settings.s3_bucket}/lake",
+        table_options(settings),
+        compact_every=settings.validation_compact_every,
+    )
+    forwarding = Forwarding(models, memory, outlet, crash)
+    records = Records(
+        schemas=schemas,
+        memory=memory,
+        lake=lake,
+        outlet=outlet,
+        forwarding=forwarding,
+        changes=changes,
+        now_us=_now_us,
+        future_us=round(settings.validation_future_s * 1e6),
+        crash=crash,
+    )
+    predictions = Predictions(models, streams, memory, lake, crash)
+    jobs = Jobs(sinking, schemas, memory, lake, outlet, ends, changes, RECORDS, _now_us)
+    replay = Replay(begin(pool, ReplayTx, service=NAME), outlet)
+    health = Health(ready=[keys.ready, streams.ready, models.ready])
+    router = api.routes(
+        Listings(pool), changes, lambda stream, ids, actor: replay.run(stream, ids, actor=actor)
+    )
+    return Service(
+        name=NAME,
+        settings=settings,
+        health=health,
+        api=create_api(
+            NAME, [router], keys=ring, health=health, projections=[streams, models, keys]
+        ),
+        pool=pool,
+        migrations=resources.files("gyral.validation") / "migrations",
+        parts=[
+            keys,
+            streams,
+            models,
+            Relay(pool, brokers),
+            outlet,
+            ends,
+            DataPlane(
+                brokers,
+                group=RECORDS,
+                topics=[RecordSubmitted.topic.name],
+                begin=sinking,
+                pool=pool,
+                handle=records.batch,
+                max_records=settings.validation_batch_records,
+                max_wait_s=settings.validation_batch_wait_s,
+                instance_id=settings.member(NAME),
+            ),
+            DataPlane(
+                brokers,
+                group=PREDICTIONS,
+                topics=[PredictionLogged.topic.name],
+                begin=sinking,
+                pool=pool,
+                handle=predictions.batch,
+                max_records=settings.validation_batch_records,
+                max_wait_s=settings.validation_predictions_wait_s,
+                instance_id=settings.member(NAME),
+            ),
+            Periodic("announce missing", jobs.announce_missing, every_s=60.0),
+            Periodic("forward", forwarding.run, every_s=5.0),
+            Periodic("idle", jobs.advance_idle, every_s=settings.validation_idle_every_s),
+            Periodic("forget", jobs.forget, every_s=600.0),
+        ],
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _crash_at(point: str | None) -> Callable[[str], None]:
+    """Return what ends this process as SIGKILL would, at one named point or never."""
+
+    def crash(name: str) -> None:
+        if name == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return crash

@@ -1,0 +1,46 @@
+"""Where every consumed offset ends that is no row of the lake, so that none is lost and none counted twice."""
+
+from dataclasses import dataclass
+
+from gyral.validation.domain.refusals import Violation
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A record's place in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A refused record, whole, with its reason."""
+
+    place: Place
+    violation: Violation
+    kafka_key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    stream: str = ""
+    record_key: str = ""
+    schema_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A record whose content was accepted before."""
+
+    place: Place
+    stream: str
+    record_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A marker of event time."""
+
+    place: Place
+    subject: str
+    event_time_us: int

@@ -1,0 +1,63 @@
+"""Why rows are refused, in words for programs and for people."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+_SHOWN_CHARS = 80
+
+
+class Reason(StrEnum):
+    """Codes of refusal; a code keeps its meaning for ever."""
+
+    MALFORMED = "malformed"
+    """No record of the contract at all."""
+    UNKNOWN_STREAM = "unknown_stream"
+    UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
+    UNUSABLE_SCHEMA = "unusable_schema"
+    """The stream's own declaration cannot be applied."""
+    UNKNOWN_FIELD = "unknown_field"
+    REQUIRED = "required"
+    TYPE = "type"
+    RANGE = "range"
+    ALLOWED = "allowed"
+    PATTERN = "pattern"
+    MAX_LENGTH = "max_length"
+    TIMESTAMP = "timestamp"
+    FORBIDDEN_CHARACTER = "forbidden_character"
+    KEY_MISMATCH = "key_mismatch"
+    FUTURE = "future"
+    CONFLICTING_DUPLICATE = "conflicting_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One row's refusal: the first thing found wrong."""
+
+    reason: Reason
+    detail: str
+
+
+def violation(reason: Reason, field: str, expected: str, found: object) -> Violation:
+    """Return a refusal that names the field, what was expected and what was found."""
+    return Violation(reason, printable(f"{field}: expected {expected}; found {shown(found)}"))
+
+
+def shown(value: object) -> str:
+    """Return a refused value in short."""
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "an object"
+        case list() | tuple():
+            return "an array"
+        case _:
+            text = repr(value)
+            return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Return text that any store and terminal can hold: no control characters, bounded."""
+    kept = text[:limit].encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else "\ufffd" for char in kept)[:limit]

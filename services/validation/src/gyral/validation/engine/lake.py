@@ -1,0 +1,217 @@
+"""Delta tables in the object store, each append fenced by the Kafka offsets it came from."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    write_deltalake,
+)
+from deltalake.exceptions import (
+    CommitFailedError,
+    DeltaError,
+    SchemaMismatchError,
+    TableNotFoundError,
+)
+
+from gyral.kit.telemetry import get_log
+
+_CONFIGURATION = {
+    # Trainings pin versions and predictions point at them: neither files nor log may go.
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "50",
+    "delta.dataSkippingNumIndexedCols": "-1",
+}
+_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+T = TypeVar("T")
+log = get_log()
+
+
+class LakeMovedError(Exception):
+    """Another writer committed these offsets meanwhile: judge the batch again from what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive offsets of one partition: the first and the last."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    @property
+    def app(self) -> str:
+        """The name under which Delta remembers how far this partition got."""
+        return f"{self.topic}/{self.partition}"
+
+
+Offsets = frozenset[tuple[int, int]]
+"""(partition, offset) of rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a table has of what is to be written."""
+
+    landed: Offsets = frozenset()
+    """Rows a crash left in the table and nowhere else."""
+    misfit: str | None = None
+    """The first column that has another type in the table."""
+
+
+class Lake:
+    """The tables under one address; each is written by whoever owns the partitions its rows came from."""
+
+    def __init__(
+        self, root: str, options: Mapping[str, str], *, compact_every: int = 20
+    ) -> None:
+        self.root = root
+        self._options = dict(options)
+        self._compact_every = compact_every
+        self._tables: dict[str, DeltaTable] = {}
+        self._appends: dict[str, int] = {}
+        self._compacting: dict[str, asyncio.Task[None]] = {}
+
+    def uri(self, name: str) -> str:
+        """Return where a table lies."""
+        return f"{self.root}/{name}"
+
+    async def version(self, name: str) -> int | None:
+        """Return a table's latest version, or None while it has none."""
+        table = await self._run(name, lambda: self._current(name))
+        return None if table is None else table.version()
+
+    async def survey(
+        self, name: str, spans: Sequence[Span], wanted: pa.Schema | None = None
+    ) -> Survey:
+        """Return which of these offsets a table holds already, and whether new columns fit it."""
+        return await self._run(name, lambda: self._survey(name, spans, wanted))
+
+    async def append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
+        """Append rows of these offsets in one commit and return the table's version.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was appended.
+        """
+        version = await self._run(name, lambda: self._append(name, rows, spans))
+        self._appends[name] = self._appends.get(name, 0) + 1
+        if self._appends[name] >= self._compact_every and name not in self._compacting:
+            self._appends[name] = 0
+            task = asyncio.create_task(self._compact(name), name=f"compact {name}")
+            self._compacting[name] = task
+            task.add_done_callback(lambda _: self._compacting.pop(name, None))
+        return version
+
+    async def drain(self) -> None:
+        """Return once no compaction runs."""
+        await asyncio.gather(*self._compacting.values(), return_exceptions=True)
+
+    async def _run(self, name: str, call: Callable[[], T]) -> T:
+        """Run in a thread; the store being away is one kind of error: OSError."""
+        try:
+            return await asyncio.to_thread(call)
+        except CommitFailedError as error:
+            self._tables.pop(name, None)
+            raise LakeMovedError(f"{name}: {error}") from error
+        except SchemaMismatchError:
+            raise
+        except (DeltaError, OSError) as error:
+            self._tables.pop(name, None)
+            raise ConnectionError(f"lake {name}: {type(error).__name__}: {error}") from error
+
+    def _current(self, name: str) -> DeltaTable | None:
+        table = self._tables.get(name)
+        if table is None:
+            try:
+                table = DeltaTable(self.uri(name), storage_options=self._options)
+            except TableNotFoundError:
+                return None
+            self._tables[name] = table
+        else:
+            table.update_incremental()
+        return table
+
+    def _survey(self, name: str, spans: Sequence[Span], wanted: pa.Schema | None) -> Survey:
+        table = self._current(name)
+        if table is None:
+            return Survey()
+        landed: set[tuple[int, int]] = set()
+        for span in spans:
+            written = table.transaction_version(span.app)
+            if written is not None and written >= span.first:
+                landed |= _rows_of(table, span)
+        return Survey(frozenset(landed), None if wanted is None else _misfit(table, wanted))
+
+    def _append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
+        table = self._current(name) or self._create(name, rows.schema)
+        done = []
+        for span in spans:
+            before = table.transaction_version(span.app)
+            done.append(Transaction(span.app, max(span.last, before or 0)))
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            schema_mode="merge",
+            commit_properties=CommitProperties(app_transactions=done),
+            post_commithook_properties=_HOOKS,
+        )
+        return table.version()
+
+    def _create(self, name: str, schema: pa.Schema) -> DeltaTable:
+        table = DeltaTable.create(
+            self.uri(name),
+            schema,
+            mode="ignore",
+            configuration=_CONFIGURATION,
+            storage_options=self._options,
+        )
+        self._tables[name] = table
+        return table
+
+    async def _compact(self, name: str) -> None:
+        """Merge small files; old versions keep theirs. Losing a race costs nothing but the work."""
+        try:
+            await asyncio.to_thread(self._merge_files, name)
+        except (DeltaError, OSError) as error:
+            log.warning("lake.compaction_failed", table=name, error=type(error).__name__)
+
+    def _merge_files(self, name: str) -> None:
+        table = DeltaTable(self.uri(name), storage_options=self._options)
+        table.optimize.compact(max_concurrent_tasks=1, post_commithook_properties=_HOOKS)
+
+
+def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int]]:
+    there = (
+        (ds.field("_topic") == span.topic)
+        & (ds.field("_partition") == span.partition)
+        & (ds.field("_offset") >= span.first)
+        & (ds.field("_offset") <= span.last)
+    )
+    rows = table.to_pyarrow_dataset().to_table(columns=["_offset"], filter=there)
+    return {(span.partition, offset) for offset in rows["_offset"].to_pylist()}
+
+
+def _misfit(table: DeltaTable, wanted: pa.Schema) -> str | None:
+    have = pa.schema(table.schema().to_arrow())
+    for field in wanted:
+        if field.name in have.names:
+            known = have.field(field.name).type
+            if _family(known) != _family(field.type):
+                return f"{field.name}: expected {known} as in the table; found {field.type}"
+    return None
+
+
+def _family(kind: pa.DataType) -> str:
+    """Return what Arrow type a column is, whatever its layout in memory."""
+    text = str(kind)
+    return "string" if text in ("string", "large_string", "string_view") else text

@@ -1,0 +1,1 @@
+"""Reacts to batches of records and predictions, and to people who have refused records judged again."""

@@ -1,0 +1,81 @@
+"""What validation does by the clock: idle partitions, versions nobody was told of, forgetting."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gyral.contracts.data import RecordSubmitted
+from gyral.contracts.specs.stream import Clock
+from gyral.kit.changes import Changes
+from gyral.kit.tx import Begin
+from gyral.validation.domain.watermark import PartitionTime
+from gyral.validation.engine.ends import Ends
+from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.schema import Schema
+from gyral.validation.engine.schemas import Schemas
+from gyral.validation.store.memory import Memory
+from gyral.validation.store.progress import Step, advance
+from gyral.validation.store.sinks import SinkTx
+
+TOPIC = RecordSubmitted.topic.name
+PREDICTIONS_KEPT_H = 192.0
+"""Longer than Kafka keeps them: none can come again after that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The periodic work, each call complete in itself."""
+
+    begin: Begin[SinkTx]
+    schemas: Schemas
+    memory: Memory
+    lake: Lake
+    outlet: Outlet
+    ends: Ends
+    changes: Changes
+    sink: str
+    now_us: Callable[[], int]
+
+    async def advance_idle(self) -> None:
+        """Let time pass in partitions that hold nothing unread, for streams on the wall clock."""
+        streams = [schema for schema in self._schemas() if schema.time.clock is Clock.WALL]
+        if not streams:
+            return
+        # Asked first: what is written after this moment is later than it.
+        now_us = self.now_us()
+        partitions = await self.outlet.partitions(TOPIC)
+        ends = await self.ends.of(TOPIC, partitions)
+        stored = await self.memory.stored_offsets(self.sink, TOPIC)
+        idle = {
+            partition: PartitionTime(idle_us=now_us)
+            for partition, end in ends.items()
+            if end <= stored.get(partition, 0)
+        }
+        if not idle:
+            return
+        async with self.begin() as tx:
+            steps = [Step(schema.time, idle) for schema in streams]
+            await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
+        self.changes.notify()
+
+    async def announce_missing(self) -> None:
+        """Tell of table versions that were committed and never announced."""
+        partitions = await self.outlet.partitions(TOPIC)
+        for schema in self._schemas():
+            version = await self.lake.version(schema.stream)
+            if version is None:
+                continue
+            async with self.begin() as tx:
+                step = Step(schema.time, {}, version=version)
+                await advance(tx, [step], partitions=partitions, lake_uri=self.lake.root)
+        self.changes.notify()
+
+    async def forget(self) -> None:
+        """Drop identities that no row can meet any more."""
+        for schema in self._schemas():
+            await self.memory.forget(schema.stream, schema.dedupe_us)
+        await self.memory.forget_predictions(PREDICTIONS_KEPT_H)
+
+    def _schemas(self) -> list[Schema]:
+        found = (self.schemas.get(name) for name in self.schemas.names())
+        return [schema for schema in found if isinstance(schema, Schema)]

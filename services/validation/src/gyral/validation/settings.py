@@ -1,0 +1,26 @@
+"""What validation can be told: how large its batches grow, and what it forgives."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gyral.kit.settings import CommonSettings
+
+
+class Settings(CommonSettings):
+    """The common settings and validation's own knobs."""
+
+    validation_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    """Most records judged and committed at once."""
+    validation_batch_wait_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    """Longest time a record waits for its batch to fill; a marker ends the wait."""
+    validation_predictions_wait_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    """The same for logged predictions."""
+    validation_future_s: Annotated[float, Field(ge=0)] = 300.0
+    """How far beyond this machine's clock an event time may lie."""
+    validation_compact_every: Annotated[int, Field(ge=2, le=10_000)] = 20
+    """Commits of a table after which its small files are merged."""
+    validation_idle_every_s: Annotated[float, Field(gt=0)] = 10.0
+    """How often idle partitions of streams on the wall clock are looked for."""
+    validation_crash_at: str | None = None
+    """For tests: the named point at which the process kills itself."""

@@ -1,0 +1,1 @@
+"""Remembers what was seen, what was refused, and how far each stream has come."""

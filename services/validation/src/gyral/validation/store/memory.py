@@ -1,0 +1,101 @@
+"""Looks up what is remembered, and forgets what is old."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from gyral.kit.db import Pool
+from gyral.validation.domain.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A watermark that readers of labels are still to be told."""
+
+    stream: str
+    watermark_us: int
+
+
+class Memory:
+    """Reads outside any transaction: only this process writes what it asks for."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def identities(self, stream: str, keys: Sequence[str]) -> dict[str, Identity]:
+        """Return the accepted rows of these keys."""
+        rows = await self._pool.fetch(
+            """
+            SELECT record_key, digest, event_time_us, revision
+              FROM record_identity
+             WHERE stream = $1 AND record_key = ANY($2::text[])
+            """,
+            stream,
+            list(keys),
+        )
+        return {
+            row["record_key"]: Identity(row["digest"], row["event_time_us"], row["revision"])
+            for row in rows
+        }
+
+    async def predictions(self, request_ids: Sequence[str]) -> set[tuple[str, str]]:
+        """Return which answers of these requests were logged: (request id, role)."""
+        rows = await self._pool.fetch(
+            "SELECT request_id, role FROM prediction_identity WHERE request_id = ANY($1::uuid[])",
+            [UUID(request_id) for request_id in request_ids],
+        )
+        return {(str(row["request_id"]), row["role"]) for row in rows}
+
+    async def unforwarded(self, streams: Sequence[str]) -> list[Forward]:
+        """Return the watermarks of these streams that were committed and not yet told."""
+        rows = await self._pool.fetch(
+            """
+            SELECT stream, forward_us
+              FROM stream_progress
+             WHERE stream = ANY($1::text[]) AND forward_us > coalesce(forwarded_us, -1)
+             ORDER BY stream
+            """,
+            list(streams),
+        )
+        return [Forward(row["stream"], row["forward_us"]) for row in rows]
+
+    async def forwarded(self, told: Forward) -> None:
+        """Remember that readers of labels were told."""
+        await self._pool.execute(
+            """
+            UPDATE stream_progress SET forwarded_us = greatest(forwarded_us, $2) WHERE stream = $1
+            """,
+            told.stream,
+            told.watermark_us,
+        )
+
+    async def stored_offsets(self, sink: str, topic: str) -> dict[int, int]:
+        """Return the next offset of each partition of a topic."""
+        rows = await self._pool.fetch(
+            "SELECT partition, next_offset FROM sink_offset WHERE sink = $1 AND topic = $2",
+            sink,
+            topic,
+        )
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    async def forget(self, stream: str, dedupe_us: int) -> None:
+        """Forget rows that lie `dedupe_us` behind the watermark and came more than a day ago."""
+        await self._pool.execute(
+            """
+            DELETE FROM record_identity AS known
+             USING stream_progress AS progress
+             WHERE known.stream = $1
+               AND progress.stream = known.stream
+               AND known.event_time_us < progress.watermark_us - $2::bigint
+               AND known.seen_at < now() - interval '1 day'
+            """,
+            stream,
+            dedupe_us,
+        )
+
+    async def forget_predictions(self, hours: float) -> None:
+        """Forget answers that were logged longer ago than Kafka keeps them."""
+        await self._pool.execute(
+            "DELETE FROM prediction_identity WHERE seen_at < now() - make_interval(secs => $1)",
+            hours * 3600,
+        )

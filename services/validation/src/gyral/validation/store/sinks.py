@@ -1,0 +1,136 @@
+"""Writes identities, event time and progress, in the transaction that moves the offsets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gyral.validation.domain.identity import Identity
+from gyral.validation.domain.watermark import PartitionTime
+from gyral.validation.store.accounts import AccountTx
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stream has come, and what of it others were told."""
+
+    watermark_us: int | None = None
+    forward_us: int | None = None
+    """What may be told to the readers of labels."""
+    table_version: int | None = None
+    rows: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+
+
+class SinkTx(AccountTx):
+    """A transaction of a sink."""
+
+    async def locked_progress(self, streams: Sequence[str]) -> dict[str, Progress]:
+        """Return the streams' progress and hold it: whoever is last sees what the others committed."""
+        await self.conn.execute(
+            """
+            INSERT INTO stream_progress (stream)
+            SELECT name FROM unnest($1::text[]) AS name ORDER BY name
+                ON CONFLICT DO NOTHING
+            """,
+            sorted(streams),
+        )
+        rows = await self.conn.fetch(
+            """
+            SELECT stream, watermark_us, forward_us, table_version, rows, quarantined, duplicates
+              FROM stream_progress
+             WHERE stream = ANY($1::text[])
+             ORDER BY stream
+               FOR UPDATE
+            """,
+            sorted(streams),
+        )
+        return {row["stream"]: Progress(*list(row.values())[1:]) for row in rows}
+
+    async def save_progress(self, stream: str, progress: Progress) -> None:
+        """Write a stream's progress."""
+        await self.conn.execute(
+            """
+            UPDATE stream_progress
+               SET watermark_us = $2, forward_us = $3, table_version = $4,
+                   rows = $5, quarantined = $6, duplicates = $7
+             WHERE stream = $1
+            """,
+            stream,
+            progress.watermark_us,
+            progress.forward_us,
+            progress.table_version,
+            progress.rows,
+            progress.quarantined,
+            progress.duplicates,
+        )
+
+    async def merge_times(
+        self, stream: str, seen: Mapping[int, PartitionTime]
+    ) -> dict[int, PartitionTime]:
+        """Add what partitions have shown and return all of the stream's; call with its progress held."""
+        await self.conn.executemany(
+            """
+            INSERT INTO partition_time AS known (stream, partition, data_us, marker_us, idle_us)
+            VALUES ($1, $2, $3, $4, $5)
+                ON CONFLICT (stream, partition)
+                DO UPDATE SET data_us   = greatest(known.data_us, excluded.data_us),
+                              marker_us = greatest(known.marker_us, excluded.marker_us),
+                              idle_us   = greatest(known.idle_us, excluded.idle_us)
+            """,
+            [
+                (stream, partition, time.data_us, time.marker_us, time.idle_us)
+                for partition, time in sorted(seen.items())
+            ],
+        )
+        rows = await self.conn.fetch(
+            "SELECT partition, data_us, marker_us, idle_us FROM partition_time WHERE stream = $1",
+            stream,
+        )
+        return {
+            row["partition"]: PartitionTime(row["data_us"], row["marker_us"], row["idle_us"])
+            for row in rows
+        }
+
+    async def remember(self, stream: str, accepted: Mapping[str, Identity]) -> None:
+        """Remember accepted rows by their keys."""
+        keys = sorted(accepted)
+        await self.conn.execute(
+            """
+            INSERT INTO record_identity AS known (stream, record_key, digest, event_time_us, revision)
+            SELECT $1, * FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::integer[])
+                ON CONFLICT (stream, record_key)
+                DO UPDATE SET digest        = excluded.digest,
+                              event_time_us = excluded.event_time_us,
+                              revision      = excluded.revision,
+                              seen_at       = now()
+            """,
+            stream,
+            keys,
+            [accepted[key].digest for key in keys],
+            [accepted[key].event_time_us for key in keys],
+            [accepted[key].revision for key in keys],
+        )
+
+    async def remember_predictions(self, identities: Sequence[tuple[str, str]]) -> None:
+        """Remember logged answers by request and role."""
+        await self.conn.execute(
+            """
+            INSERT INTO prediction_identity (request_id, role)
+            SELECT * FROM unnest($1::uuid[], $2::text[])
+                ON CONFLICT DO NOTHING
+            """,
+            [request_id for request_id, _ in identities],
+            [role for _, role in identities],
+        )
+
+    async def add_dataset(
+        self, stream: str, version: int, watermark_us: int, rows: int
+    ) -> None:
+        """Write down a dataset version as it is announced."""
+        await self.conn.execute(
+            "INSERT INTO dataset (stream, version, watermark_us, rows) VALUES ($1, $2, $3, $4)",
+            stream,
+            version,
+            watermark_us,
+            rows,
+        )
