@@ -17,7 +17,8 @@ from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Measures, Moment
 from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch, is_marker
-from gyral.kit.leases import Jobs, Scalar
+from gyral.kit.jobs import Scalar
+from gyral.kit.leases import Jobs
 from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin, PermanentError
 from gyral.modelling.sequences import quantile_ratio_lower_bound
