@@ -105,7 +105,7 @@ class Trigger(SpecModel):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = sorted(self.model_fields_set)
+        given = sorted(name for name, value in self if value is not None)
         if len(given) != 1:
             raise ValueError(
                 f"expected exactly one of excess_loss, cusum, schedule, rows; found {given}"
