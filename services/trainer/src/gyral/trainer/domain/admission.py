@@ -9,6 +9,10 @@ SKIP_COOLDOWN = frozenset({Cause.BOOTSTRAP, Cause.MANUAL, Cause.CODE, Cause.STAL
 """Causes that are decisions and not alarms: an alarm stands and asks again, a decision does not."""
 
 
+ASKED_BLINDLY = frozenset({Cause.MANUAL, Cause.CODE})
+"""Causes that need not have seen any data; whoever asks for another has, if before us."""
+
+
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """The model's run that is not over, or whose version is judged or rolled out."""
@@ -62,7 +66,7 @@ def admit(
         return Suppressed(
             Suppression.UNKNOWN_MODEL, "no declared model has this name; apply its spec first"
         )
-    if known.missing_streams:
+    if known.missing_streams and cause in ASKED_BLINDLY:
         named = ", ".join(known.missing_streams)
         return Suppressed(
             Suppression.NO_DATA, f"no dataset was ever committed for stream {named}"
