@@ -1,4 +1,4 @@
-"""What the trainer remembers: requests with their outcomes, runs, and the newest dataset of each stream."""
+"""What the trainer remembers: requests with outcomes, runs, each stream's newest dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,16 +63,17 @@ class Decided:
     run_id: str | None
 
 
-_RUN = """run_id, request_id, model, cause, as_of, spec, spec_generation, state, in_flight, job_id,
+_SELECT_RUN = """SELECT run_id, request_id, model, cause, as_of, spec, spec_generation, state, in_flight, job_id,
           attempt, stage, share, reason, result, event_id, correlation_id, traceparent,
-          created_at, ended_at"""
+          created_at, ended_at
+            FROM run"""
 
 
 class TrainerTx(Tx):
     """A transaction over requests, runs and datasets."""
 
     async def queue_up(self) -> None:
-        """Let admissions and dataset commits pass one by one, so that no run waits for news it missed."""
+        """Let admissions and commits pass one by one: no run waits for news it missed."""
         await self.conn.execute("SELECT pg_advisory_xact_lock(hashtext('trainer.queue'))")
 
     async def decided(self, request_id: str) -> Decided | None:
@@ -109,20 +110,21 @@ class TrainerTx(Tx):
             request.request_id, request.model, request.cause, request.as_of, run_id,
         )  # fmt: skip
         spec = declared.spec.spec
-        row = await self.conn.fetchrow(
-            f"""
+        await self.conn.execute(
+            """
             INSERT INTO run (run_id, request_id, model, cause, as_of, spec, spec_generation,
                              feature_stream, label_stream, state, in_flight,
                              event_id, correlation_id, traceparent)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $12, $13)
-            RETURNING {_RUN}
-            """,  # noqa: S608 - a constant of this module
+            """,
             run_id, request.request_id, request.model, request.cause, request.as_of,
             declared.model_dump_json(), declared.generation, spec.features.stream,
             spec.label.stream, State.QUEUED, origin.event_id, origin.correlation_id,
             origin.traceparent,
         )  # fmt: skip
-        return _run(row)
+        run = await self.run(run_id)
+        assert run is not None  # noqa: S101 - it was just inserted
+        return run
 
     async def in_flight(self, model: str) -> InFlight | None:
         """Return the model's run in flight, or None."""
@@ -138,23 +140,25 @@ class TrainerTx(Tx):
         )
         return last
 
-    async def run(self, run_id: str, *, lock: bool = False) -> Run | None:
-        """Return a run, locked for this transaction when asked, or None."""
-        row = await self.conn.fetchrow(
-            f"SELECT {_RUN} FROM run WHERE run_id = $1 {'FOR UPDATE' if lock else ''}",  # noqa: S608
-            run_id,
-        )
+    async def locked_run(self, run_id: str) -> Run | None:
+        """Return a run that nobody else changes until this transaction ends, or None."""
+        await self.conn.execute("SELECT true FROM run WHERE run_id = $1 FOR UPDATE", run_id)
+        return await self.run(run_id)
+
+    async def run(self, run_id: str) -> Run | None:
+        """Return a run, or None."""
+        row = await self.conn.fetchrow(f"{_SELECT_RUN} WHERE run_id = $1", run_id)
         return _run(row) if row else None
 
     async def runs(self, model: str | None, limit: int) -> list[Run]:
         """Return the newest runs, of one model or of all."""
         rows = await self.conn.fetch(
             f"""
-            SELECT {_RUN} FROM run
+            {_SELECT_RUN}
              WHERE $1::text IS NULL OR model = $1
              ORDER BY created_at DESC, run_id
              LIMIT $2
-            """,  # noqa: S608
+            """,
             model, limit,
         )  # fmt: skip
         return [_run(row) for row in rows]
@@ -163,12 +167,12 @@ class TrainerTx(Tx):
         """Return the runs that wait for data and whose streams have all that was known by then."""
         rows = await self.conn.fetch(
             f"""
-            SELECT {_RUN} FROM run
+            {_SELECT_RUN}
              WHERE state = 'queued' AND job_id IS NULL
                AND as_of <= (SELECT watermark FROM dataset WHERE stream = feature_stream)
                AND as_of <= (SELECT watermark FROM dataset WHERE stream = label_stream)
              ORDER BY created_at
-            """  # noqa: S608
+            """
         )
         return [_run(row) for row in rows]
 
@@ -194,14 +198,18 @@ class TrainerTx(Tx):
     async def start(self, run_id: str, state: State, attempt: int) -> None:
         """Remember that a worker took a run."""
         await self.conn.execute(
-            "UPDATE run SET state = $2, attempt = $3, stage = 'starting', share = 0 WHERE run_id = $1",
+            """
+            UPDATE run
+               SET state = $2, attempt = $3, stage = 'starting', share = 0
+             WHERE run_id = $1
+            """,
             run_id, state, attempt,
         )  # fmt: skip
 
     async def progress(self, run_id: str, stage: str, share: float) -> None:
         """Remember how far a run is."""
         await self.conn.execute(
-            "UPDATE run SET stage = $2, share = $3 WHERE run_id = $1", run_id, stage, share
+            "UPDATE run SET stage = $2::text, share = $3 WHERE run_id = $1", run_id, stage, share
         )
 
     async def end(self, run_id: str, state: State, *, reason: str | None = None) -> None:
@@ -209,7 +217,7 @@ class TrainerTx(Tx):
         await self.conn.execute(
             """
             UPDATE run
-               SET state = $2, in_flight = $3, reason = $4, stage = $2, ended_at = now()
+               SET state = $2, in_flight = $3, reason = $4, stage = $2::text, ended_at = now()
              WHERE run_id = $1
             """,
             run_id, state, stays_in_flight(state), reason,
@@ -220,7 +228,8 @@ class TrainerTx(Tx):
         await self.conn.execute(
             """
             UPDATE run
-               SET state = $2, in_flight = $3, result = $4, stage = $2, share = 1, ended_at = now()
+               SET state = $2, in_flight = $3, result = $4, stage = $2::text, share = 1,
+                   ended_at = now()
              WHERE run_id = $1
             """,
             run_id, state, stays_in_flight(state), result.model_dump_json(),
@@ -260,8 +269,8 @@ class TrainerTx(Tx):
             INSERT INTO dataset (stream, version, watermark, table_uri)
             VALUES ($1, $2, $3, $4)
                 ON CONFLICT (stream) DO UPDATE
-               SET version = $2, watermark = $3, table_uri = $4
-             WHERE dataset.version < $2
+               SET version = $2, watermark = greatest(dataset.watermark, $3), table_uri = $4
+             WHERE dataset.version <= $2
             """,
             pin.stream, pin.version, pin.watermark, committed.table_uri,
         )  # fmt: skip
