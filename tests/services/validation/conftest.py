@@ -1,0 +1,239 @@
+"""Validation as a process of its own, over real Kafka, Postgres and S3."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.data import LabelsAccepted, RecordSubmitted, StreamDeclared, WatermarkAdvanced
+from gyral.contracts.versions import ModelDeclared
+from gyral.kit import cloudevents
+from gyral.kit.blobs import Blobs, table_options
+from gyral.testkit.backends import Backends
+from gyral.testkit.events import a_delivery, send
+
+READY_S = 60
+KEY = "test-key-of-this-session"
+RECORDS = RecordSubmitted.topic.name
+
+
+def stream_spec(name, **body):
+    return {
+        "apiVersion": "gyral/v1",
+        "kind": "Stream",
+        "metadata": {"name": name},
+        "spec": {
+            "key": "flight_id",
+            "event_time": "at",
+            "clock": "event",
+            "fields": {
+                "flight_id": {"type": "string"},
+                "at": {"type": "timestamp"},
+                "carrier": {"type": "string", "allowed": ["AA", "UA"], "nullable": True},
+                "delay": {"type": "number", "minimum": -100, "maximum": 2000, "nullable": True},
+            },
+            **body,
+        },
+    }
+
+
+def declared(name, generation=1, **body):
+    return StreamDeclared.model_validate(
+        {"name": name, "generation": generation, "spec": stream_spec(name, **body)}
+    )
+
+
+def model_declared(name, features, labels):
+    return ModelDeclared.model_validate(
+        {
+            "name": name,
+            "generation": 1,
+            "spec": {
+                "apiVersion": "gyral/v1",
+                "kind": "Model",
+                "metadata": {"name": name},
+                "spec": {
+                    "task": "binary-classification",
+                    "features": {"stream": features, "fields": ["carrier"]},
+                    "label": {"stream": labels, "key": "flight_id", "positive": "delay > 15"},
+                    "train": {"trainer": "sklearn.logistic_regression"},
+                },
+            },
+        }
+    )
+
+
+def row(key, at="2026-01-01T00:00:00Z", **values):
+    return {"flight_id": key, "at": at, **values}
+
+
+@dataclass
+class World:
+    """One test's streams, and the process that judges them."""
+
+    backends: Backends
+    dsn: str
+    blobs: Blobs
+    producer: AIOKafkaProducer
+    features: str = field(default_factory=lambda: f"departures-{uuid.uuid4().hex[:8]}")
+    labels: str = field(default_factory=lambda: f"arrivals-{uuid.uuid4().hex[:8]}")
+    model: str = field(default_factory=lambda: f"delay-{uuid.uuid4().hex[:8]}")
+    port: int = 0
+
+    async def declare(self):
+        await send(self.producer, declared(self.features))
+        await send(self.producer, declared(self.labels))
+        await send(self.producer, model_declared(self.model, self.features, self.labels))
+        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        key = AccessKeyChanged(
+            key_id=str(uuid.uuid4()), name="test", sha256=digest, scopes=frozenset({Scope.ADMIN})
+        )
+        await send(self.producer, key)
+
+    async def submit(self, stream, *rows, version=1, raw=None):
+        """Send rows as upstream does and return their places."""
+        places = []
+        for values in rows:
+            value = orjson.dumps(
+                {
+                    "stream": stream,
+                    "schema_version": version,
+                    "record_key": str(values["flight_id"]),
+                    "values": values,
+                }
+            )
+            places.append(await self.put(raw or value, key=str(values["flight_id"]).encode()))
+        return places
+
+    async def put(self, value, *, key=b"k", headers=()):
+        sent = await self.producer.send_and_wait(RECORDS, value, key=key, headers=list(headers))
+        return sent.partition, sent.offset
+
+    async def mark(self, stream, event_time):
+        marker = WatermarkAdvanced(subject=stream, event_time=event_time)
+        encoded = cloudevents.encode(marker, a_delivery(), source="/test", topic=RECORDS)
+        for partition in sorted(await self.producer.partitions_for(RECORDS)):
+            await self.producer.send_and_wait(
+                RECORDS, encoded.value, key=encoded.key, partition=partition, headers=encoded.headers
+            )
+
+    def env(self, **knobs):
+        s3 = self.backends.s3(self.blobs.bucket)
+        return {
+            **os.environ,
+            "KAFKA_BROKERS": self.backends.kafka_brokers,
+            "DATABASE": self.dsn,
+            "S3_ENDPOINT": s3.s3_endpoint,
+            "S3_ACCESS_KEY": s3.s3_access_key,
+            "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
+            "S3_BUCKET": s3.s3_bucket,
+            "HTTP_PORT": str(self.port),
+            "OMP_NUM_THREADS": "1",
+            **knobs,
+        }
+
+    @asynccontextmanager
+    async def process(self, **knobs):
+        """Run validation; yield its HTTP client once it is ready."""
+        self.port = _free_port()
+        started = subprocess.Popen(
+            [sys.executable, "-m", "gyral.validation"], env=self.env(**knobs)
+        )
+        try:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{self.port}",
+                headers={"authorization": f"Bearer {KEY}"},
+                timeout=30,
+            ) as client:
+                await _ready(client, started)
+                yield client
+        finally:
+            started.send_signal(signal.SIGTERM)
+            started.wait(30)
+
+    async def killed_at(self, point):
+        """Run validation until it kills itself at a named point."""
+        self.port = _free_port()
+        started = subprocess.Popen(
+            [sys.executable, "-m", "gyral.validation"], env=self.env(VALIDATION_CRASH_AT=point)
+        )
+        status = await asyncio.to_thread(started.wait, READY_S)
+        assert status == -signal.SIGKILL
+
+    def table_options(self):
+        return dict(table_options(self.backends.s3(self.blobs.bucket)))
+
+    def table_uri(self, name):
+        return f"s3://{self.blobs.bucket}/lake/{name}"
+
+    async def label_topic(self):
+        """Return what was told on of our labels, by partition: ("label", key) and ("marker", time)."""
+        found = {}
+        async for record in read_all(self.backends.kafka_brokers, LabelsAccepted.topic.name):
+            value = orjson.loads(record.value)
+            told = found.setdefault(record.partition, [])
+            if value.get("subject") == self.labels:
+                told.append(("marker", value["event_time"]))
+            elif value.get("stream") == self.labels:
+                event = LabelsAccepted.model_validate_json(record.value)
+                told += [("label", key) for key in event.keys]
+        return found
+
+
+async def read_all(brokers, topic):
+    """Yield every record a topic holds now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = [TopicPartition(topic, number) for number in range(3)]
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        await consumer.seek_to_beginning(*places)
+        for place in places:
+            while await consumer.position(place) < ends[place]:
+                fetched = await consumer.getmany(place, timeout_ms=1000)
+                for record in fetched.get(place, []):
+                    yield record
+    finally:
+        await consumer.stop()
+
+
+async def _ready(client, started):
+    async with asyncio.timeout(READY_S):
+        while True:
+            assert started.poll() is None, f"validation ended with {started.returncode}"
+            try:
+                if (await client.get("/health/ready")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def _free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.fixture
+async def world(stack, postgres_dsn, blobs) -> AsyncIterator[World]:
+    producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers, acks="all")
+    await producer.start()
+    made = World(stack, postgres_dsn, blobs, producer)
+    await made.declare()
+    yield made
+    await producer.stop()

@@ -1,0 +1,153 @@
+"""Validation end to end: nothing lost, nothing doubled, whatever dies when."""
+
+import asyncio
+
+import asyncpg
+import orjson
+import pytest
+from deltalake import DeltaTable
+
+from gyral.contracts.data import DatasetCommitted
+from tests.services.validation.conftest import RECORDS, read_all, row
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
+DAY = "2026-01-02T00:00:00Z"
+
+
+async def progress(client, stream, *, watermark=DAY):
+    answer = await client.get(
+        f"/v1/streams/{stream}/progress", params={"watermark": watermark, "wait_s": 20}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def in_the_lake(world, stream):
+    table = DeltaTable(world.table_uri(stream), storage_options=world.table_options())
+    rows = table.to_pyarrow_table().to_pylist()
+    return {(found["_partition"], found["_offset"]): found for found in rows}, len(rows)
+
+
+async def accounts(world):
+    """Return how often each offset is in quarantine, duplicate and marker."""
+    conn = await asyncpg.connect(world.dsn)
+    try:
+        return [
+            (entry["partition"], entry["offset"])
+            for name in ("quarantine", "duplicate", "marker")
+            for entry in await conn.fetch(
+                f'SELECT partition, "offset" FROM {name} WHERE topic = $1',  # noqa: S608
+                RECORDS,
+            )
+        ]
+    finally:
+        await conn.close()
+
+
+async def submit_a_day(world):
+    """Send good, repeated, conflicting and bad rows of two streams, then markers."""
+    good = [row(f"f{number}", carrier="AA") for number in range(60)]
+    places = await world.submit(world.features, *good)
+    repeated = await world.submit(world.features, *good[:7])
+    conflicting = await world.submit(world.features, row("f1", carrier="UA"))
+    bad = await world.submit(world.features, row("b1", carrier="ZZ"), row("b2", at="yesterday"))
+    bad.append(await world.put(b"\xff{"))
+    labels = await world.submit(
+        world.labels, *[row(f"f{number}", delay=number) for number in range(40)]
+    )
+    for stream in (world.features, world.labels):
+        await world.mark(stream, DAY)
+    return places, labels, [*repeated, *conflicting, *bad]
+
+
+async def test_each_offset_has_one_place_after_a_kill_at_every_point(world):
+    features, labels, others = await submit_a_day(world)
+    for point in ("after_lake", "after_labels", "before_commit", "after_commit"):
+        await world.killed_at(point)
+    async with world.process() as client:
+        come = await progress(client, world.features)
+        assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 3, 7)
+        await progress(client, world.labels)
+    found, rows = in_the_lake(world, world.features)
+    assert (set(found), rows) == (set(features), 60)
+    found, rows = in_the_lake(world, world.labels)
+    assert (set(found), rows) == (set(labels), 40)
+    elsewhere = await accounts(world)
+    assert len(elsewhere) == len(set(elsewhere))
+    assert set(others) <= set(elsewhere)
+    assert not set(elsewhere) & {*features, *labels}
+
+
+async def test_labels_are_told_on_and_then_the_time_they_reach(world):
+    await submit_a_day(world)
+    await world.killed_at("after_forward")
+    async with world.process() as client:
+        await progress(client, world.labels)
+        async with asyncio.timeout(20):
+            while not all_marked(told := await world.label_topic()):
+                pass
+    assert {key for events in told.values() for kind, key in events if kind == "label"} == {
+        f"f{number}" for number in range(40)
+    }
+    for events in told.values():
+        kinds = [kind for kind, _ in events]
+        assert kinds.index("marker") >= kinds.count("label")
+
+
+def all_marked(told):
+    """Tell whether each partition ends in a marker."""
+    return len(told) == 3 and all(("marker", DAY) in events for events in told.values())
+
+
+async def test_datasets_are_announced_with_version_and_watermark(world):
+    await submit_a_day(world)
+    async with world.process() as client:
+        come = await progress(client, world.features)
+        listed = (await client.get("/v1/datasets", params={"stream": world.features})).json()
+        assert listed[-1]["version"] == come["version"]
+        assert listed[-1]["watermark"] == DAY
+        async with asyncio.timeout(20):
+            while not (announced := await announcements(world)):
+                pass
+    assert announced[-1].rows == 60
+    assert announced[-1].table_uri == world.table_uri(world.features)
+
+
+async def announcements(world):
+    topic = DatasetCommitted.topic.name
+    events = [
+        DatasetCommitted.model_validate_json(record.value)
+        async for record in read_all(world.backends.kafka_brokers, topic)
+    ]
+    return [event for event in events if event.dataset.stream == world.features]
+
+
+async def test_refused_rows_are_listed_and_judged_again_once(world):
+    later = f"{world.features}-x"
+    await world.submit(later, row("n1"))
+    async with world.process() as client:
+        async with asyncio.timeout(20):
+            while not (listed := await quarantine(client, later)):
+                pass
+        assert [found["reason"] for found in listed] == ["unknown_stream"]
+        await world_declares(world, later)
+        for expected in (1, 0):
+            answer = await client.post("/v1/quarantine/replay", json={"stream": later})
+            assert (answer.status_code, answer.json()["replayed"]) == (202, expected)
+        await world.mark(later, DAY)
+        come = await progress(client, later)
+    assert (come["rows"], come["quarantined"]) == (1, 0)
+    _, rows = in_the_lake(world, later)
+    assert rows == 1
+
+
+async def world_declares(world, name):
+    from gyral.testkit.events import send
+    from tests.services.validation.conftest import declared
+
+    await send(world.producer, declared(name))
+
+
+async def quarantine(client, stream):
+    answer = await client.get("/v1/quarantine", params={"stream": stream})
+    return orjson.loads(answer.content)
