@@ -197,6 +197,9 @@ def jar_folder() -> Path:
 
 
 def _compose_file() -> Path:
+    given = os.environ.get("GYRAL_COMPOSE_FILE")
+    if given:
+        return Path(given)
     places = (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents)
     for folder in places:
         if (folder / "docker-compose.yml").exists() and (folder / "infra" / "local").is_dir():

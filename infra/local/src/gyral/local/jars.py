@@ -78,7 +78,7 @@ def _fetch(maven: str, name: str) -> None:
         if answer.returncode != 0 or not any(draft.glob("*.jar")):
             raise LocalError(
                 f"Maven could not fetch {name} ({_reason(answer.stdout + answer.stderr)}): "
-                "check the network, or mirrors and proxies in Maven's settings; then start again"
+                "check the network, or mirrors and proxies in Maven's settings; then try again"
             )
         draft.rename(jar_folder() / name)
     except subprocess.TimeoutExpired as error:

@@ -178,7 +178,11 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
                 cwd=self.instance.compose.parent,
-                env={**os.environ, "GYRAL_HOME": str(self.instance.home)},
+                env={
+                    **os.environ,
+                    "GYRAL_HOME": str(self.instance.home),
+                    "GYRAL_COMPOSE_FILE": str(self.instance.compose),
+                },
                 check=False,
             )
         if answer.returncode != 0:
