@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pyarrow as pa
@@ -68,6 +68,41 @@ class Survey:
     """The first column that has another type in the table."""
 
 
+@dataclass(slots=True)
+class _Table:
+    """A handle that stands where our last commit left it, and what it knows at that version.
+
+    It is never moved forward: whatever others commit for our partitions meanwhile makes our next
+    append fail, and only then is the table opened anew.
+    """
+
+    handle: DeltaTable
+    reached: dict[str, int] = field(default_factory=dict)
+    fits: pa.Schema | None = None
+    """The columns that were last found to fit."""
+
+    def written(self, app: str) -> int:
+        """Return the last offset of a partition that the table has, or -1."""
+        if app not in self.reached:
+            found = self.handle.transaction_version(app)
+            self.reached[app] = -1 if found is None else found
+        return self.reached[app]
+
+    def misfit(self, wanted: pa.Schema) -> str | None:
+        """Return the first column that has another type in the table."""
+        if self.fits is wanted:
+            return None
+        have = pa.schema(self.handle.schema().to_arrow())
+        for column in wanted:
+            if column.name not in have.names:
+                continue
+            known = have.field(column.name).type
+            if _family(known) != _family(column.type):
+                return f"{column.name}: expected {known} as in the table; found {column.type}"
+        self.fits = wanted
+        return None
+
+
 class Lake:
     """The tables under one address; each is written by whoever owns the partitions its rows came from."""
 
@@ -77,7 +112,7 @@ class Lake:
         self.root = root
         self._options = dict(options)
         self._compact_every = compact_every
-        self._tables: dict[str, DeltaTable] = {}
+        self._tables: dict[str, _Table] = {}
         self._appends: dict[str, int] = {}
         self._compacting: dict[str, asyncio.Task[None]] = {}
 
@@ -87,8 +122,7 @@ class Lake:
 
     async def version(self, name: str) -> int | None:
         """Return a table's latest version, or None while it has none."""
-        table = await self._run(name, lambda: self._current(name))
-        return None if table is None else table.version()
+        return await self._run(name, lambda: self._latest(name))
 
     async def survey(
         self, name: str, spans: Sequence[Span], wanted: pa.Schema | None = None
@@ -128,55 +162,62 @@ class Lake:
             self._tables.pop(name, None)
             raise ConnectionError(f"lake {name}: {type(error).__name__}: {error}") from error
 
-    def _current(self, name: str) -> DeltaTable | None:
-        table = self._tables.get(name)
-        if table is None:
+    def _open(self, name: str) -> _Table | None:
+        """Return our handle as it was after our last commit, opening the table when we have none."""
+        known = self._tables.get(name)
+        if known is None:
             try:
-                table = DeltaTable(self.uri(name), storage_options=self._options)
+                handle = DeltaTable(self.uri(name), storage_options=self._options)
             except TableNotFoundError:
                 return None
-            self._tables[name] = table
-        else:
-            table.update_incremental()
-        return table
+            known = self._tables[name] = _Table(handle)
+        return known
 
     def _survey(self, name: str, spans: Sequence[Span], wanted: pa.Schema | None) -> Survey:
-        table = self._current(name)
+        table = self._open(name)
         if table is None:
             return Survey()
         landed: set[tuple[int, int]] = set()
         for span in spans:
-            written = table.transaction_version(span.app)
-            if written is not None and written >= span.first:
-                landed |= _rows_of(table, span)
-        return Survey(frozenset(landed), None if wanted is None else _misfit(table, wanted))
+            if table.written(span.app) >= span.first:
+                landed |= _rows_of(table.handle, span)
+        misfit = None if wanted is None else table.misfit(wanted)
+        return Survey(frozenset(landed), misfit)
 
     def _append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
-        table = self._current(name) or self._create(name, rows.schema)
-        done = []
-        for span in spans:
-            before = table.transaction_version(span.app)
-            done.append(Transaction(span.app, max(span.last, before or 0)))
+        table = self._open(name) or self._create(name, rows.schema)
+        reached = {span.app: max(span.last, table.written(span.app)) for span in spans}
         write_deltalake(
-            table,
+            table.handle,
             rows,
             mode="append",
             schema_mode="merge",
-            commit_properties=CommitProperties(app_transactions=done),
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(app, last) for app, last in reached.items()]
+            ),
             post_commithook_properties=_HOOKS,
         )
-        return table.version()
+        table.reached.update(reached)
+        return table.handle.version()
 
-    def _create(self, name: str, schema: pa.Schema) -> DeltaTable:
-        table = DeltaTable.create(
+    def _create(self, name: str, schema: pa.Schema) -> _Table:
+        handle = DeltaTable.create(
             self.uri(name),
             schema,
             mode="ignore",
             configuration=_CONFIGURATION,
             storage_options=self._options,
         )
-        self._tables[name] = table
-        return table
+        created = self._tables[name] = _Table(handle)
+        return created
+
+    def _latest(self, name: str) -> int | None:
+        try:
+            return DeltaTable(
+                self.uri(name), storage_options=self._options, without_files=True
+            ).version()
+        except TableNotFoundError:
+            return None
 
     async def _compact(self, name: str) -> None:
         """Merge small files; old versions keep theirs. Losing a race costs nothing but the work."""
@@ -199,16 +240,6 @@ def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int]]:
     )
     rows = table.to_pyarrow_dataset().to_table(columns=["_offset"], filter=there)
     return {(span.partition, offset) for offset in rows["_offset"].to_pylist()}
-
-
-def _misfit(table: DeltaTable, wanted: pa.Schema) -> str | None:
-    have = pa.schema(table.schema().to_arrow())
-    for field in wanted:
-        if field.name in have.names:
-            known = have.field(field.name).type
-            if _family(known) != _family(field.type):
-                return f"{field.name}: expected {known} as in the table; found {field.type}"
-    return None
 
 
 def _family(kind: pa.DataType) -> str:

@@ -80,6 +80,8 @@ class Schema:
             raise UnusableSchemaError(f"{declared.name}: {error}") from error
         self._get_key = attrgetter(self.key)
         self._get_time = attrgetter(self.event_time)
+        self.columns = self.table([], [], []).schema
+        """The columns of the lake and their types."""
 
     def decode(self, raws: Sequence[msgspec.Raw]) -> Decoded:
         """Return all rows; those that do not fit are None and have a violation."""
@@ -134,11 +136,6 @@ class Schema:
         columns["_partition"] = pa.array(partitions, pa.int32())
         columns["_offset"] = pa.array(offsets, pa.int64())
         return pa.table(columns)
-
-    @property
-    def columns(self) -> pa.Schema:
-        """The columns of the lake and their types."""
-        return self.table([], [], []).schema
 
     def _column(self, name: str, rows: Sequence[msgspec.Struct]) -> pa.Array:
         kind = self.fields[name].type
