@@ -8,11 +8,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 async def consume(brokers, topic, count, *, timeout_s=20.0, linger_s=0.0):
     """Return a topic's first records, at least `count`, and those that come within `linger_s` after."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, group_id=None, enable_auto_commit=False
+    )
     await consumer.start()
     try:
         await consumer._client.add_topic(topic)
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        partitions = [
+            TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
+        ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
         found = []

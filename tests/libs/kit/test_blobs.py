@@ -3,11 +3,12 @@
 import os
 
 import pytest
+from pydantic import SecretStr
+
 from gyral.contracts.names import BlobRef
 from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.kit.db import is_infrastructure
 from gyral.testkit.backends import S3Settings
-from pydantic import SecretStr
 
 pytestmark = pytest.mark.live
 
@@ -17,7 +18,11 @@ async def test_bytes_and_files_come_back_as_they_went(blobs, tmp_path):
     (tmp_path / "in").write_bytes(data)
     ref = await blobs.put_file("models/m/a.onnx", tmp_path / "in")
     again = await blobs.put_bytes("models/m/b.onnx", data)
-    assert (again.sha256, again.size_bytes) == (ref.sha256, ref.size_bytes) == (ref.sha256, 3_000_000)
+    assert (
+        (again.sha256, again.size_bytes)
+        == (ref.sha256, ref.size_bytes)
+        == (ref.sha256, 3_000_000)
+    )
     assert await blobs.get_bytes(ref) == data
     await blobs.get_file(ref, tmp_path / "deep" / "out")
     assert (tmp_path / "deep" / "out").read_bytes() == data

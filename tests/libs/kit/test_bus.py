@@ -4,6 +4,7 @@ import asyncio
 
 import orjson
 import pytest
+
 from gyral.contracts.events import Topic
 from gyral.kit.bus import Bus
 from gyral.kit.outbox import Relay
@@ -12,7 +13,6 @@ from gyral.kit.reactions import Reactor
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
-
 from tests.libs.kit.reading import consume, headers_of, until
 
 pytestmark = pytest.mark.live
@@ -46,7 +46,9 @@ class Effects:
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
-            await tx.conn.execute("INSERT INTO effect (thing, number) VALUES ($1, $2)", event.thing, event.number)
+            await tx.conn.execute(
+                "INSERT INTO effect (thing, number) VALUES ($1, $2)", event.thing, event.number
+            )
             if mishap := self.mishaps.get(event.number):
                 raise mishap
 
@@ -65,7 +67,9 @@ async def event_type(topic):
 
 @pytest.fixture
 async def effects(pool, topic):
-    await pool.execute("CREATE TABLE effect (seq bigint GENERATED ALWAYS AS IDENTITY, thing text, number integer)")
+    await pool.execute(
+        "CREATE TABLE effect (seq bigint GENERATED ALWAYS AS IDENTITY, thing text, number integer)"
+    )
     return Effects(pool, topic.name)
 
 
@@ -73,7 +77,9 @@ async def effects(pool, topic):
 def new_bus(kafka_brokers, pool, topic, event_type, effects):
     def make(**knobs):
         reactor = Reactor(service=topic.name, pool=pool, first_backoff_s=0.001, **knobs)
-        bus = Bus(kafka_brokers, service=topic.name, pool=pool, instance_id="one", reactor=reactor)
+        bus = Bus(
+            kafka_brokers, service=topic.name, pool=pool, instance_id="one", reactor=reactor
+        )
         bus.on(event_type, effects.handle)
         return bus
 
@@ -135,7 +141,11 @@ async def test_what_cannot_be_handled_is_parked_once_with_its_bytes(
     await send(producer, delivered(event_type(thing="a", number=8)))
     [parked] = await consume(kafka_brokers, topic.dead_letter_name, 1, linger_s=0.5)
     told = headers_of(parked)
-    assert (told["dlq_reason"], told["dlq_attempts"], told["dlq_topic"]) == (reason, attempts, topic.name)
+    assert (told["dlq_reason"], told["dlq_attempts"], told["dlq_topic"]) == (
+        reason,
+        attempts,
+        topic.name,
+    )
     assert str(mishap) in told["dlq_error"]
     assert told["ce_id"] == event.delivery.event_id
     assert parked.value == event.model_dump_json().encode()
@@ -174,7 +184,9 @@ async def test_a_structured_event_is_read_too(bus, effects, producer, topic):
     await until(lambda: effects.calls == [("a", 4)])
 
 
-async def test_infrastructure_that_is_away_parks_nothing(bus, effects, event_type, producer, pool):
+async def test_infrastructure_that_is_away_parks_nothing(
+    bus, effects, event_type, producer, pool
+):
     effects.mishaps = {1: ConnectionRefusedError("postgres is away")}
     await send(producer, delivered(event_type(thing="a", number=1)))
     await until(lambda: len(effects.calls) > 7)
@@ -187,7 +199,9 @@ async def test_infrastructure_that_is_away_parks_nothing(bus, effects, event_typ
     await until(handled)
 
 
-async def test_a_long_absence_hands_the_batch_back_and_loses_nothing(new_bus, effects, event_type, producer):
+async def test_a_long_absence_hands_the_batch_back_and_loses_nothing(
+    new_bus, effects, event_type, producer
+):
     bus = new_bus(patience_s=0.05)
     await bus.start()
     effects.mishaps = {1: ConnectionRefusedError("away")}

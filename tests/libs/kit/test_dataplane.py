@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
+
 from gyral.contracts.data import WatermarkAdvanced
 from gyral.kit import cloudevents
 from gyral.kit.dataplane import DataPlane, Fenced
 from gyral.kit.producer import open_producer
 from gyral.kit.tx import Tx, begin
 from gyral.testkit.events import MOMENT, a_delivery
-
 from tests.libs.kit.reading import until
 
 pytestmark = pytest.mark.live
@@ -51,7 +51,9 @@ class Sink:
 
 @pytest.fixture
 async def output(pool):
-    await pool.execute("CREATE TABLE output (topic text, partition integer, at bigint, value text)")
+    await pool.execute(
+        "CREATE TABLE output (topic text, partition integer, at bigint, value text)"
+    )
 
     async def read():
         rows = await pool.fetch("SELECT value FROM output ORDER BY partition, at")
@@ -67,7 +69,12 @@ async def planes(kafka_brokers, pool, topic):
     def make(sink, **knobs):
         knobs = {"max_wait_s": 0.05, "group": topic.name, **knobs}
         plane = DataPlane(
-            kafka_brokers, topics=[topic.name], pool=pool, begin=begin(pool, Tx, service="kit"), handle=sink.handle, **knobs
+            kafka_brokers,
+            topics=[topic.name],
+            pool=pool,
+            begin=begin(pool, Tx, service="kit"),
+            handle=sink.handle,
+            **knobs,
         )
         made.append(plane)
         return plane
@@ -78,7 +85,10 @@ async def planes(kafka_brokers, pool, topic):
 
 
 async def produce(producer, topic, values):
-    sent = [await producer.send(topic.name, value.encode(), partition=n % 3) for n, value in enumerate(values)]
+    sent = [
+        await producer.send(topic.name, value.encode(), partition=n % 3)
+        for n, value in enumerate(values)
+    ]
     await asyncio.gather(*sent)
 
 
@@ -126,9 +136,14 @@ async def test_a_marker_flushes_at_once_and_in_order(planes, output, producer, t
     await plane.start()
     await producer.send_and_wait(topic.name, b"before", partition=0)
     marker = cloudevents.encode(
-        WatermarkAdvanced(subject="s", event_time=MOMENT), a_delivery(), source="/test", topic=topic.name
+        WatermarkAdvanced(subject="s", event_time=MOMENT),
+        a_delivery(),
+        source="/test",
+        topic=topic.name,
     )
-    await producer.send_and_wait(marker.topic, marker.value, key=marker.key, headers=marker.headers, partition=0)
+    await producer.send_and_wait(
+        marker.topic, marker.value, key=marker.key, headers=marker.headers, partition=0
+    )
 
     async def arrived():
         return len(await output()) == 2

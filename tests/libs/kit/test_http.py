@@ -7,12 +7,13 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.kit.access import KeyRing
 from gyral.kit.health import Health
 from gyral.kit.http import Caller, create_api, read_model, scope
 from gyral.testkit.projections import MemoryProjection
-from pydantic import BaseModel, Field
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -26,12 +27,16 @@ def router():
     routes = APIRouter()
 
     @routes.post("/v1/things")
-    async def make(request: Request, caller: Annotated[Caller, scope("ingest")]) -> dict[str, str]:
+    async def make(
+        request: Request, caller: Annotated[Caller, scope("ingest")]
+    ) -> dict[str, str]:
         thing = await read_model(request, Thing, max_bytes=1000)
         return {"made": thing.name, "by": caller.name}
 
     @routes.get("/v1/things/{name}")
-    async def show(name: str, limit: int, _caller: Annotated[Caller, scope("read")]) -> dict[str, int]:
+    async def show(
+        name: str, limit: int, _caller: Annotated[Caller, scope("read")]
+    ) -> dict[str, int]:
         if name == "bug":
             raise RuntimeError("secret detail")
         if name == "away":
@@ -46,7 +51,9 @@ def a_key(secret, *scopes, **more):
 
     digest = hashlib.sha256(secret.encode()).hexdigest()
     key_id = f"00000000-0000-0000-0000-{digest[:12]}"
-    return AccessKeyChanged(key_id=key_id, name=secret, sha256=digest, scopes=frozenset(scopes), **more)
+    return AccessKeyChanged(
+        key_id=key_id, name=secret, sha256=digest, scopes=frozenset(scopes), **more
+    )
 
 
 @pytest.fixture
@@ -104,9 +111,13 @@ async def test_only_a_valid_key_with_the_scope_gets_in(client, headers, status, 
 
 
 async def test_a_revoked_key_stops_working_at_once(client, keys):
-    assert (await client.get("/v1/things/a?limit=1", headers=bearer("reader"))).status_code == 200
+    assert (
+        await client.get("/v1/things/a?limit=1", headers=bearer("reader"))
+    ).status_code == 200
     await keys.put(a_key("reader", Scope.READ, revoked=True, generation=2))
-    assert (await client.get("/v1/things/a?limit=1", headers=bearer("reader"))).status_code == 401
+    assert (
+        await client.get("/v1/things/a?limit=1", headers=bearer("reader"))
+    ).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -138,9 +149,13 @@ async def test_hostile_bodies_get_a_reason_and_no_stack(client, body, status):
 
 
 async def test_a_wrong_field_is_named_with_what_was_found(client):
-    answer = await client.post("/v1/things", json={"name": "n" * 5000, "size": 1}, headers=bearer("writer"))
+    answer = await client.post(
+        "/v1/things", json={"name": "n" * 5000, "size": 1}, headers=bearer("writer")
+    )
     assert answer.status_code == 413
-    answer = await client.post("/v1/things", json={"name": "n" * 900, "size": 1}, headers=bearer("writer"))
+    answer = await client.post(
+        "/v1/things", json={"name": "n" * 900, "size": 1}, headers=bearer("writer")
+    )
     error = answer.json()["error"]
     assert error["field"] == "name"
     assert "at most 10 characters" in error["message"]

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from gyral.kit.producer import open_producer
 from gyral.testkit.events import on_topic, send
 from gyral.testkit.suites import Happened
-
 from tests.libs.kit.reading import consume, headers_of, until
 
 pytestmark = pytest.mark.live
@@ -18,14 +18,24 @@ pytestmark = pytest.mark.live
 ROUND = 3
 """Events of each key that are sent before each run."""
 THINGS = "abcd"
-DEATHS = (("before_commit", 3), ("after_commit", 5), ("before_send", 1), ("after_send", 1), ("after_sink", 1))
+DEATHS = (
+    ("before_commit", 3),
+    ("after_commit", 5),
+    ("before_send", 1),
+    ("after_send", 1),
+    ("after_sink", 1),
+)
 NUMBERS = list(range(ROUND * (len(DEATHS) + 1)))
 EVENTS = len(NUMBERS) * len(THINGS)
 
 
-async def test_effects_happen_once_whenever_the_process_dies(pool, postgres_dsn, kafka_brokers, new_topic):
+async def test_effects_happen_once_whenever_the_process_dies(
+    pool, postgres_dsn, kafka_brokers, new_topic
+):
     topic, next_topic = await new_topic(partitions=2), await new_topic(partitions=2)
-    await pool.execute("CREATE TABLE effect (seq bigint GENERATED ALWAYS AS IDENTITY, thing text, number integer)")
+    await pool.execute(
+        "CREATE TABLE effect (seq bigint GENERATED ALWAYS AS IDENTITY, thing text, number integer)"
+    )
     await pool.execute("CREATE TABLE output (partition integer, at bigint)")
 
     async def run(point, count):

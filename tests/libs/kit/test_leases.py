@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+
 from gyral.kit.leases import Jobs, Lost, Worker
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import a_delivery
-
 from tests.libs.kit.reading import until
 
 pytestmark = pytest.mark.live
@@ -26,7 +26,9 @@ def jobs(pool):
 def queue(opened, jobs):
     async def enqueue(name="one", **spec):
         async with opened() as tx:
-            return await jobs.enqueue(tx, name, spec, cause=a_delivery("cause", correlation_id="story"))
+            return await jobs.enqueue(
+                tx, name, spec, cause=a_delivery("cause", correlation_id="story")
+            )
 
     return enqueue
 
@@ -36,7 +38,9 @@ async def workers(jobs):
     made = []
 
     async def make(run, **knobs):
-        worker = Worker(jobs, run, name=f"w{len(made)}", **{"poll_s": 0.05, "lease_s": 0.6, **knobs})
+        worker = Worker(
+            jobs, run, name=f"w{len(made)}", **{"poll_s": 0.05, "lease_s": 0.6, **knobs}
+        )
         made.append(worker)
         await worker.start()
         return worker
@@ -73,7 +77,9 @@ async def test_a_holder_whose_lease_ran_out_cannot_write(queue, jobs, opened, st
             await attempt
     with pytest.raises(Lost):
         async with opened() as tx:
-            await tx.conn.execute("INSERT INTO inbox (consumer, event_id) VALUES ('slow', 'wrote')")
+            await tx.conn.execute(
+                "INSERT INTO inbox (consumer, event_id) VALUES ('slow', 'wrote')"
+            )
             await jobs.complete(tx, slow)
     async with opened() as tx:
         await jobs.complete(tx, quick)
@@ -134,8 +140,14 @@ async def test_a_cancelled_job_stops_its_run(queue, workers, jobs, opened, state
         assert not await jobs.cancel(tx, job_id)
 
 
-@pytest.mark.parametrize(("error", "runs"), [(ValueError("bug"), 3), (PermanentError("never"), 1)], ids=["bug", "permanent"])
-async def test_a_failing_job_ends_with_its_reason(error, runs, queue, workers, jobs, opened, state, pool):
+@pytest.mark.parametrize(
+    ("error", "runs"),
+    [(ValueError("bug"), 3), (PermanentError("never"), 1)],
+    ids=["bug", "permanent"],
+)
+async def test_a_failing_job_ends_with_its_reason(
+    error, runs, queue, workers, jobs, opened, state, pool
+):
     job_id = await queue()
     attempts = []
 
@@ -201,5 +213,8 @@ async def test_a_stopped_worker_gives_its_job_back(queue, workers, state, pool):
     worker = await workers(run, lease_s=60)
     await running.wait()
     await worker.stop()
-    assert (await state(job_id), await pool.fetchval("SELECT attempts FROM job")) == ("queued", 0)
+    assert (await state(job_id), await pool.fetchval("SELECT attempts FROM job")) == (
+        "queued",
+        0,
+    )
     assert worker.healthy() is not None

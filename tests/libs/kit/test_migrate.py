@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from gyral.kit.db import open_pool
 from gyral.kit.migrate import MigrationError, migrate
 
@@ -11,7 +12,9 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "0001_create_thing.sql").write_text("CREATE TABLE thing (id integer PRIMARY KEY);")
+    (tmp_path / "0001_create_thing.sql").write_text(
+        "CREATE TABLE thing (id integer PRIMARY KEY);"
+    )
     return tmp_path
 
 
@@ -42,7 +45,9 @@ async def test_a_schema_newer_than_the_code_is_accepted(empty, folder):
 
 
 async def test_a_failing_file_leaves_nothing_behind(empty, folder):
-    (folder / "0002_break_down.sql").write_text("CREATE TABLE half (id integer); SELECT nonsense;")
+    (folder / "0002_break_down.sql").write_text(
+        "CREATE TABLE half (id integer); SELECT nonsense;"
+    )
     with pytest.raises(Exception, match="nonsense"):
         await migrate(empty, folder, service="a")
     assert await empty.fetchval("SELECT to_regclass('thing')") is None

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+
 from gyral.kit.outbox import Relay
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import on_topic
 from gyral.testkit.suites import Happened
-
 from tests.libs.kit.reading import consume, until
 
 pytestmark = pytest.mark.live
@@ -32,7 +32,11 @@ async def test_each_key_arrives_in_the_order_of_its_commits(pool, kafka_brokers,
     await asyncio.gather(*(publish(pool, event_type, thing, range(20)) for thing in "abcd"))
     records = await consume(kafka_brokers, topic.name, 80)
     for thing in "abcd":
-        numbers = [event_type.model_validate_json(r.value).number for r in records if r.key == thing.encode()]
+        numbers = [
+            event_type.model_validate_json(r.value).number
+            for r in records
+            if r.key == thing.encode()
+        ]
         assert numbers == list(range(20))
     await until(lambda: empty(pool))
 

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+
 from gyral.kit.producer import open_producer
 from gyral.kit.projection import Projection
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
-
 from tests.libs.kit.reading import until
 
 
@@ -66,7 +66,9 @@ async def test_refresh_returns_when_all_said_so_far_is_known(projection, event_t
         assert projection.generation("a") == number
 
 
-async def test_changes_are_told_in_order_and_older_generations_ignored(projection, event_type, producer):
+async def test_changes_are_told_in_order_and_older_generations_ignored(
+    projection, event_type, producer
+):
     told = []
 
     async def note(key, event):
@@ -81,7 +83,9 @@ async def test_changes_are_told_in_order_and_older_generations_ignored(projectio
     assert told == [("a", 1), ("a", 3), ("a", None)]
 
 
-async def test_bytes_that_are_no_event_leave_the_last_good_one(projection, event_type, producer):
+async def test_bytes_that_are_no_event_leave_the_last_good_one(
+    projection, event_type, producer
+):
     await send(producer, delivered(event_type(thing="a", number=1)))
     await producer.send_and_wait(event_type.topic.name, b"\xff", key=b"a")
     await projection.start()
@@ -102,7 +106,9 @@ async def test_without_kafka_a_snapshot_serves(kafka_brokers, event_type, produc
 
 
 async def test_without_kafka_and_snapshot_start_waits(event_type, tmp_path):
-    projection = Projection("127.0.0.1:1", event_type, snapshot=tmp_path / "none", snapshot_after_s=0.1)
+    projection = Projection(
+        "127.0.0.1:1", event_type, snapshot=tmp_path / "none", snapshot_after_s=0.1
+    )
     starting = asyncio.create_task(projection.start())
     await asyncio.wait({starting}, timeout=1.0)
     assert not starting.done()

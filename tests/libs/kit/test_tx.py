@@ -1,6 +1,7 @@
 """Transactions: the fake and the real one pass one suite."""
 
 import pytest
+
 from gyral.kit.tx import Tx, begin
 from gyral.testkit.memory import MemoryTx, memory_begin
 from gyral.testkit.suites import TxSuite
@@ -19,7 +20,12 @@ class TestMemoryTx(TxSuite):
     def published(self, tx):
         async def read():
             return [
-                (e.delivery.event_id, e.delivery.causation_id, e.delivery.correlation_id, e.number)
+                (
+                    e.delivery.event_id,
+                    e.delivery.causation_id,
+                    e.delivery.correlation_id,
+                    e.number,
+                )
                 for e in tx.published
             ]
 

@@ -56,13 +56,20 @@ async def main():
         opened = begin(pool, FatedTx, service="victim")
         relay = FatedRelay(pool, brokers, poll_s=0.2)
         bus = Bus(brokers, service=f"{name}.bus", pool=pool, instance_id="one", max_records=10)
-        arrived, followed = on_topic(Happened, Topic(name)), on_topic(Happened, Topic(next_name))
+        arrived, followed = (
+            on_topic(Happened, Topic(name)),
+            on_topic(Happened, Topic(next_name)),
+        )
 
         async def react(event):
             async with opened() as tx:
                 if not await tx.claim(event):
                     return
-                await tx.conn.execute("INSERT INTO effect (thing, number) VALUES ($1, $2)", event.thing, event.number)
+                await tx.conn.execute(
+                    "INSERT INTO effect (thing, number) VALUES ($1, $2)",
+                    event.thing,
+                    event.number,
+                )
                 await tx.publish(followed(thing=event.thing, number=event.number))
             fate.reach("after_commit")
 
@@ -70,7 +77,9 @@ async def main():
             async with batch.commit() as tx:
                 for part in batch.slices:
                     rows = [(part.partition, record.offset) for record in part.records]
-                    await tx.conn.executemany("INSERT INTO output (partition, at) VALUES ($1, $2)", rows)
+                    await tx.conn.executemany(
+                        "INSERT INTO output (partition, at) VALUES ($1, $2)", rows
+                    )
             fate.reach("after_sink")
 
         plane = DataPlane(

@@ -145,7 +145,7 @@ class Service:
             try:
                 async with asyncio.timeout(_STOP_S):
                     await part.stop()
-            except Exception as error:  # noqa: BLE001 - the others must still stop
+            except Exception as error:
                 log.error("part.not_stopped", part=type(part).__name__, exc_info=error)
         if self.pool is not None:
             try:

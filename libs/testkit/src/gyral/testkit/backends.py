@@ -11,14 +11,14 @@ from pathlib import Path
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
-from gyral.local.instance import Instance, PortChoice
-from gyral.local.stack import Stack
 from pydantic import SecretStr
 
 from gyral.contracts.events import Topic
 from gyral.kit.blobs import Blobs
 from gyral.kit.db import Pool, open_pool
 from gyral.kit.migrate import migrate
+from gyral.local.instance import Instance, PortChoice
+from gyral.local.stack import Stack
 
 _NAMES = ("kafka", "postgres", "minio", "provision")
 _DATABASE = "gyral"
