@@ -1,4 +1,4 @@
-"""Synthetic streams with a known truth, as Delta tables on disk, and orders to train on them."""
+"""Synthetic streams with a known truth, as Delta tables on disk, and orders to train on."""
 
 import uuid
 from collections.abc import Callable

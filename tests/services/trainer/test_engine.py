@@ -1,5 +1,6 @@
 """A training, end to end, on streams whose truth is known."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from gyral.contracts.evaluation import EvaluationReport, GoldenRows
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
-from gyral.trainer.engine.conversion import load
-from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles
+from gyral.trainer.engine import recipes
+from gyral.trainer.engine.conversion import compare, load
+from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles, TrainingRefusedError
 from gyral.trainer.engine.training import train
+
+from .conftest import AS_OF
 
 
 def quiet(_progress: object) -> None:
@@ -54,3 +58,94 @@ def test_every_trainer_beats_the_base_rate_and_ships_what_it_fitted(order, train
     session = load((wanted.output / "model.onnx").read_bytes())
     again = session.probabilities(manifest.transform.apply(columns))
     np.testing.assert_allclose(again, golden.probabilities, atol=golden.tolerance)
+
+
+def test_the_same_order_gives_the_same_model_and_the_same_numbers(order):
+    first, second = order(), order()
+    metrics = [train(wanted, quiet).metrics for wanted in (first, second)]
+    assert metrics[0] == metrics[1]
+    for name in ("model.onnx", "golden.json"):
+        assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
+
+
+def test_challenger_and_champion_are_scored_on_the_same_rows_block_by_block(order):
+    early = order(as_of=AS_OF - timedelta(days=21), trainer="sklearn.logistic_regression")
+    train(early, quiet)
+    late = order(champion=files(early.output, version=3))
+    train(late, quiet)
+    report = report_of(late.output)
+    assert (report.champion_version, report.champion_error) == (3, None)
+    assert report.champion is not None
+    assert report.champion_trained_until < report.trained_until
+    total = sum(block.champion_log_loss for block in report.blocks)
+    assert total / report.rows == pytest.approx(report.champion.log_loss)
+    mine = sum(block.challenger_log_loss for block in report.blocks)
+    assert mine / report.rows == pytest.approx(report.challenger.log_loss)
+    assert {part.field for part in report.slices} == {"zone"}
+    assert all(sum(it.rows for it in part.blocks) == part.rows >= 500 for part in report.slices)
+    assert report.latency.ratio > 0
+    assert report.score_psi >= 0
+
+
+def test_a_champion_that_saw_part_of_the_window_shortens_it(order):
+    newer = order(as_of=AS_OF)
+    train(newer, quiet)
+    older = order(as_of=AS_OF - timedelta(days=4), champion=files(newer.output))
+    train(older, quiet)
+    report = report_of(older.output)
+    assert report.window_start == report.champion_trained_until > report.trained_until
+    assert len(report.blocks) == 10
+    assert "window cut" in report.notes[0]
+
+
+def test_a_champion_whose_input_is_gone_is_said_to_be_unscored(order, tmp_path):
+    early = order(as_of=AS_OF - timedelta(days=21))
+    train(early, quiet)
+    renamed = tmp_path / "champion.json"
+    manifest = (early.output / "manifest.json").read_text()
+    renamed.write_text(manifest.replace('"seats"', '"chairs"'))
+    champion = ChampionFiles(version=1, onnx=early.output / "model.onnx", manifest=renamed)
+    late = order(champion=champion)
+    train(late, quiet)
+    report = report_of(late.output)
+    assert report.champion is None
+    assert "chairs" in report.champion_error
+
+
+def test_a_wrong_conversion_is_caught_with_its_numbers(order, monkeypatch):
+    converted = recipes.only_positive_class
+
+    def planted(model):
+        """Ask for the other class, as a converter with a bug might."""
+        wrong = converted(model)
+        wrong.graph.initializer[-1].int64_data[0] = 0
+        return wrong
+
+    monkeypatch.setattr(recipes, "only_positive_class", planted)
+    with pytest.raises(TrainingRefusedError, match=r"onnx: expected 99\.9% .* found 0\."):
+        train(order(), quiet)
+
+
+def test_few_rows_may_differ_and_many_may_not():
+    native = np.full(2000, 0.5)
+    one_off = native.copy()
+    one_off[0] += 0.01
+    assert compare(native, one_off).largest == pytest.approx(0.01)
+    three_off = native.copy()
+    three_off[:3] += 0.01
+    with pytest.raises(TrainingRefusedError, match=r"found 99\.85%"):
+        compare(native, three_off)
+
+
+@pytest.mark.parametrize(
+    ("train_spec", "complaint"),
+    [
+        ({"parameters": {"max_depht": 3}}, r"train\.parameters\.max_depht"),
+        ({"parameters": {"max_iter": "many"}}, r"train\.parameters\.max_iter"),
+        ({"min_rows": 1_000_000}, r"train\.min_rows: expected 1000000 rows"),
+        ({"folds": 20, "window": "3d"}, r"train\.folds: expected at least 20 blocks"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_field(order, train_spec, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        train(order(**train_spec), quiet)

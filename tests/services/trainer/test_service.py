@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from deltalake import DeltaTable, write_deltalake
+
 from gyral.contracts.data import DatasetCommitted, StreamDeclared
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.events import Event
@@ -89,7 +90,9 @@ class Heard:
 async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(
     stack, blobs: Blobs, postgres_dsn, tables, tmp_path: Path
 ):
-    model, rides, ends = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("late", "rides", "ends"))
+    model, rides, ends = (
+        f"{name}-{uuid.uuid4().hex[:8]}" for name in ("late", "rides", "ends")
+    )
     s3 = stack.s3(blobs.bucket)
     environment = {
         "KAFKA_BROKERS": stack.kafka_brokers,
@@ -115,7 +118,9 @@ async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(
         heard = Heard(consumer, model, heard_types)
         await _declare(producer, model, {rides: RIDES, ends: ENDS})
         for (stream, uri), watermark in zip(
-            zip((rides, ends), uris, strict=True), (AS_OF, AS_OF - timedelta(hours=1)), strict=True
+            zip((rides, ends), uris, strict=True),
+            (AS_OF, AS_OF - timedelta(hours=1)),
+            strict=True,
         ):
             await send(producer, _committed(stream, uri, version=0, watermark=watermark))
         async with service(environment) as doomed:

@@ -39,7 +39,7 @@ def build(settings: Settings) -> Service:
     models = Projection(brokers, ModelDeclared)
     streams = Projection(brokers, StreamDeclared)
     champions = Projection(brokers, ChampionChanged)
-    projections = [keys, models, streams, champions]
+    projections = (keys, models, streams, champions)
     jobs = Jobs(pool, "train", max_attempts=settings.trainer_attempts)
     changes = Changes()
     trainers = Trainers(
@@ -68,7 +68,14 @@ def build(settings: Settings) -> Service:
         )
         for number in range(settings.trainer_workers)
     ]
-    handlers = Handlers(begin=opened, models=models, jobs=jobs, changes=changes)
+
+    async def declared(model: str, generation: int) -> ModelDeclared | None:
+        """Look again when a request knows more than we do."""
+        if (models.generation(model) or 0) < generation:
+            await models.refresh()
+        return models.get(model)
+
+    handlers = Handlers(begin=opened, declared=declared, jobs=jobs, changes=changes)
     health = Health(ready=[projection.ready for projection in projections])
     return Service(
         name=NAME,

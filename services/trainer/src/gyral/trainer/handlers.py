@@ -1,6 +1,7 @@
-"""What the trainer does when training is asked for, when data land, and when a version's way ends."""
+"""What the trainer does when training is asked for, data land, or a version's way ends."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,7 +12,6 @@ from gyral.contracts.training import RunAdmitted, RunCancelled, RunRequested, Ru
 from gyral.contracts.versions import ModelDeclared, VersionRejected
 from gyral.kit.changes import Changes
 from gyral.kit.leases import Jobs
-from gyral.kit.projection import Projection
 from gyral.kit.telemetry import current_traceparent, get_log, span
 from gyral.kit.tx import Begin, following
 from gyral.trainer.domain import runs
@@ -28,13 +28,14 @@ class Handlers:
     """The trainer's reactions, with everything they need in plain sight."""
 
     begin: Begin[TrainerTx]
-    models: Projection[ModelDeclared]
+    declared: Callable[[str, int], Awaitable[ModelDeclared | None]]
+    """A model's declaration, at least as new as the given generation."""
     jobs: Jobs
     changes: Changes
 
     async def run_requested(self, event: RunRequested) -> None:
         """Admit the request or suppress it, and say which: once, however often it is made."""
-        declared = await self._declared(event)
+        declared = await self.declared(event.model, event.spec_generation or 1)
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
@@ -77,7 +78,7 @@ class Handlers:
             IllegalMoveError: it is over already.
         """
         async with self.begin() as tx:
-            run = await tx.run(run_id, lock=True)
+            run = await tx.locked_run(run_id)
             if run is None:
                 return None
             state = runs.after(run.state, Move.CANCEL)
@@ -98,13 +99,6 @@ class Handlers:
             ended = await tx.run(run_id)
         self._tell()
         return ended
-
-    async def _declared(self, event: RunRequested) -> ModelDeclared | None:
-        """Return the model's declaration, at least as new as the request's."""
-        known = self.models.generation(event.model)
-        if known is None or known < (event.spec_generation or 1):
-            await self.models.refresh()
-        return self.models.get(event.model)
 
     async def _decide(
         self, tx: TrainerTx, event: RunRequested, declared: ModelDeclared | None
@@ -127,7 +121,7 @@ class Handlers:
     async def _suppress(
         self, tx: TrainerTx, event: RunRequested, decision: Admitted | Suppressed
     ) -> None:
-        assert isinstance(decision, Suppressed)  # noqa: S101 - undeclared models are never admitted
+        assert isinstance(decision, Suppressed)  # noqa: S101 - `admit` admits none
         await tx.suppress(event, decision)
         await tx.publish(
             RunSuppressed(
@@ -161,7 +155,7 @@ class Handlers:
         log.info("run.admitted", model=event.model, run_id=run_id, cause=event.cause)
 
     async def _queue_complete(self, tx: TrainerTx) -> None:
-        """Give a job to every run whose data are complete; each continues its own request's trace."""
+        """Give a job to each run whose data are complete; it continues its request's trace."""
         for run in await tx.complete_runs():
             with span("run queued", parent=run.origin.traceparent, gyral__run_id=run.run_id):
                 job_id = await self.jobs.enqueue(

@@ -1,4 +1,4 @@
-"""The leased work: one run trained in a process of its own, its artifacts stored, its outcome said once."""
+"""The leased work: a run trained in its own process, its artifacts kept, its outcome said."""
 
 import shutil
 import tempfile
@@ -98,7 +98,7 @@ class Training:
         run_id = str(job.spec["run_id"])
         async with self.begin() as tx:
             await self.jobs.fail(tx, job, reason)
-            run = await tx.run(run_id, lock=True)
+            run = await tx.locked_run(run_id)
             if run is None or run.state not in OPEN:
                 return
             await tx.end(run_id, runs.after(run.state, Move.FAIL), reason=reason[:500])
@@ -230,7 +230,7 @@ class Training:
         )
         async with self.begin() as tx:
             await self.jobs.complete(tx, job)
-            held = await tx.run(run.run_id, lock=True)
+            held = await tx.locked_run(run.run_id)
             assert held is not None  # noqa: S101 - runs are never deleted
             await tx.succeed(run.run_id, runs.after(held.state, Move.SUCCEED), result)
             tx.because(job.cause, step=f"{run.run_id}/succeeded")
@@ -239,7 +239,7 @@ class Training:
         self.changes.notify()
 
     async def _store(self, job: Job, order: Order) -> Artifacts:
-        """Upload every artifact under the attempt's own keys, where no late rival can overwrite it."""
+        """Upload every artifact under this attempt's keys: no late rival overwrites it."""
         prefix = f"models/{order.model}/{order.run_id}/{job.token}"
         refs = {
             name.partition(".")[0]: await self.blobs.put_file(

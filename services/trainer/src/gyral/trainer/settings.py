@@ -21,4 +21,4 @@ class Settings(CommonSettings):
     trainer_time_limit_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     """Longest a training may take; then it fails for good."""
     trainer_memory_bytes: Annotated[int, Field(ge=1 << 28)] | None = None
-    """Limit of a training's address space; unset: unlimited. CUDA needs far more than it uses."""
+    """Limit of a training's address space; unset: none. CUDA needs far more than it uses."""

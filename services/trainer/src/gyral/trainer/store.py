@@ -63,10 +63,11 @@ class Decided:
     run_id: str | None
 
 
-_SELECT_RUN = """SELECT run_id, request_id, model, cause, as_of, spec, spec_generation, state, in_flight, job_id,
-          attempt, stage, share, reason, result, event_id, correlation_id, traceparent,
-          created_at, ended_at
-            FROM run"""
+_SELECT_RUN = """
+            SELECT run_id, request_id, model, cause, as_of, spec, state, in_flight, job_id,
+                   attempt, stage, share, reason, result, event_id, correlation_id,
+                   traceparent, created_at, ended_at
+              FROM run"""
 
 
 class TrainerTx(Tx):
@@ -164,7 +165,7 @@ class TrainerTx(Tx):
         return [_run(row) for row in rows]
 
     async def complete_runs(self) -> list[Run]:
-        """Return the runs that wait for data and whose streams have all that was known by then."""
+        """Return the waiting runs whose streams now have all that was known by then."""
         rows = await self.conn.fetch(
             f"""
             {_SELECT_RUN}
@@ -172,7 +173,7 @@ class TrainerTx(Tx):
                AND as_of <= (SELECT watermark FROM dataset WHERE stream = feature_stream)
                AND as_of <= (SELECT watermark FROM dataset WHERE stream = label_stream)
              ORDER BY created_at
-            """
+            """,  # noqa: S608 - a constant of this module
         )
         return [_run(row) for row in rows]
 
@@ -189,7 +190,11 @@ class TrainerTx(Tx):
             Lost: another worker has it, or it was cancelled.
         """
         held = await self.conn.fetchval(
-            "SELECT true FROM job WHERE id = $1 AND token = $2 AND state = 'running' FOR UPDATE",
+            """
+            SELECT true FROM job
+             WHERE id = $1 AND token = $2 AND state = 'running'
+               FOR UPDATE
+            """,
             job.id, job.token,
         )  # fmt: skip
         if not held:
@@ -209,7 +214,7 @@ class TrainerTx(Tx):
     async def progress(self, run_id: str, stage: str, share: float) -> None:
         """Remember how far a run is."""
         await self.conn.execute(
-            "UPDATE run SET stage = $2::text, share = $3 WHERE run_id = $1", run_id, stage, share
+            "UPDATE run SET stage = $2, share = $3 WHERE run_id = $1", run_id, stage, share
         )
 
     async def end(self, run_id: str, state: State, *, reason: str | None = None) -> None:

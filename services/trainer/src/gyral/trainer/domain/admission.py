@@ -1,4 +1,4 @@
-"""Whether a request for training becomes a run: one in flight a model, and a cooldown in event time."""
+"""Whether a request becomes a run: one in flight a model, and a cooldown in event time."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from gyral.contracts.training import Cause, Suppression
 
 SKIP_COOLDOWN = frozenset({Cause.BOOTSTRAP, Cause.MANUAL, Cause.CODE, Cause.STALE_VERDICT})
-"""Causes that are decisions and not alarms: an alarm stands and asks again, a decision does not."""
+"""Causes that are decisions: an alarm stands and asks again, a decision does not."""
 
 
 ASKED_BLINDLY = frozenset({Cause.MANUAL, Cause.CODE})
@@ -72,7 +72,8 @@ def admit(
             Suppression.NO_DATA, f"no dataset was ever committed for stream {named}"
         )
     if known.in_flight is not None:
-        # The verdict on a run and the request to repeat it are one decision on two topics: either may come first.
+        # A stale verdict and the request to repeat the run are one decision on two topics:
+        # either may come first.
         if (
             cause is Cause.STALE_VERDICT
             and known.in_flight.succeeded
@@ -91,5 +92,6 @@ def _cooled(as_of: datetime, last: datetime, cooldown: timedelta) -> Admitted | 
         return Admitted()
     return Suppressed(
         Suppression.COOLDOWN,
-        f"the last admitted request is as of {last.isoformat()}; the next may be from {over.isoformat()} on",
+        f"the last admitted request is as of {last.isoformat()}; "
+        f"the next may be from {over.isoformat()} on",
     )

@@ -57,5 +57,5 @@ def after(state: State, move: Move) -> State:
 
 
 def stays_in_flight(state: State) -> bool:
-    """Tell whether the model may get no other run: a success is in flight until its verdict or rollout ends."""
+    """Tell whether it bars other runs: a success does until its verdict or rollout ends."""
     return state in OPEN or state is State.SUCCEEDED

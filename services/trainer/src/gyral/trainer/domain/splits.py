@@ -1,4 +1,4 @@
-"""Which event times a run learns from and which it is judged on: whole blocks, in order of time, never random rows."""
+"""Which event times a run learns from and is judged on: whole blocks, never random rows."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,13 +35,14 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def not_before(self, champion_trained_until: int) -> "Split":
-        """Return the split whose window starts after a champion's training, cut by whole blocks."""
+        """Return the split whose window starts after a champion's training, by whole blocks."""
         if champion_trained_until <= self.window_start:
             return self
         start = min(_ceil(champion_trained_until, self.block), self.window_end)
         note = (
-            f"window cut: the champion was trained until {moment(champion_trained_until).isoformat()}, "
-            f"after the window's start {moment(self.window_start).isoformat()}"
+            "window cut: the champion was trained until "
+            f"{moment(champion_trained_until).isoformat()}, after the window's start "
+            f"{moment(self.window_start).isoformat()}"
         )
         return replace(self, window_start=start, notes=(*self.notes, note))
 
@@ -92,8 +93,8 @@ def fold_of_blocks(blocks: Ints, folds: int) -> Ints:
     unique, inverse = np.unique(blocks, return_inverse=True)
     if len(unique) < folds:
         raise SplitError(
-            f"train.folds: expected at least {folds} blocks of training rows; found {len(unique)}; "
-            "ask for fewer folds or shorter blocks"
+            f"train.folds: expected at least {folds} blocks of training rows; "
+            f"found {len(unique)}; ask for fewer folds or shorter blocks"
         )
     dealt: Ints = inverse % folds
     return dealt

@@ -1,1 +1,1 @@
-"""Trains one model in a process of its own; only the modules of this process import heavy libraries."""
+"""Trains one model in a process of its own, where alone heavy libraries are imported."""

@@ -1,4 +1,4 @@
-"""The training process: `python -m gyral.trainer.engine [ORDERFILE]`, the order else a line of standard input."""
+"""The training process: `python -m gyral.trainer.engine [ORDERFILE]`, else told on stdin."""
 
 import os
 import resource
@@ -13,10 +13,14 @@ from gyral.trainer.engine.order import Done, Order, Progress, Refused, TrainingR
 
 
 def main(arguments: list[str]) -> int:
-    """Train as ordered and say on standard output, line by line, how far it is and what came out."""
+    """Train as ordered, and say on standard output how far it is and what came out."""
     require_single_threaded()
-    lines = _protocol()
-    # Imported before the order is read: a spare process waits here with seconds of imports done.
+    with _protocol() as lines:
+        return _train(arguments, lines)
+
+
+def _train(arguments: list[str], lines: TextIO) -> int:
+    # Imported before the order is read: a spare process waits with its imports done.
     from gyral.modelling.columns import ColumnError  # noqa: PLC0415
     from gyral.modelling.labels import LabelError  # noqa: PLC0415
     from gyral.trainer.domain.splits import SplitError  # noqa: PLC0415

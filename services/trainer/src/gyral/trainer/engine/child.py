@@ -1,4 +1,4 @@
-"""The training process seen from outside: started ahead of need, read line by line, killed when unwanted."""
+"""The training process from outside: started ahead of need, read by line, killed at last."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ class TrainingTooLongError(ValueError):
 
 
 class Trainers:
-    """Starts training processes, and keeps one ahead whose imports are done when it is needed."""
+    """Starts training processes, and keeps one ahead whose imports are done when needed."""
 
     def __init__(self, *, threads: int, table_options: str, time_limit_s: float) -> None:
         self._environment = environment(threads, table_options)
@@ -73,8 +73,8 @@ class Trainers:
             if not limit.expired():
                 raise
             raise TrainingTooLongError(
-                f"training: expected an end within TRAINER_TIME_LIMIT_S = {self._time_limit_s:g}; "
-                "found none"
+                "training: expected an end within TRAINER_TIME_LIMIT_S = "
+                f"{self._time_limit_s:g}; found none"
             ) from error
         finally:
             await _kill(process)
@@ -111,14 +111,15 @@ class Trainers:
                 await on_progress(said)
             code = await process.wait()
             raise TrainingDiedError(
-                f"training process: expected a result; found it ended with {code}: {await errors}"
+                f"training process: expected a result; found its end with {code}: "
+                f"{await errors}"
             )
         finally:
             errors.cancel()
 
 
 def environment(threads: int, table_options: str) -> Mapping[str, str]:
-    """Return a training process's whole environment: no secrets but those of the tables' store."""
+    """Return a training process's whole environment: no secrets but the tables' store's."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return kept | dict.fromkeys(limits, str(threads)) | {TABLE_OPTIONS: table_options}

@@ -1,4 +1,4 @@
-"""What makes a converted model fit to ship: one input, one output, one file, and the same answers."""
+"""What makes a converted model fit to ship: one input, output and file, and equal answers."""
 
 from dataclasses import dataclass
 
@@ -92,7 +92,7 @@ def compare(native: Floats, shipped: Floats) -> Parity:
     """Compare the answers of the fitted model with those of the shipped one, row by row.
 
     Raises:
-        TrainingRefusedError: too many rows differ, or all do a little; both mean a wrong conversion.
+        TrainingRefusedError: too many rows differ, or all do a little: it converted wrong.
     """
     apart = np.abs(native - shipped)
     apart[np.isnan(apart)] = 1.0
@@ -105,8 +105,8 @@ def compare(native: Floats, shipped: Floats) -> Parity:
     )
     if parity.share_within < SHARE_WITHIN or parity.mean > MEAN_WITHIN:
         raise TrainingRefusedError(
-            f"onnx: expected {SHARE_WITHIN:.1%} of {parity.rows} rows within {TOLERANCE} of the "
-            f"fitted model and a mean difference of at most {MEAN_WITHIN}; found "
+            f"onnx: expected {SHARE_WITHIN:.1%} of {parity.rows} rows within {TOLERANCE} of "
+            f"the fitted model and a mean difference of at most {MEAN_WITHIN}; found "
             f"{parity.share_within:.2%}, mean {parity.mean:.2e}, largest {parity.largest:.3g}"
         )
     return parity

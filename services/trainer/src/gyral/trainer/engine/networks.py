@@ -1,13 +1,15 @@
-"""The torch recipe: a small network with an embedding per category; imported only when asked for."""
+"""The torch recipe: a small network with an embedding per category; imported when wanted."""
 
 import io
 import os
 import warnings
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import onnx
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from gyral.modelling.columns import Bools, Floats
@@ -19,7 +21,7 @@ OPSET = 18
 _CHUNK = 65_536
 
 
-class Network(nn.Module):
+class Network(nn.Module):  # type: ignore[misc]
     """Numbers as they come, categories through embeddings, then two hidden layers."""
 
     def __init__(
@@ -53,7 +55,7 @@ class Network(nn.Module):
         return scores
 
 
-class _Probability(nn.Module):
+class _Probability(nn.Module):  # type: ignore[misc]
     """Exports `forward` alone."""
 
     def __init__(self, network: Network) -> None:
@@ -84,7 +86,7 @@ class FittedNetwork:
         """Return it as one ONNX graph with a free number of rows."""
         file = io.BytesIO()
         with warnings.catch_warnings():
-            # The exporter warns of its own deprecated calls; what it makes is compared row by row.
+            # It warns of its own deprecated calls; what it makes is compared row by row.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _Probability(self.network),
@@ -103,22 +105,17 @@ class FittedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """A multilayer perceptron trained with Adam under a one-cycle rate; CUDA when there is one."""
+    """A multilayer perceptron trained by AdamW at a one-cycle rate; on CUDA if there is one."""
 
-    epochs: int = 4
-    batch_rows: int = 512
-    hidden: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-5
-    dropout: float = 0.05
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
+    batch_rows: Annotated[int, Field(ge=2)] = 512
+    hidden: Annotated[int, Field(ge=2, le=4096)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
-    encoding = Encoding.EMBEDDING
-
-    @classmethod
-    def defaults(cls) -> dict[str, float | int]:
-        """Return its parameters with their defaults."""
-        recipe = cls()
-        return {name: getattr(recipe, name) for name in cls.__dataclass_fields__}
+    encoding: ClassVar[Encoding] = Encoding.EMBEDDING
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
         """Learn from n rows."""

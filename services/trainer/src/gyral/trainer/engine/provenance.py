@@ -34,10 +34,11 @@ def code_digest() -> str:
 
 def manifest_of(
     order: Order,
-    specs: tuple[FeatureSpec, ...],
     transform: Transform,
-    model: bytes,
     session: Session,
+    *,
+    specs: tuple[FeatureSpec, ...],
+    model: bytes,
     ranges: Split,
     rows: int,
 ) -> Manifest:

@@ -1,13 +1,15 @@
 """Training recipes of scikit-learn, their parameters, and how a fitted model becomes ONNX."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -56,9 +58,9 @@ class FittedSklearn:
         return given
 
     def to_onnx(self) -> onnx.ModelProto:
-        """Return it as one ONNX graph; its name is fixed, so the same model is the same bytes."""
+        """Return it as one ONNX graph, of fixed name: the same model is the same bytes."""
         with warnings.catch_warnings():
-            # The converter warns of its own deprecated calls; what it makes is compared row by row.
+            # It warns of its own deprecated calls; what it makes is compared row by row.
             warnings.simplefilter("ignore")
             model = to_onnx(
                 self.classifier,
@@ -74,14 +76,15 @@ class FittedSklearn:
 class HistGradientBoosting:
     """Boosted trees; categories come as ranks, because native ones convert wrong silently."""
 
-    max_iter: int = 150
-    max_leaf_nodes: int = 31
-    learning_rate: float = 0.1
-    min_samples_leaf: int = 20
-    l2_regularization: float = 0.0
-    max_bins: int = 255
+    max_iter: Annotated[int, Field(ge=1, le=10_000)] = 150
+    max_leaf_nodes: Annotated[int, Field(ge=2, le=4096)] = 31
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_samples_leaf: Annotated[int, Field(ge=1)] = 20
+    l2_regularization: Annotated[float, Field(ge=0)] = 0.0
+    max_bins: Annotated[int, Field(ge=2, le=255)] = 255
 
-    encoding = Encoding.ORDINAL
+    encoding: ClassVar[Encoding] = Encoding.ORDINAL
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
         """Learn from n rows."""
@@ -103,11 +106,12 @@ class HistGradientBoosting:
 class Logistic:
     """Logistic regression on standardised numbers and one-hot categories."""
 
-    c: float = 1.0
-    max_iter: int = 400
-    tolerance: float = 1e-4
+    c: Annotated[float, Field(gt=0)] = 1.0
+    max_iter: Annotated[int, Field(ge=1, le=100_000)] = 400
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4
 
-    encoding = Encoding.ONE_HOT_STANDARD
+    encoding: ClassVar[Encoding] = Encoding.ONE_HOT_STANDARD
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
         """Learn from n rows.
@@ -132,36 +136,34 @@ def recipe_of(trainer: Trainer, parameters: Parameters) -> Recipe:
     Raises:
         TrainingRefusedError: a parameter is unknown or of another type, or torch is missing.
     """
-    if trainer is Trainer.MLP:
-        try:
-            from gyral.trainer.engine.networks import Mlp  # noqa: PLC0415 - gigabytes, wanted by few
-        except ModuleNotFoundError as error:
-            raise TrainingRefusedError(
-                f"train.trainer: {trainer} needs the extra gyral-trainer[torch]; found no {error.name}; "
-                "install it with `make setup TORCH=1`"
-            ) from error
-        return Mlp(**_checked(trainer, parameters, Mlp.defaults()))
-    kind = HistGradientBoosting if trainer is Trainer.HIST_GRADIENT_BOOSTING else Logistic
-    defaults = {name: getattr(kind(), name) for name in kind.__dataclass_fields__}
-    return kind(**_checked(trainer, parameters, defaults))
+    try:
+        return _kind(trainer).validate_json(json.dumps(dict(parameters)), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise TrainingRefusedError(
+            f"train.parameters.{name}: {first['msg']} for {trainer}; "
+            f"found {parameters.get(name)!r}"
+        ) from error
 
 
-def _checked(
-    trainer: Trainer, parameters: Parameters, defaults: Mapping[str, float | int]
-) -> dict[str, float | int]:
-    """Return the parameters with the types of their defaults."""
-    checked: dict[str, float | int] = {}
-    for name, given in parameters.items():
-        if name not in defaults:
-            known = ", ".join(sorted(defaults))
-            raise TrainingRefusedError(
-                f"train.parameters: expected any of {known} for {trainer}; found {name!r}"
-            )
-        whole = isinstance(defaults[name], int)
-        if isinstance(given, bool | str) or (whole and given != int(given)):
-            wanted = "a whole number" if whole else "a number"
-            raise TrainingRefusedError(
-                f"train.parameters.{name}: expected {wanted}; found {given!r}"
-            )
-        checked[name] = int(given) if whole else float(given)
-    return checked
+def _kind(trainer: Trainer) -> TypeAdapter[Recipe]:
+    match trainer:
+        case Trainer.HIST_GRADIENT_BOOSTING:
+            return TypeAdapter(HistGradientBoosting)
+        case Trainer.LOGISTIC_REGRESSION:
+            return TypeAdapter(Logistic)
+        case Trainer.MLP:
+            return TypeAdapter(_mlp())
+
+
+def _mlp() -> type[Recipe]:
+    try:
+        # Gigabytes that few want.
+        from gyral.trainer.engine.networks import Mlp  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise TrainingRefusedError(
+            f"train.trainer: {Trainer.MLP} needs the extra gyral-trainer[torch]; found no "
+            f"{error.name}; install it with `make setup TORCH=1`"
+        ) from error
+    return Mlp

@@ -1,4 +1,4 @@
-"""Reads pinned tables and joins each row with the label that was known by then, never a later one."""
+"""Reads pinned tables and joins each row with the label known by then, never a later one."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of one range of event time in order of (event time, key), with what was known of them."""
+    """Rows of a range of event time by (event time, key), with what was known of them."""
 
     columns: dict[str, Column]
     times: Ints
@@ -75,8 +75,9 @@ def feature_specs(order: Order) -> tuple[FeatureSpec, ...]:
         field = order.features.spec.fields.get(name)
         if field is None or field.type not in _KINDS:
             raise TrainingRefusedError(
-                f"features.fields.{name}: expected a string, integer, number or boolean field of "
-                f"stream {order.features.stream}; found {'none' if field is None else field.type}"
+                f"features.fields.{name}: expected a string, integer, number or boolean field "
+                f"of stream {order.features.stream}; "
+                f"found {'none' if field is None else field.type}"
             )
         found.append(FeatureSpec(name, _KINDS[field.type], field.nullable))
     return tuple(found)

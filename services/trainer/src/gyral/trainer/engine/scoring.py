@@ -1,10 +1,10 @@
-"""Scores challenger and champion on the same rows, as sums per block that intervals can be drawn from."""
+"""Scores challenger and champion on the same rows, as sums per block to resample."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from gyral.trainer.engine.rows import Rows
 
 SLICE_ROWS = 500
 """Fewer rows say nothing about a slice."""
+
+Sums: TypeAlias = list[float | None]
 
 LATENCY_ROWS = 64
 LATENCY_CALLS = 60
@@ -70,21 +72,20 @@ class Judged:
         positive = self.rows.positive
         ids, at = np.unique(self.blocks, return_inverse=True)
         constant = np.full(len(positive), self.baseline)
-        sums = {
-            "challenger_log_loss": _sums(at, log_losses(positive, self.challenger)),
-            "challenger_brier": _sums(at, brier_scores(positive, self.challenger)),
-            "baseline_log_loss": _sums(at, log_losses(positive, constant)),
-        }
-        if self.champion is not None:
-            sums["champion_log_loss"] = _sums(at, log_losses(positive, self.champion))
-            sums["champion_brier"] = _sums(at, brier_scores(positive, self.champion))
+        baseline = np.bincount(at, log_losses(positive, constant))
+        loss, brier = _both(at, positive, self.challenger)
+        champion_loss, champion_brier = _both(at, positive, self.champion)
         rows, positives = np.bincount(at), np.bincount(at, positive)
         return tuple(
             BlockLosses(
                 block=int(block),
                 rows=int(rows[place]),
                 positives=int(positives[place]),
-                **{name: values[place] for name, values in sums.items()},
+                challenger_log_loss=loss[place],
+                champion_log_loss=champion_loss[place],
+                challenger_brier=brier[place],
+                champion_brier=champion_brier[place],
+                baseline_log_loss=float(baseline[place]),
             )
             for place, block in enumerate(ids)
         )
@@ -114,10 +115,10 @@ class Judged:
     def _slice_losses(self, kept: Bools) -> tuple[SliceLosses, ...]:
         ids, at = np.unique(self.blocks[kept], return_inverse=True)
         positive, rows = self.rows.positive[kept], np.bincount(at)
-        challenger = _sums(at, log_losses(positive, self.challenger[kept]))
-        champion: list[float | None] = [None] * len(ids)
-        if self.champion is not None:
-            champion = _sums(at, log_losses(positive, self.champion[kept]))
+        challenger, _ = _both(at, positive, self.challenger[kept])
+        champion, _ = _both(
+            at, positive, None if self.champion is None else self.champion[kept]
+        )
         return tuple(
             SliceLosses(
                 block=int(block),
@@ -129,7 +130,7 @@ class Judged:
         )
 
     def score_psi(self) -> float | None:
-        """Measure how far the challenger's probabilities are spread otherwise than the champion's."""
+        """Measure how differently challenger's and champion's probabilities are spread."""
         if self.champion is None or np.isnan(self.challenger).any():
             return None
         bins = ReferenceBins((numeric_bins_of("score", self.champion),))
@@ -179,5 +180,16 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _sums(at: Ints, values: Floats) -> list[float | None]:
+def _both(at: Ints, positive: Bools, probability: Floats | None) -> tuple[Sums, Sums]:
+    """Return the sums of log-loss and Brier score per block; all None without a version."""
+    if probability is None:
+        none: Sums = [None] * (int(at.max()) + 1)
+        return none, none
+    return (
+        _sums(at, log_losses(positive, probability)),
+        _sums(at, brier_scores(positive, probability)),
+    )
+
+
+def _sums(at: Ints, values: Floats) -> Sums:
     return [finite(total) for total in np.bincount(at, values)]

@@ -1,4 +1,4 @@
-"""One training from its order to the files it leaves: read, split, fit, convert, compare, write."""
+"""One training from its order to its files: read, split, fit, convert, compare, write."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import default_rng
 
-from gyral.contracts.evaluation import EvaluationReport, GoldenRows, Parity
+from gyral.contracts.evaluation import EvaluationReport, GoldenRows
 from gyral.contracts.specs.stream import FieldType
 from gyral.modelling.blocks import block_ids
-from gyral.modelling.columns import Column, Columns, Floats
+from gyral.modelling.columns import Column, ColumnError, Columns, Floats, Ints
 from gyral.modelling.features import FeatureSpec, Transform, fit_transform_parameters
 from gyral.modelling.metrics import log_losses
 from gyral.modelling.profile import SCORE, BlockHistograms, ReferenceProfile, block_losses
@@ -23,6 +23,23 @@ from gyral.trainer.engine.scoring import Judged, Scorer, latency, scores
 
 GOLDEN_ROWS = 32
 Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a training has to work with, read and split."""
+
+    order: Order
+    specs: tuple[FeatureSpec, ...]
+    ranges: Split
+    training: Rows
+    window: Rows
+    champion: Scorer | None
+
+    @property
+    def blocks(self) -> Ints:
+        """Block of each training row."""
+        return block_ids(self.training.times, self.ranges.block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,63 +57,63 @@ def train(order: Order, tell: Tell) -> Done:
     Raises:
         TrainingRefusedError: the data or the spec do not allow it.
     """
-    specs = feature_specs(order)
     recipe = recipe_of(order.spec.train.trainer, order.spec.train.parameters)
-    champion = Scorer.of(order.champion) if order.champion else None
-    ranges = split(order.spec, order.as_of)
-    if champion is not None:
-        ranges = ranges.not_before(champion.manifest.cutoff_us)
     tell(Progress(stage="reading", share=0.02))
-    training, window = read_rows(order, ranges, _fields(order, champion))
-    _require_rows(order, training, window)
-    trained = _fit(order, recipe, specs, training, ranges, tell)
+    material = _gather(order)
+    trained = _fit(material, recipe, tell)
     tell(Progress(stage="converting", share=0.85))
     model = single_file(trained.fitted.to_onnx())
     session = load(model)
-    matrix = trained.transform.apply(window.columns)
-    shipped = session.probabilities(matrix)
-    parity = compare(trained.fitted.probabilities(matrix), shipped)
     manifest = manifest_of(
-        order, specs, trained.transform, model, session, ranges, len(training)
+        order,
+        trained.transform,
+        session,
+        specs=material.specs,
+        model=model,
+        ranges=material.ranges,
+        rows=len(material.training),
     )
     tell(Progress(stage="evaluating", share=0.9))
-    report = _evaluate(
-        order,
-        ranges,
-        training,
-        window,
-        shipped,
-        Scorer(manifest, session),
-        champion,
-        parity=parity,
-    )
-    profile = _profile(order, specs, training, ranges, trained.out_of_fold)
+    report = _evaluate(material, trained, Scorer(manifest, session))
+    tell(Progress(stage="writing", share=0.97))
     out = order.output
     (out / "model.onnx").write_bytes(model)
     (out / "manifest.json").write_bytes(manifest.to_json())
-    (out / "profile.json").write_bytes(profile.to_json())
-    (out / "golden.json").write_text(_golden(order, window, trained.transform, session))
+    (out / "profile.json").write_bytes(_profile(material, trained.out_of_fold).to_json())
+    (out / "golden.json").write_text(
+        _golden(order, material.window, trained.transform, session)
+    )
     (out / "evaluation.json").write_text(report.model_dump_json())
-    tell(Progress(stage="writing", share=0.98))
     return Done(
-        trained_until=moment(ranges.trained_until),
+        trained_until=moment(material.ranges.trained_until),
         code_sha256=code_digest(),
-        train_rows=len(training),
+        train_rows=len(material.training),
         holdout_rows=report.rows,
-        metrics=_metrics(report, training, trained.out_of_fold),
+        metrics=_metrics(report, material.training, trained.out_of_fold),
     )
 
 
-def _fields(order: Order, champion: Scorer | None) -> tuple[str, ...]:
-    served = () if champion is None else champion.manifest.transform.names
-    return (*order.spec.features.fields, *order.spec.gates.slices, *served)
+def _gather(order: Order) -> Material:
+    """Read what the order pins, and check that it is enough."""
+    specs = feature_specs(order)
+    champion = Scorer.of(order.champion) if order.champion else None
+    ranges = split(order.spec, order.as_of)
+    served: tuple[str, ...] = ()
+    if champion is not None:
+        ranges = ranges.not_before(champion.manifest.cutoff_us)
+        served = champion.manifest.transform.names
+    fields = (*order.spec.features.fields, *order.spec.gates.slices, *served)
+    training, window = read_rows(order, ranges, fields)
+    _require_rows(order, training, window)
+    return Material(order, specs, ranges, training, window, champion)
 
 
 def _require_rows(order: Order, training: Rows, window: Rows) -> None:
     wanted = order.spec.train.min_rows
     if len(training) < wanted:
         raise TrainingRefusedError(
-            f"train.min_rows: expected {wanted} rows labelled before the holdout; found {len(training)}"
+            f"train.min_rows: expected {wanted} rows labelled before the holdout; "
+            f"found {len(training)}"
         )
     positives = int(training.positive.sum())
     if positives in (0, len(training)):
@@ -106,23 +123,18 @@ def _require_rows(order: Order, training: Rows, window: Rows) -> None:
         )
     if not window.labelled.any():
         raise TrainingRefusedError(
-            f"train.holdout: expected labelled rows in the window; found none among {len(window)} rows"
+            "train.holdout: expected labelled rows in the window; "
+            f"found none among {len(window)} rows"
         )
 
 
-def _fit(
-    order: Order,
-    recipe: Recipe,
-    specs: tuple[FeatureSpec, ...],
-    training: Rows,
-    ranges: Split,
-    tell: Tell,
-) -> Trained:
+def _fit(material: Material, recipe: Recipe, tell: Tell) -> Trained:
     """Fit on all training rows, and once a fold on the others to score it out of fold."""
-    folds, seed = order.spec.train.folds, order.spec.train.seed
-    transform = fit_transform_parameters(training.columns, specs, recipe.encoding)
+    folds, seed = material.order.spec.train.folds, material.order.spec.train.seed
+    training = material.training
+    transform = fit_transform_parameters(training.columns, material.specs, recipe.encoding)
     matrix = transform.apply(training.columns)
-    fold = fold_of_blocks(block_ids(training.times, ranges.block), folds)
+    fold = fold_of_blocks(material.blocks, folds)
     out_of_fold = np.empty(len(training), np.float64)
     for number in range(folds):
         tell(Progress(stage=f"fold {number + 1} of {folds}", share=0.1 + 0.5 * number / folds))
@@ -135,36 +147,31 @@ def _fit(
     )
 
 
-def _evaluate(
-    order: Order,
-    ranges: Split,
-    training: Rows,
-    window: Rows,
-    shipped: Floats,
-    challenger: Scorer,
-    champion: Scorer | None,
-    *,
-    parity: Parity,
-) -> EvaluationReport:
+def _evaluate(material: Material, trained: Trained, challenger: Scorer) -> EvaluationReport:
     """Score both versions on the window's labelled rows."""
-    served, fault = _champion_on(champion, window.columns)
+    order, ranges, window = material.order, material.ranges, material.window
+    matrix = trained.transform.apply(window.columns)
+    shipped = challenger.session.probabilities(matrix)
+    parity = compare(trained.fitted.probabilities(matrix), shipped)
+    served, fault = _champion_on(material.champion, window.columns)
     known = window.labelled
     judged = Judged(
         rows=window.with_label,
         block_us=ranges.block,
         challenger=shipped[known],
         champion=None if served is None else served[known],
-        baseline=float(training.positive.mean()),
+        baseline=float(material.training.positive.mean()),
     )
     positive = judged.rows.positive
     constant = np.full(len(positive), judged.baseline)
+    until = material.champion.manifest.cutoff_us if material.champion else None
     return EvaluationReport(
         model=order.model,
         run_id=order.run_id,
         as_of=order.as_of,
         trained_until=moment(ranges.trained_until),
         champion_version=order.champion.version if order.champion else None,
-        champion_trained_until=moment(champion.manifest.cutoff_us) if champion else None,
+        champion_trained_until=None if until is None else moment(until),
         champion_error=fault,
         window_start=moment(ranges.window_start),
         window_end=moment(ranges.window_end),
@@ -180,35 +187,33 @@ def _evaluate(
         slices=judged.slices(order.spec.gates.slices),
         score_psi=judged.score_psi(),
         parity=parity,
-        latency=latency(challenger, None if fault else champion, window.columns),
+        latency=latency(challenger, None if fault else material.champion, window.columns),
         notes=ranges.notes,
     )
 
 
 def _champion_on(champion: Scorer | None, columns: Columns) -> tuple[Floats | None, str | None]:
-    """Return the champion's answers, or why it has none: its inputs may no longer be collected."""
+    """Return the champion's answers, or why there are none: an input may be gone."""
     if champion is None:
         return None, None
     try:
         return champion.probabilities(columns), None
-    except ValueError as error:
+    except ColumnError as error:
         return None, f"champion: {error}"[:500]
 
 
-def _profile(
-    order: Order, specs: tuple[FeatureSpec, ...], training: Rows, ranges: Split, scored: Floats
-) -> ReferenceProfile:
-    ids = block_ids(training.times, ranges.block)
-    rng = default_rng(order.spec.train.seed)
+def _profile(material: Material, scored: Floats) -> ReferenceProfile:
+    ids, block, training = material.blocks, material.ranges.block, material.training
+    rng = default_rng(material.order.spec.train.seed)
     return ReferenceProfile(
-        model=order.model,
-        run_id=order.run_id,
-        cutoff_us=ranges.trained_until,
-        block_us=ranges.block,
-        features=BlockHistograms.measure(training.columns, specs, ids, ranges.block, rng),
-        scores=BlockHistograms.measure({SCORE.name: scored}, [SCORE], ids, ranges.block, rng),
-        block_losses=block_losses(ids, ranges.block, training.positive, scored),
-        seed=order.spec.train.seed,
+        model=material.order.model,
+        run_id=material.order.run_id,
+        cutoff_us=material.ranges.trained_until,
+        block_us=block,
+        features=BlockHistograms.measure(training.columns, material.specs, ids, block, rng),
+        scores=BlockHistograms.measure({SCORE.name: scored}, [SCORE], ids, block, rng),
+        block_losses=block_losses(ids, block, training.positive, scored),
+        seed=material.order.spec.train.seed,
     )
 
 
