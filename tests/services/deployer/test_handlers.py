@@ -1,0 +1,201 @@
+"""Rollouts against real Postgres: counted once, judged at markers, published with a growing epoch."""
+
+import json
+from datetime import UTC, datetime
+from importlib import resources
+
+import pytest
+
+from gyral.contracts.deployment import (
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutCompleted,
+    RolloutStarted,
+    RouteChanged,
+)
+from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.versions import Check, VersionApproved
+from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.handlers import Handlers
+from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.transitions import Moment, Surroundings
+from gyral.kit.batches import Batch, Slice
+from gyral.kit.changes import Changes
+from gyral.kit.jobs import Jobs
+from gyral.kit.migrate import migrate
+from gyral.kit.tx import PermanentError, begin
+from gyral.testkit.events import delivered
+from tests.services.deployer.test_routes import INPUTS
+from tests.services.registry.builders import END, NOW, REQUEST, RUN, a_model, artifacts
+
+pytestmark = pytest.mark.live
+TOPIC = PredictionLogged.topic.name
+AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
+
+
+class KnownSpecs:
+    """One declared model on an event clock."""
+
+    async def model(self, _name, _generation):
+        return a_model()
+
+    async def event_clock(self, _model):
+        return True
+
+
+class Record:
+    """A Kafka record."""
+
+    def __init__(self, offset, value, type_=TOPIC):
+        self.offset, self.value, self.headers = offset, value, [("ce_type", type_.encode())]
+
+
+def approved(version, *, bootstrap=False):
+    event = VersionApproved(
+        model="churn",
+        version=version,
+        run_id=RUN.replace("1111-4", f"{version:04d}-4"),
+        request_id=REQUEST,
+        cause="cusum",
+        as_of=END,
+        artifacts=artifacts(),
+        bootstrap=bootstrap,
+        champion_version=None if bootstrap else version - 1,
+        spec_generation=1,
+        checks=(Check(name="schema", passed=True),),
+    )
+    return delivered(event)
+
+
+def answer(number, *, version, epoch, role="live", rows=100, failed=False):
+    columns = {"request_id": f"00000000-0000-4000-8000-{number:012d}", "model": "churn"}
+    columns |= {"version": version, "role": role, "epoch": epoch, "latency_us": 900}
+    return json.dumps(columns | {"probabilities": [None if failed else 0.5] * rows}).encode()
+
+
+def marker(day):
+    at = datetime(2026, 2, day, tzinfo=UTC).isoformat()
+    return json.dumps({"subject": "churn", "event_time": at}).encode()
+
+
+class Deployer:
+    """The handlers with their database, and a log that grows."""
+
+    def __init__(self, pool, opened):
+        self.pool, self.opened, self.offset = pool, opened, 0
+        jobs = (Jobs(pool, "prepare"), Jobs(pool, "export"))
+        self.handlers = Handlers(opened, *jobs, KnownSpecs(), 3, lambda: NOW, Changes())
+
+    async def live(self, version, *, bootstrap=False):
+        await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
+        async with self.opened() as tx:
+            await tx.go_live(await tx.rollout("churn", version), AROUND, Moment(NOW))
+
+    async def log(self, *values, day=None):
+        records = [Record(self.offset + place, value) for place, value in enumerate(values)]
+        if day is not None:
+            kind = "data.watermark.advanced.v1"
+            records.append(Record(self.offset + len(values), marker(day), kind))
+        await self.deliver(0, tuple(records), self.offset or None)
+        self.offset += len(records)
+        for partition in (1, 2):
+            if day is not None:
+                only = (Record(day, marker(day), "data.watermark.advanced.v1"),)
+                await self.deliver(partition, only, await self.stored(partition))
+
+    async def stored(self, partition):
+        return await self.pool.fetchval(
+            "SELECT next_offset FROM sink_offset WHERE partition = $1", partition
+        )
+
+    async def deliver(self, partition, records, first):
+        batch = Batch((Slice(TOPIC, partition, records, first),), "deployer", self.opened)
+        await self.handlers.predictions(batch)
+
+    async def stage(self, version):
+        async with self.opened() as tx:
+            return (await tx.rollout("churn", version)).state
+
+    async def published(self, event_type):
+        rows = await self.pool.fetch(
+            "SELECT value FROM outbox WHERE topic = $1 ORDER BY seq", event_type.topic.name
+        )
+        return [event_type.model_validate_json(row["value"]) for row in rows]
+
+
+@pytest.fixture
+async def deployer(pool):
+    await migrate(pool, resources.files("gyral.deployer") / "migrations", service="deployer")
+    return Deployer(pool, begin(pool, DeployerTx, service="deployer"))
+
+
+async def test_a_first_version_serves_alone_and_completes(deployer):
+    await deployer.live(1, bootstrap=True)
+    [route] = await deployer.published(RouteChanged)
+    assert [(share.version, share.weight) for share in route.shares] == [(1, 100)]
+    assert len(await deployer.published(RolloutStarted)) == 1
+    assert len(await deployer.published(RolloutCompleted)) == 1
+
+
+async def test_an_approval_delivered_twice_begins_one_rollout(deployer):
+    event = approved(1, bootstrap=True)
+    await deployer.handlers.version_approved(event)
+    await deployer.handlers.version_approved(event)
+    assert await deployer.pool.fetchval("SELECT count(*) FROM rollout") == 1
+    assert await deployer.pool.fetchval("SELECT count(*) FROM job") == 2
+
+
+async def test_a_second_rollout_of_a_model_waits_for_nobody(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    with pytest.raises(PermanentError, match="expected no rollout under way; found version 2"):
+        await deployer.handlers.version_approved(approved(3))
+
+
+async def test_a_rollout_goes_from_shadow_to_all_by_what_was_answered(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    shadow = [answer(n, version=1, epoch=2) for n in range(5)]
+    shadow += [answer(n, version=2, epoch=2, role="shadow") for n in range(5)]
+    await deployer.log(*shadow)
+    assert (await deployer.stage(2)).stage is Stage.SHADOW
+    await deployer.log(day=1)
+    assert (await deployer.stage(2)).stage is Stage.CANARY
+    first = [answer(100 + n, version=1 if n else 2, epoch=3) for n in range(20)]
+    await deployer.log(*first, day=2)
+    second = [answer(200 + n, version=1 if n % 4 else 2, epoch=4) for n in range(20)]
+    await deployer.log(*second, day=3)
+    assert (await deployer.stage(2)).stage is Stage.COMPLETED
+    routes = await deployer.published(RouteChanged)
+    assert [route.epoch for route in routes] == [1, 2, 3, 4, 5]
+    assert [share.weight for share in routes[-1].shares] == [0, 100]
+    assert [step.weight for step in await deployer.published(RolloutAdvanced)] == [5, 25, 100]
+
+
+async def test_a_request_logged_twice_counts_once(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    again = [answer(n % 2, version=1, epoch=2) for n in range(20)]
+    again += [answer(n % 2, version=2, epoch=2, role="shadow") for n in range(20)]
+    await deployer.log(*again, day=1)
+    assert (await deployer.stage(2)).stage is Stage.SHADOW
+
+
+async def test_a_candidate_that_fails_is_taken_back_and_the_champion_answers_alone(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    await deployer.log(
+        answer(1, version=1, epoch=2),
+        answer(1, version=2, epoch=2, role="shadow", failed=True),
+        day=1,
+    )
+    [aborted] = await deployer.published(RolloutAborted)
+    assert "error rate" in aborted.reason
+    route = (await deployer.published(RouteChanged))[-1]
+    assert [(share.version, share.weight) for share in route.shares] == [(1, 100)]
+
+
+async def test_bytes_that_are_no_prediction_stop_nothing(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.log(b"\xff", b"{}", b'{"model": 3}', day=1)
+    assert await deployer.stored(0) == 4

@@ -1,0 +1,139 @@
+"""The registry's reactions against real Postgres: each effect once, each refusal with its reason."""
+
+import itertools
+from importlib import resources
+
+import pytest
+
+from gyral.contracts.deployment import RolloutCompleted
+from gyral.contracts.training import RunRequested
+from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
+from gyral.kit.changes import Changes
+from gyral.kit.migrate import migrate
+from gyral.kit.tx import PermanentError, begin
+from gyral.registry.domain.audit import first_break
+from gyral.registry.handlers import Handlers
+from gyral.registry.store import RegistryTx
+from gyral.registry.store.declarations import Author
+from gyral.testkit.events import delivered
+from tests.services.registry.builders import (
+    END,
+    NOW,
+    REQUEST,
+    RUN,
+    START,
+    a_model,
+    a_report,
+    a_run,
+    a_stream,
+    committed,
+)
+
+pytestmark = pytest.mark.live
+IDS = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))
+
+
+class Read:
+    """Evidence that was read already."""
+
+    def __init__(self, report):
+        self.report = report
+
+    async def evaluation(self, _ref):
+        return self.report
+
+    async def input_names(self, _artifacts):
+        return ("pages",)
+
+
+@pytest.fixture
+async def opened(pool):
+    await migrate(pool, resources.files("gyral.registry") / "migrations", service="registry")
+    return begin(pool, RegistryTx, service="registry")
+
+
+@pytest.fixture
+async def declared(opened):
+    author = Author("tester", NOW, next(IDS))
+    async with opened() as tx:
+        await tx.declare_stream(a_stream(), author)
+        await tx.declare_stream(a_stream("orders", amount={"type": "number"}), author)
+        await tx.declare_model(a_model(), author)
+    return opened
+
+
+def handlers(opened, report=None):
+    evidence = Read(report or a_report())
+    return Handlers(opened, evidence, lambda: NOW, lambda: next(IDS), Changes())
+
+
+async def published(pool, event_type):
+    rows = await pool.fetch(
+        "SELECT value FROM outbox WHERE topic = $1 ORDER BY seq", event_type.topic.name
+    )
+    return [event_type.model_validate_json(row["value"]) for row in rows]
+
+
+def completed(version=1):
+    event = RolloutCompleted(
+        model="churn", version=version, run_id=RUN, request_id=REQUEST, epoch=1, as_of=START
+    )
+    return delivered(event)
+
+
+async def test_a_redelivered_run_becomes_one_version(pool, declared):
+    run = a_run()
+    await handlers(declared).run_succeeded(run)
+    await handlers(declared).run_succeeded(run)
+    [approved] = await published(pool, VersionApproved)
+    assert (approved.version, approved.bootstrap) == (1, True)
+
+
+async def test_a_version_that_fails_a_gate_is_rejected_with_its_reasons(pool, declared):
+    await handlers(declared, a_report(days=2)).run_succeeded(a_run())
+    [rejected] = await published(pool, VersionRejected)
+    assert rejected.reasons == ("blocks: expected at least 7; found 2.0",)
+    assert not await published(pool, VersionApproved)
+
+
+async def test_only_an_approved_version_becomes_champion(pool, declared):
+    with pytest.raises(PermanentError, match="expected an approved version; found none"):
+        await handlers(declared).rollout_completed(completed())
+    await handlers(declared).run_succeeded(a_run())
+    event = completed()
+    await handlers(declared).rollout_completed(event)
+    await handlers(declared).rollout_completed(event)
+    [champion] = await published(pool, ChampionChanged)
+    assert (champion.version, champion.generation, champion.previous) == (1, 1, None)
+
+
+async def test_a_run_judged_against_a_former_champion_is_asked_for_again(pool, declared):
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed())
+    other = "44444444-4444-4444-8444-444444444444"
+    await handlers(declared, a_report(run_id=other)).run_succeeded(a_run(run_id=other))
+    [rejected] = await published(pool, VersionRejected)
+    assert rejected.reasons == ("champion: expected version 1; found None",)
+    [again] = await published(pool, RunRequested)
+    assert (again.cause, again.as_of) == ("stale_verdict", END)
+
+
+async def test_a_bootstrap_is_asked_for_once_when_both_streams_suffice(pool, declared):
+    reactions = handlers(declared)
+    await reactions.dataset_committed(committed("visits"))
+    assert not await published(pool, RunRequested)
+    await reactions.dataset_committed(committed("orders"))
+    await reactions.dataset_committed(committed("orders", version=2))
+    [asked] = await published(pool, RunRequested)
+    assert (asked.cause, asked.as_of) == ("bootstrap", END)
+
+
+async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, declared):
+    await handlers(declared).run_succeeded(a_run())
+    async with declared() as tx:
+        entries = await tx.audit_entries(after=0, limit=100)
+    assert [entry.action for entry in entries] == [*["spec.declared"] * 3, "version.approved"]
+    assert first_break(entries) is None
+    for statement in ("UPDATE audit SET reason = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+        with pytest.raises(Exception, match="only grows"):
+            await pool.execute(statement)

@@ -1,0 +1,86 @@
+"""Declaring anew: what is compatible, what retrains, when a first training is due."""
+
+from datetime import timedelta
+
+import pytest
+
+from gyral.registry.domain.bootstrap import Asked, Data, Rules, bootstrap_as_of
+from gyral.registry.domain.specs import (
+    IncompatibleSpecError,
+    check_compatible,
+    check_references,
+    next_generation,
+    retrains,
+)
+from tests.services.registry.builders import END, START, a_model, a_stream
+
+WEEK = timedelta(days=7)
+
+
+def test_the_same_content_keeps_its_generation():
+    assert next_generation(3, "abc", "abc").number == 3
+    assert next_generation(3, "abc", "xyz").number == 4
+    assert next_generation(None, None, "xyz").changed
+
+
+def test_a_new_nullable_field_is_compatible():
+    check_compatible(a_stream().spec, a_stream(age={"type": "number", "nullable": True}).spec)
+
+
+@pytest.mark.parametrize(
+    ("after", "field"),
+    [
+        (a_stream(age={"type": "number"}), "age"),
+        (a_stream(pages={"type": "string"}), "pages"),
+    ],
+    ids=["a new field that must be there", "another type"],
+)
+def test_what_breaks_present_rows_is_refused(after, field):
+    with pytest.raises(IncompatibleSpecError, match=field):
+        check_compatible(a_stream().spec, after.spec)
+
+
+def test_a_field_may_not_go_and_an_optional_one_may_not_become_required():
+    with pytest.raises(IncompatibleSpecError, match="gone"):
+        check_compatible(
+            a_stream(age={"type": "number", "nullable": True}).spec, a_stream().spec
+        )
+    with pytest.raises(IncompatibleSpecError, match="nullable"):
+        check_compatible(
+            a_stream(age={"type": "number", "nullable": True}).spec,
+            a_stream(age={"type": "number"}).spec,
+        )
+
+
+def test_only_a_change_of_data_label_or_recipe_retrains():
+    assert not retrains(a_model().spec, a_model().spec)
+    assert retrains(a_model().spec, a_model(seed=8).spec)
+
+
+def test_a_model_may_read_declared_fields_only():
+    orders = a_stream("orders", amount={"type": "number"})
+    check_references(a_model().spec, features=a_stream(), labels=orders)
+    with pytest.raises(IncompatibleSpecError, match="apply the stream first"):
+        check_references(a_model().spec, features=None, labels=orders)
+    with pytest.raises(IncompatibleSpecError, match="amount"):
+        check_references(a_model().spec, features=a_stream(), labels=a_stream("orders"))
+
+
+def rules(**changes):
+    return Rules(**({"min_rows": 100, "bootstrap_at": None, "retry_after": WEEK} | changes))
+
+
+def test_a_bootstrap_waits_for_rows_and_for_both_watermarks():
+    full, empty = Data(100, END), Data(99, END)
+    assert bootstrap_as_of(None, full, None, rules()) is None
+    assert bootstrap_as_of(full, empty, None, rules()) is None
+    assert bootstrap_as_of(full, Data(100, START), None, rules()) == START
+    assert bootstrap_as_of(full, Data(100, START), None, rules(bootstrap_at=END)) is None
+    assert bootstrap_as_of(full, full, None, rules(bootstrap_at=START)) == START
+
+
+def test_a_failed_bootstrap_is_asked_for_again_only_after_a_while():
+    full = Data(100, END)
+    assert bootstrap_as_of(full, full, Asked(START, in_flight=True), rules()) is None
+    assert bootstrap_as_of(full, full, Asked(END, in_flight=False), rules()) is None
+    assert bootstrap_as_of(full, full, Asked(END - WEEK, in_flight=False), rules()) == END
