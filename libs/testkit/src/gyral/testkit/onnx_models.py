@@ -40,7 +40,7 @@ class VersionFiles:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """P = sigmoid(bias + sum of weight * cell); a category counts by its place, missing as 0."""
+    """P = sigmoid(bias + sum of weight * cell); categories count by place, missing as 0."""
 
     weights: Mapping[str, float]
     bias: float = 0.0
@@ -60,7 +60,8 @@ class Logistic:
             columns={name: tuple(row[name] for row in rows) for name in self.weights},
             probabilities=tuple(self.probability(row) for row in rows),
         )
-        return VersionFiles(file, self._manifest(file, model), golden.model_dump_json().encode())
+        answers = golden.model_dump_json().encode()
+        return VersionFiles(file, self._manifest(file, model), answers)
 
     def onnx(self) -> bytes:
         """Return the ONNX file."""

@@ -71,7 +71,7 @@ class ServiceProcess:
             except httpx.TransportError:
                 pass
             time.sleep(_POLL_S)
-        raise NotUpError(f"{self.module}: {health} was not 200 within {within_s} s: {self.tail()}")
+        raise NotUpError(f"{self.module}: {health} not 200 within {within_s} s: {self.tail()}")
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -95,6 +95,6 @@ class ServiceProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise NotUpError(f"{self.module} did not end on {how.name}: {self.tail()}") from None
+            raise NotUpError(f"{self.module} survived {how.name}: {self.tail()}") from None
         finally:
             self._process = None

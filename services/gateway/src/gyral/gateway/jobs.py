@@ -36,13 +36,14 @@ class _Outgoing:
 
 
 class Forwarder:
-    """Sends what the journal holds: each entry at least once, each marker after all before it."""
+    """Sends what the journal holds: entries at least once, markers after all before them."""
 
     def __init__(self, brokers: str, journal: Journal) -> None:
         self._brokers = brokers
         self._journal = journal
         self._task: asyncio.Task[None] | None = None
         self._at = Position(0, 0)
+        self._idle = asyncio.Event()
 
     async def start(self) -> None:
         """Open the journal and start sending what an earlier process left in it."""
@@ -51,7 +52,7 @@ class Forwarder:
         self._task = asyncio.create_task(self._run(), name="forwarder")
 
     async def stop(self) -> None:
-        """Send what is left, as far as Kafka takes it in good time, and close the journal."""
+        """Send what is left, if Kafka takes it in good time, and close the journal."""
         if self._task is None:
             return
         with suppress(TimeoutError):
@@ -69,11 +70,12 @@ class Forwarder:
         return self._journal.writable()
 
     async def _drained(self) -> None:
-        while self._journal.read(self._at) and self._task is not None and not self._task.done():
-            await asyncio.sleep(0.02)
+        while self._journal.read(self._at):
+            self._idle.clear()
+            await self._idle.wait()
 
     async def _run(self) -> None:
-        """Send until cancelled; after each failure with a new producer, from the last ack on."""
+        """Send until cancelled; after a failure with a new producer, from the last ack on."""
         backoff = Backoff(first_s=0.1, limit_s=5.0)
         while True:
             try:
@@ -89,6 +91,7 @@ class Forwarder:
         """Send the next entries and acknowledge them; wait when there are none."""
         batch = self._journal.read(self._at)
         if not batch:
+            self._idle.set()
             await self._journal.wait()
             return
         before_marker: list[tuple[Entry, Position]] = []

@@ -14,13 +14,13 @@ def structural_fault(file: bytes) -> str | None:
     """
     try:
         model = onnx.load_model_from_string(file)
-    except Exception as error:  # noqa: BLE001 - protobuf's errors differ between its implementations
+    except Exception as error:  # noqa: BLE001 - protobuf's backends differ in them
         return f"model.onnx: expected an ONNX model; found {type(error).__name__}"
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             return (
-                f"model.onnx: expected all data inside the file; tensor {tensor.name[:80]!r} has"
-                " external data"
+                f"model.onnx: expected all data inside the file; tensor {tensor.name[:80]!r}"
+                " has external data"
             )
     try:
         onnx.checker.check_model(file, full_check=False)

@@ -9,19 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
+from pydantic import ValidationError
+
+from gyral.contracts.evaluation import GoldenRows
 
 TOLERANCE = 1e-5
 """Largest difference from the golden probabilities, absolute."""
 REFUSED = 3
 """Exit status: the files are at fault; any other failure is the trial's own."""
-
-
-class Golden(msgspec.Struct, frozen=True):
-    """Rows with the outputs this model must give, as columns."""
-
-    columns: dict[str, list[float | bool | str | None]]
-    probabilities: list[float]
 
 
 async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str | None:
@@ -84,14 +79,14 @@ def _golden_complaints(folder: Path, onnx: bytes) -> Iterator[str]:
     )
 
     try:
-        golden = msgspec.json.decode((folder / "golden.json").read_bytes(), type=Golden)
+        golden = GoldenRows.model_validate_json((folder / "golden.json").read_bytes())
         predictor = Predictor.of((folder / "manifest.json").read_bytes(), onnx)
         found = predictor.predict_lists(golden.columns).tolist()
-    except (UnusableModelError, PredictionError, msgspec.DecodeError) as error:
-        yield str(error)
+    except (UnusableModelError, PredictionError, ValidationError) as error:
+        yield str(error).replace("\n", " ")
         return
-    if not found or len(found) != len(golden.probabilities):
-        yield f"golden.json: expected {len(golden.probabilities)} rows and some, found {len(found)}"
+    if len(found) != len(golden.probabilities):
+        yield f"golden.json: expected {len(golden.probabilities)} rows, found {len(found)}"
         return
     for row, (expected, given) in enumerate(zip(golden.probabilities, found, strict=True)):
         if not abs(expected - given) <= TOLERANCE:

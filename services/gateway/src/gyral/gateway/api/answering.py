@@ -87,7 +87,7 @@ class Answering:
             said = await self._ask(asking, stand_in, instead, self.patience.fallback_s)
         await self._remember(asking, said)
         if failure is not None:
-            # Nobody saw what the chosen version failed to say; its failure counts all the same.
+            # Nobody saw that the chosen version failed; its failure counts all the same.
             await self._remember_failure(asking, share, features, failure)
         return said
 
@@ -101,7 +101,7 @@ class Answering:
                     yield copy
 
     async def shadow(self, asking: Asking, share: Share, said: Answer) -> None:
-        """Ask a shadow version the same question and remember what it said, or why it did not."""
+        """Ask a shadow version the same question; remember what it said, or why it did not."""
         features = said.features
         try:
             if share.inputs != said.share.inputs:

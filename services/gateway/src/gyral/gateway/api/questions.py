@@ -68,8 +68,8 @@ def understand(body: bytes, known_inputs: frozenset[str], *, event_clock: bool) 
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in known_inputs else None
     if event_clock and times is None:
         raise BadRequestError(
-            f"{EVENT_TIME}: expected an INT64 input (microseconds UTC), because the model is on an"
-            " event clock; found none"
+            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
+            " clock; found none"
         )
     _check_size(request.inputs, rows)
     entity_keys, keys_json = read_entity_keys(keys, rows) if keys else ([None], _nulls(rows))
@@ -98,8 +98,8 @@ def features_for(question: Question, share: Share) -> Features:
         tensor = question.tensors.get(declared.name)
         if tensor is None:
             raise BadRequestError(
-                f"{declared.name}: expected an input of datatype {declared.datatype}, which version"
-                f" {share.version} reads; found none"
+                f"{declared.name}: expected an input of type {declared.datatype}, as version"
+                f" {share.version} reads it; found none"
             )
         reading: Reading = read_feature(tensor, declared, question.rows)
         columns.append(reading.column)

@@ -55,11 +55,9 @@ class Reading(msgspec.Struct, gc=False):
 
 def _decoders(cell: object) -> tuple[_Decode, _Decode]:
     """Return the decoders of a flat array of such cells, and of one nested by rows."""
-    nested = Annotated[list[cell], msgspec.Meta(min_length=1, max_length=1)]  # type: ignore[valid-type]
-    return (
-        msgspec.json.Decoder(list[cell]).decode,  # type: ignore[valid-type]
-        msgspec.json.Decoder(list[nested]).decode,
-    )
+    row = Annotated[list[cell], msgspec.Meta(min_length=1, max_length=1)]  # type: ignore[valid-type]
+    flat = msgspec.json.Decoder(list[cell]).decode  # type: ignore[valid-type]
+    return cast("tuple[_Decode, _Decode]", (flat, msgspec.json.Decoder(list[row]).decode))
 
 
 _CELLS: dict[Datatype, object] = {
@@ -85,17 +83,17 @@ def rows_of(tensors: list[Tensor]) -> int:
     """Return the number of rows that all inputs share.
 
     Raises:
-        BadRequestError: there is no input, a shape is not [n] or [n, 1], n differs or is out of range.
+        BadRequestError: no input, a shape that is not [n] or [n, 1], another or a wrong n.
     """
     if not tensors:
         raise BadRequestError("inputs: expected one for each feature; found none")
     rows = tensors[0].shape[0] if tensors[0].shape else 0
     if not 0 < rows <= MAX_ROWS:
         raise BadRequestError(
-            f"{tensors[0].name}: expected 1 to {MAX_ROWS} rows; found shape {_shape(tensors[0])}"
+            f"{tensors[0].name}: expected 1 to {MAX_ROWS} rows; found {_shape(tensors[0])}"
         )
     for tensor in tensors:
-        if tensor.shape != [rows] and tensor.shape != [rows, 1]:
+        if tensor.shape not in ([rows], [rows, 1]):
             raise BadRequestError(
                 f"{tensor.name}: expected shape [{rows}] or [{rows}, 1]; found {_shape(tensor)}"
             )
@@ -106,11 +104,11 @@ def read_feature(tensor: Tensor, declared: Input, rows: int) -> Reading:
     """Return a feature's cells as the runtime and the log take them.
 
     Raises:
-        BadRequestError: another datatype, another number of cells, a cell that is none of its type.
+        BadRequestError: another datatype or number of cells, or a cell of another type.
     """
     if tensor.datatype != declared.datatype:
         raise BadRequestError(
-            f"{tensor.name}: expected datatype {declared.datatype}; found {tensor.datatype[:20]!r}"
+            f"{tensor.name}: expected {declared.datatype}; found {tensor.datatype[:20]!r}"
         )
     cells, json = _cells(tensor, _READ[declared.datatype, declared.nullable], rows)
     if declared.datatype in (Datatype.BYTES, Datatype.BOOL):
@@ -140,7 +138,7 @@ def read_event_times(tensor: Tensor, rows: int, *, required: bool) -> msgspec.Ra
     """Return the rows' event times as JSON: microseconds since 1970-01-01 UTC.
 
     Raises:
-        BadRequestError: they are no INT64 >= 0, or one is missing although each row must have one.
+        BadRequestError: they are no INT64 >= 0, or one is missing that must be there.
     """
     _expect(tensor, Datatype.INT64)
     return _cells(tensor, _EVENT_TIMES if required else _EVENT_TIMES_IF_ANY, rows)[1]
@@ -159,7 +157,7 @@ def _cells(
     flat, nested = decoders
     json = tensor.data
     try:
-        if len(tensor.shape) == 2 and _is_nested(json):
+        if tensor.shape == [rows, 1] and _is_nested(json):
             cells = [row[0] for row in nested(json)]  # type: ignore[index]
             json = msgspec.Raw(_encode(cells))
         else:
@@ -168,7 +166,7 @@ def _cells(
         raise BadRequestError(f"{tensor.name}: {error}") from None
     if len(cells) != rows:
         raise BadRequestError(
-            f"{tensor.name}: expected {rows} cells for shape {_shape(tensor)}; found {len(cells)}"
+            f"{tensor.name}: expected {rows} cells as its shape says; found {len(cells)}"
         )
     return cells, json
 
@@ -184,4 +182,4 @@ def _fits_float32(numbers: "array[float]") -> bool:
 
 
 def _shape(tensor: Tensor) -> str:
-    return str(tensor.shape[:4]) if len(tensor.shape) <= 4 else f"{tensor.shape[:4]}..."
+    return str(tensor.shape)[:40]

@@ -50,7 +50,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - protocol
         self.closed.set()
         failed, self._waiting = self._waiting, {}
         for answered in failed.values():

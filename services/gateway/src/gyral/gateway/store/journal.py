@@ -1,7 +1,7 @@
 """The gateway's bounded journal: what was answered is on it before the answer leaves.
 
-A `write` survives the death of the process, not of the machine; `fsync` survives both. One process
-writes and reads; the reader's place is kept in a small file, so a restart sends little twice.
+A `write` survives the death of the process, not of the machine; `fsync` survives both. One
+process writes and reads; the reader's place is kept in a file, so a restart sends little twice.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class Journal:
         self._appended.clear()
 
     def ack(self, position: Position) -> None:
-        """Remember that Kafka has everything before a position, and forget whole segments of it."""
+        """Remember that Kafka has everything before a position; forget whole segments of it."""
         self._acked = position
         os.pwrite(self._place, _PLACE.pack(position.segment, position.offset), 0)
         self._trim()
@@ -179,13 +179,12 @@ class Journal:
         size = self._sizes[self._segment]
         try:
             written = os.write(self._file, framed)
-            if written != len(framed):
-                raise OSError(f"wrote {written} of {len(framed)} bytes")
+            why = "the disk is full"
         except OSError as error:
+            written, why = -1, str(error)
+        if written != len(framed):
             self._undo(size)
-            raise JournalBrokenError(
-                f"journal: expected to write {len(framed)} bytes: {error}"
-            ) from error
+            raise JournalBrokenError(f"journal: expected to write {len(framed)} bytes: {why}")
         self._sizes[self._segment] = size + len(framed)
         self._bytes += len(framed)
 

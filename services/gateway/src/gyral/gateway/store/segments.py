@@ -57,7 +57,7 @@ def frame(entry: Entry) -> bytes:
 
 
 def entries(data: bytes) -> Iterator[tuple[Entry, int]]:
-    """Yield whole entries and the offset behind each, until the first that is torn or damaged."""
+    """Yield whole entries and the offset behind each, up to the first that is damaged."""
     start = 0
     while len(data) - start >= _HEADER.size:
         size, checksum, kind, time_us, id_ = _HEADER.unpack_from(data, start)

@@ -1,0 +1,117 @@
+import asyncio
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from gyral.gateway.store.journal import Journal, JournalBrokenError, JournalFullError, Limits
+from gyral.gateway.store.segments import Entry, Kind, Position, entries, frame
+
+LIMITS = Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=False)
+
+
+def an_entry(number, payload=b"{}", kind=Kind.PREDICTION_LIVE):
+    return Entry(kind, f"00000000-0000-4000-8000-{number:012d}", number, payload)
+
+
+def opened(folder, limits=LIMITS):
+    journal = Journal(folder, limits)
+    journal.open()
+    return journal
+
+
+def everything(journal, start=Position(0, 0)):
+    found = []
+    while batch := journal.read(start):
+        found += [entry for entry, _ in batch]
+        start = batch[-1][1]
+    return found
+
+
+an_entry_of_any_kind = st.builds(
+    an_entry, st.integers(0, 10**11), st.binary(max_size=300), st.sampled_from(Kind)
+)
+
+
+@given(kept=st.lists(an_entry_of_any_kind, max_size=8), data=st.data())
+def test_a_torn_end_costs_only_the_entry_that_was_torn(kept, data):
+    framed = [frame(entry) for entry in kept]
+    whole = b"".join(framed)
+    cut = data.draw(st.integers(0, len(whole)))
+    survivors = [entry for entry, _ in entries(whole[:cut])]
+    assert survivors == kept[: len(survivors)]
+    assert sum(map(len, framed[: len(survivors)])) <= cut
+    assert len(survivors) == len(kept) or cut < sum(map(len, framed[: len(survivors) + 1]))
+
+
+@given(kept=st.lists(an_entry_of_any_kind, min_size=1, max_size=5), data=st.data())
+def test_a_flipped_bit_is_never_read_as_an_entry(kept, data):
+    whole = bytearray(b"".join(map(frame, kept)))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    whole[at] ^= 1 << data.draw(st.integers(0, 7))
+    survivors = [entry for entry, _ in entries(bytes(whole))]
+    assert survivors == kept[: len(survivors)]
+    assert len(survivors) < len(kept)
+
+
+async def test_what_was_appended_is_read_in_order_by_the_next_process(tmp_path):
+    journal = opened(tmp_path)
+    kept = [an_entry(number, os.urandom(9000)) for number in range(30)]
+    for entry in kept:
+        await journal.append(entry)
+    assert len(list(tmp_path.glob("*.journal"))) > 1
+    assert everything(journal) == kept
+    assert everything(opened(tmp_path)) == kept
+
+
+async def test_a_restart_goes_on_behind_the_last_acknowledged_entry(tmp_path):
+    journal = opened(tmp_path)
+    for number in range(20):
+        await journal.append(an_entry(number, os.urandom(9000)))
+    batch = journal.read(Position(0, 0))
+    journal.ack(batch[2][1])
+    again = opened(tmp_path)
+    assert [entry.time_us for entry in everything(again, again.acked)] == list(range(3, 20))
+
+
+async def test_acknowledged_segments_are_deleted_and_make_room(tmp_path):
+    journal = opened(tmp_path, Limits(max_bytes=200_000, segment_bytes=1 << 16, fsync=False))
+    with pytest.raises(JournalFullError, match="expected Kafka to take"):
+        for number in range(100):
+            await journal.append(an_entry(number, os.urandom(9000)))
+    at = Position(0, 0)
+    while batch := journal.read(at):
+        at = batch[-1][1]
+        journal.ack(at)
+    assert len(list(tmp_path.glob("*.journal"))) == 1
+    await journal.append(an_entry(7, b"room"))
+    assert [entry.payload for entry in everything(journal, at)] == [b"room"]
+
+
+async def test_a_killed_process_leaves_a_torn_end_that_the_next_one_cuts(tmp_path):
+    journal = opened(tmp_path)
+    for number in range(3):
+        await journal.append(an_entry(number, b"x" * 100))
+    [segment] = tmp_path.glob("*.journal")
+    with segment.open("ab") as file:
+        file.write(frame(an_entry(3, b"x" * 100))[:-1])
+    again = opened(tmp_path)
+    await again.append(an_entry(4))
+    assert [entry.time_us for entry in everything(again)] == [0, 1, 2, 4]
+
+
+async def test_every_append_waits_for_a_sync_that_began_after_it(tmp_path):
+    journal = opened(tmp_path, Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=True))
+    await asyncio.gather(*(journal.append(an_entry(n, os.urandom(9000))) for n in range(40)))
+    assert sorted(entry.time_us for entry in everything(journal)) == list(range(40))
+
+
+async def test_a_disk_that_refuses_leaves_nothing_of_the_entry_behind(tmp_path):
+    journal = opened(tmp_path)
+    await journal.append(an_entry(1))
+    journal.close()  # the file is gone from under the journal: the next write fails
+    with pytest.raises(JournalBrokenError, match="journal: expected to write"):
+        await journal.append(an_entry(2))
+    assert journal.writable() is not None
+    assert [entry.time_us for entry in everything(opened(tmp_path))] == [1]
