@@ -1,33 +1,40 @@
 """The trainer as a process, among real Kafka, Postgres and S3."""
 
 import asyncio
+import hashlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg
+import httpx
 import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from deltalake import DeltaTable, write_deltalake
 
+from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.data import DatasetCommitted, StreamDeclared
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.events import Event
 from gyral.contracts.names import DatasetPin
-from gyral.contracts.specs.document import Metadata
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.specs.stream import StreamSpec
 from gyral.contracts.training import (
     Cause,
     RunAdmitted,
+    RunFailed,
     RunProgressed,
     RunRequested,
     RunStarted,
@@ -63,6 +70,9 @@ async def service(environment: dict[str, str]) -> AsyncIterator[asyncio.subproce
         await process.wait()
 
 
+E = TypeVar("E", bound=Event)
+
+
 class Heard:
     """Everything said on a few topics about one model since the listening began."""
 
@@ -72,7 +82,8 @@ class Heard:
         self._types = {it.topic.name: it for it in types}
         self.events: list[Event] = []
 
-    async def until(self, event_type: type[Event], *, timeout_s: float = 90.0) -> Event:
+    async def until(self, event_type: type[E], *, timeout_s: float = 90.0) -> E:
+        """Return the next event of a type; the time-out is a bound, never a wait."""
         async with asyncio.timeout(timeout_s):
             async for record in self._consumer:
                 event = cloudevents.parse(record, self._types[record.topic])
@@ -87,14 +98,32 @@ class Heard:
         return sum(isinstance(event, event_type) for event in self.events)
 
 
-async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(
-    stack, blobs: Blobs, postgres_dsn, tables, tmp_path: Path
-):
-    model, rides, ends = (
-        f"{name}-{uuid.uuid4().hex[:8]}" for name in ("late", "rides", "ends")
-    )
+@dataclass
+class Names:
+    """Names of this test's own, on topics all tests share."""
+
+    tag: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    @property
+    def model(self) -> str:
+        return f"late-{self.tag}"
+
+    @property
+    def streams(self) -> tuple[str, str]:
+        return f"rides-{self.tag}", f"ends-{self.tag}"
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def environment(
+    stack, blobs: Blobs, postgres_dsn, names: Names, tmp_path: Path
+) -> dict[str, str]:
     s3 = stack.s3(blobs.bucket)
-    environment = {
+    return {
         "KAFKA_BROKERS": stack.kafka_brokers,
         "DATABASE": postgres_dsn,
         "S3_ENDPOINT": s3.s3_endpoint,
@@ -102,47 +131,100 @@ async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(
         "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
         "S3_BUCKET": s3.s3_bucket,
         "HTTP_PORT": str(_free_port()),
-        "STATE_DIR": str(tmp_path),
-        "INSTANCE_ID": f"trainer-{model}",
+        "STATE_DIR": str(tmp_path / "state"),
+        "INSTANCE_ID": f"trainer-{names.tag}",
         "OMP_NUM_THREADS": "1",
         "TRAINER_LEASE_S": "2",
     }
-    uris = _copy_tables(tables, table_options(s3), s3.s3_bucket)
-    heard_types = (RunAdmitted, RunStarted, RunProgressed, RunSucceeded)
-    async with (
-        AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as producer,
-        AIOKafkaConsumer(
-            *(it.topic.name for it in heard_types), bootstrap_servers=stack.kafka_brokers
-        ) as consumer,
-    ):
-        heard = Heard(consumer, model, heard_types)
-        await _declare(producer, model, {rides: RIDES, ends: ENDS})
-        for (stream, uri), watermark in zip(
-            zip((rides, ends), uris, strict=True),
-            (AS_OF, AS_OF - timedelta(hours=1)),
-            strict=True,
-        ):
-            await send(producer, _committed(stream, uri, version=0, watermark=watermark))
-        async with service(environment) as doomed:
-            await send(producer, _requested(model))
-            await heard.until(RunAdmitted)
-            # Only the labels' watermark is missing: the run waits for it without a job.
-            await send(producer, _committed(ends, uris[1], version=1, watermark=AS_OF))
-            await heard.until(RunProgressed)
-            doomed.kill()
-            await doomed.wait()
-        async with service(environment):
-            succeeded = await heard.until(RunSucceeded)
-        assert isinstance(succeeded, RunSucceeded)
-        assert heard.count(RunStarted) >= 2
-        assert succeeded.champion_version is None
-        assert {pin.stream: pin.version for pin in succeeded.datasets} == {rides: 0, ends: 1}
-        report = EvaluationReport.model_validate_json(
-            await blobs.get_bytes(succeeded.artifacts.evaluation)
-        )
-        assert report.run_id == succeeded.run_id
-        assert report.rows == succeeded.holdout_rows
+
+
+@pytest.fixture
+def uris(stack, blobs: Blobs, tables) -> list[str]:
+    s3 = stack.s3(blobs.bucket)
+    return _copy_tables(tables, table_options(s3), s3.s3_bucket)
+
+
+@pytest.fixture
+async def producer(stack) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as sending:
+        yield sending
+
+
+@pytest.fixture
+async def heard(stack, names: Names) -> AsyncIterator[Heard]:
+    types = (RunAdmitted, RunStarted, RunProgressed, RunSucceeded, RunFailed)
+    topics = (it.topic.name for it in types)
+    async with AIOKafkaConsumer(*topics, bootstrap_servers=stack.kafka_brokers) as consumer:
+        yield Heard(consumer, names.model, types)
+
+
+async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(  # noqa: PLR0917
+    producer, heard: Heard, names: Names, environment, uris, blobs: Blobs, postgres_dsn
+):
+    rides, ends = names.streams
+    await _declare(producer, names)
+    await send(producer, _committed(rides, uris[0], version=0, watermark=AS_OF))
+    early = AS_OF - timedelta(hours=1)
+    await send(producer, _committed(ends, uris[1], version=0, watermark=early))
+    async with service(environment) as doomed:
+        await send(producer, _requested(names.model))
+        await heard.until(RunAdmitted)
+        # Only the labels' watermark is missing: the run waits for it without a job.
+        await send(producer, _committed(ends, uris[1], version=1, watermark=AS_OF))
+        await heard.until(RunProgressed)
+        doomed.kill()
+        await doomed.wait()
+    async with service(environment):
+        succeeded = await heard.until(RunSucceeded)
+    assert heard.count(RunStarted) >= 2
+    assert succeeded.champion_version is None
+    assert {pin.stream: pin.version for pin in succeeded.datasets} == {rides: 0, ends: 1}
+    report = EvaluationReport.model_validate_json(
+        await blobs.get_bytes(succeeded.artifacts.evaluation)
+    )
+    assert report.run_id == succeeded.run_id
+    assert report.rows == succeeded.holdout_rows
     await _has_one_success(postgres_dsn)
+
+
+async def test_a_run_that_cannot_be_trained_fails_at_once_and_says_why(
+    producer, heard: Heard, names: Names, environment, uris
+):
+    key = await _issue_key(producer)
+    await _declare(producer, names, min_rows=1_000_000)
+    for stream, uri in zip(names.streams, uris, strict=True):
+        await send(producer, _committed(stream, uri, version=0, watermark=AS_OF))
+    request = _requested(names.model)
+    async with service(environment):
+        await send(producer, request)
+        failed = await heard.until(RunFailed)
+        assert failed.reason.startswith("train.min_rows: expected 1000000 rows")
+        assert failed.attempts == 1
+        address = f"http://127.0.0.1:{environment['HTTP_PORT']}"
+        async with httpx.AsyncClient(base_url=address) as client:
+            path = f"/v1/requests/{request.request_id}"
+            assert (await client.get(path)).status_code == HTTPStatus.UNAUTHORIZED
+            client.headers["authorization"] = f"Bearer {key}"
+            answer = (await client.get(path, params={"wait_s": 20})).json()
+            assert (answer["outcome"], answer["reason"]) == ("failed", failed.reason)
+            [run] = (await client.get("/v1/runs", params={"model": names.model})).json()
+            assert (run["state"], run["in_flight"]) == ("failed", False)
+            over = await client.post(f"/v1/runs/{run['run_id']}/cancel", json={})
+            assert over.status_code == HTTPStatus.CONFLICT
+            unknown = (await client.get(f"/v1/requests/{uuid.uuid4()}")).json()
+            assert unknown["outcome"] == "pending"
+
+
+async def _issue_key(producer) -> str:
+    key = secrets.token_urlsafe(32)
+    issued = AccessKeyChanged(
+        key_id=str(uuid.uuid4()),
+        name="tests",
+        sha256=hashlib.sha256(key.encode()).hexdigest(),
+        scopes=frozenset({Scope.ADMIN}),
+    )
+    await send(producer, issued)
+    return key
 
 
 def _copy_tables(tables, options, bucket: str) -> list[str]:
@@ -160,24 +242,27 @@ def _copy_tables(tables, options, bucket: str) -> list[str]:
     return uris
 
 
-async def _declare(producer, model: str, streams) -> None:
-    for name, body in streams.items():
-        spec = StreamSpec(
-            apiVersion="gyral/v1", kind="Stream", metadata=Metadata(name=name), spec=body
-        )
+async def _declare(producer, names: Names, **train: object) -> None:
+    rides, ends = names.streams
+    for name, body in ((rides, RIDES), (ends, ENDS)):
+        stream = {
+            "apiVersion": "gyral/v1",
+            "kind": "Stream",
+            "metadata": {"name": name},
+            "spec": body,
+        }
+        spec = StreamSpec.model_validate(stream)
         await send(producer, StreamDeclared(name=name, generation=1, spec=spec))
-    body = json.loads(model_body().model_dump_json())
-    rides, ends = streams
+    body = json.loads(model_body(**train).model_dump_json())
     body["features"]["stream"], body["label"]["stream"] = rides, ends
-    # Only what was given: a trigger names exactly one of its fields.
     document = {
         "apiVersion": "gyral/v1",
         "kind": "Model",
-        "metadata": {"name": model},
+        "metadata": {"name": names.model},
         "spec": body,
     }
     spec = ModelSpec.model_validate(document)
-    await send(producer, ModelDeclared(name=model, generation=1, spec=spec))
+    await send(producer, ModelDeclared(name=names.model, generation=1, spec=spec))
 
 
 def _committed(stream: str, uri: str, *, version: int, watermark) -> DatasetCommitted:

@@ -1,0 +1,262 @@
+"""Requests become runs or do not, in real transactions."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import resources
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gyral.contracts.data import DatasetCommitted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.names import DatasetPin
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.training import Cause, RunRequested
+from gyral.contracts.versions import ModelDeclared, VersionRejected
+from gyral.kit.changes import Changes
+from gyral.kit.db import Pool
+from gyral.kit.leases import Jobs
+from gyral.kit.tx import begin
+from gyral.testkit.backends import migrated_pool
+from gyral.testkit.events import delivered
+from gyral.trainer.domain.admission import SKIP_COOLDOWN
+from gyral.trainer.domain.runs import IllegalMoveError, State
+from gyral.trainer.handlers import Handlers
+from gyral.trainer.store import TrainerTx
+
+from .conftest import AS_OF, model_body
+
+pytestmark = pytest.mark.live
+DAY = timedelta(days=1)
+
+
+@dataclass
+class World:
+    """A trainer's handlers on a database of their own, and what was asked of them."""
+
+    pool: Pool
+    declared: dict[str, ModelDeclared] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.begin = begin(self.pool, TrainerTx, service="trainer")
+        self.jobs = Jobs(self.pool, "train")
+        self.handlers = Handlers(
+            begin=self.begin, declared=self._declared, jobs=self.jobs, changes=Changes()
+        )
+
+    async def _declared(self, model: str, _generation: int) -> ModelDeclared | None:
+        return self.declared.get(model)
+
+    def declare(self) -> str:
+        name = f"model-{uuid.uuid4().hex[:12]}"
+        document = {
+            "apiVersion": "gyral/v1",
+            "kind": "Model",
+            "metadata": {"name": name},
+            "spec": model_body(),
+        }
+        spec = ModelSpec.model_validate(document)
+        self.declared[name] = ModelDeclared(name=name, generation=1, spec=spec)
+        return name
+
+    async def request(self, model: str, cause: Cause, as_of=AS_OF, **evidence: str) -> str:
+        asked = RunRequested(
+            request_id=str(uuid.uuid4()),
+            model=model,
+            cause=cause,
+            as_of=as_of,
+            evidence=dict(evidence),
+        )
+        await self.handlers.run_requested(delivered(asked))
+        return asked.request_id
+
+    async def commit(self, stream: str, version: int, watermark=AS_OF) -> None:
+        pin = DatasetPin(stream=stream, version=version, watermark=watermark)
+        event = DatasetCommitted(dataset=pin, rows=1, table_uri=f"s3://gyral/lake/{stream}")
+        await self.handlers.dataset_committed(delivered(event))
+
+    async def run_of(self, request_id: str) -> str | None:
+        run_id = await self.pool.fetchval(
+            "SELECT run_id FROM request WHERE request_id = $1", request_id
+        )
+        return None if run_id is None else str(run_id)
+
+    async def why(self, request_id: str) -> str | None:
+        why: str | None = await self.pool.fetchval(
+            "SELECT why FROM request WHERE request_id = $1", request_id
+        )
+        return why
+
+    async def finish(self, run_id: str, state: State) -> None:
+        """Bring a run where training leaves it."""
+        async with self.begin() as tx:
+            await tx.conn.execute(
+                "UPDATE run SET state = $2, in_flight = $3 WHERE run_id = $1",
+                run_id,
+                state,
+                state is State.SUCCEEDED,
+            )
+
+    async def said(self) -> list[str]:
+        rows = await self.pool.fetch("SELECT topic FROM outbox ORDER BY seq")
+        return [row["topic"].removeprefix("training.run.").removesuffix(".v1") for row in rows]
+
+
+@pytest.fixture
+async def world(postgres_dsn) -> AsyncIterator[World]:
+    migrations = resources.files("gyral.trainer") / "migrations"
+    async with migrated_pool(postgres_dsn, service="trainer", migrations=migrations) as pool:
+        yield World(pool)
+
+
+async def test_a_request_made_twice_has_one_outcome(world: World):
+    model = world.declare()
+    asked = RunRequested(
+        request_id=str(uuid.uuid4()), model=model, cause=Cause.BOOTSTRAP, as_of=AS_OF
+    )
+    for event_id in ("first", "first", "second"):
+        await world.handlers.run_requested(delivered(asked, event_id))
+    assert await world.said() == ["admitted"]
+
+
+async def test_a_run_gets_its_job_when_both_streams_have_reached_its_time(world: World):
+    run_id = await world.run_of(await world.request(world.declare(), Cause.BOOTSTRAP))
+    await world.commit("rides", 0, AS_OF + DAY)
+    await world.commit("ends", 0, AS_OF - DAY)
+    assert await world.pool.fetchval("SELECT count(*) FROM job") == 0
+    await world.commit("ends", 1, AS_OF)
+    job_id = await world.pool.fetchval("SELECT job_id FROM run WHERE run_id = $1", run_id)
+    assert job_id == await world.pool.fetchval("SELECT id FROM job")
+
+
+async def test_a_run_whose_data_are_complete_is_queued_at_once(world: World):
+    for stream in ("rides", "ends"):
+        await world.commit(stream, 0)
+    await world.request(world.declare(), Cause.MANUAL)
+    assert await world.pool.fetchval("SELECT count(*) FROM job") == 1
+
+
+async def test_an_old_dataset_does_not_replace_a_newer_one(world: World):
+    await world.commit("rides", 5, AS_OF)
+    await world.commit("rides", 4, AS_OF - DAY)
+    async with world.begin() as tx:
+        newest = await tx.dataset("rides")
+    assert (newest.pin.version, newest.pin.watermark) == (5, AS_OF)
+
+
+@pytest.mark.parametrize("event_type", [VersionRejected, RolloutCompleted, RolloutAborted])
+async def test_a_flight_ends_when_the_version_is_rejected_or_its_rollout_ends(
+    world: World, event_type
+):
+    model = world.declare()
+    first = await world.request(model, Cause.BOOTSTRAP)
+    run_id = await world.run_of(first)
+    await world.finish(run_id, State.SUCCEEDED)
+    assert await world.why(await world.request(model, Cause.MANUAL)) == "no_data"
+    for stream in ("rides", "ends"):
+        await world.commit(stream, 0)
+    assert await world.why(await world.request(model, Cause.MANUAL)) == "in_flight"
+    await _end(world, event_type, model, run_id, first)
+    again = await world.request(model, Cause.MANUAL)
+    assert await world.run_of(again) is not None
+
+
+async def test_a_stale_verdict_is_admitted_before_and_after_its_rejection(world: World):
+    for rejected_first in (True, False):
+        model = world.declare()
+        first = await world.request(model, Cause.BOOTSTRAP)
+        run_id = await world.run_of(first)
+        await world.finish(run_id, State.SUCCEEDED)
+        if rejected_first:
+            await _end(world, VersionRejected, model, run_id, first)
+        redo = await world.request(model, Cause.STALE_VERDICT, run_id=run_id)
+        assert await world.run_of(redo) is not None
+        if not rejected_first:
+            await _end(world, VersionRejected, model, run_id, first)
+        assert await world.pool.fetchval(
+            "SELECT count(*) FROM run WHERE model = $1 AND in_flight", model
+        )
+
+
+async def test_a_cancelled_run_is_over_and_its_job_with_it(world: World):
+    for stream in ("rides", "ends"):
+        await world.commit(stream, 0)
+    run_id = await world.run_of(await world.request(world.declare(), Cause.BOOTSTRAP))
+    run = await world.handlers.cancel(run_id, actor="ann", reason="wrong year")
+    assert (run.state, run.in_flight, run.reason) == (State.CANCELLED, False, "wrong year")
+    assert await world.pool.fetchval("SELECT state FROM job") == "cancelled"
+    assert await world.said() == ["admitted", "cancelled"]
+    with pytest.raises(IllegalMoveError):
+        await world.handlers.cancel(run_id, actor="ann", reason="again")
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.sampled_from(Cause), st.integers(0, 60)),
+        st.tuples(st.just("finish"), st.sampled_from([State.SUCCEEDED, State.FAILED])),
+        st.tuples(st.just("end"), st.sampled_from([VersionRejected, RolloutCompleted])),
+        st.tuples(st.just("cancel")),
+    ),
+    max_size=15,
+)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=STEPS)
+async def test_whatever_happens_one_run_is_in_flight_and_every_request_has_one_outcome(
+    world: World, steps
+):
+    for stream in ("rides", "ends"):
+        await world.commit(stream, 0)
+    model, asked, newest = world.declare(), 0, None
+    for action, *arguments in steps:
+        run_id = await world.pool.fetchval(
+            "SELECT run_id FROM run WHERE model = $1 AND in_flight", model
+        )
+        if action == "ask":
+            cause, days = arguments
+            request_id = await world.request(model, cause, AS_OF + days * DAY)
+            asked += 1
+            admitted = await world.run_of(request_id)
+            assert (admitted is None) == (await world.why(request_id) is not None)
+            if admitted is not None:
+                assert run_id is None
+                if newest is not None and cause not in SKIP_COOLDOWN:
+                    assert AS_OF + days * DAY >= newest + 14 * DAY
+                newest = max(newest or AS_OF, AS_OF + days * DAY)
+        elif run_id is not None:
+            await _step(world, model, str(run_id), action, arguments)
+        flying = await world.pool.fetchval(
+            "SELECT count(*) FROM run WHERE model = $1 AND in_flight", model
+        )
+        assert flying <= 1
+    outcomes = await world.pool.fetchval("SELECT count(*) FROM request WHERE model = $1", model)
+    assert outcomes == asked
+
+
+async def _step(world: World, model: str, run_id: str, action: str, arguments) -> None:
+    async with world.begin() as tx:
+        run = await tx.run(run_id)
+    if action == "finish" and run.state is State.QUEUED:
+        await world.finish(run_id, arguments[0])
+    elif action == "end" and run.state is State.SUCCEEDED:
+        await _end(world, arguments[0], model, run_id, run.request_id)
+    elif action == "cancel" and run.state is State.QUEUED:
+        await world.handlers.cancel(run_id, actor="ann", reason="chaos")
+
+
+async def _end(world: World, event_type, model: str, run_id: str, request_id: str) -> None:
+    ids = {"model": model, "version": 1, "run_id": run_id, "request_id": request_id}
+    if event_type is VersionRejected:
+        event = VersionRejected(**ids, as_of=AS_OF, reasons=("worse",))
+        await world.handlers.version_rejected(delivered(event))
+    elif event_type is RolloutCompleted:
+        await world.handlers.rollout_completed(delivered(RolloutCompleted(**ids, epoch=1)))
+    else:
+        event = RolloutAborted(**ids, epoch=1, stage="shadow", reason="slow")
+        await world.handlers.rollout_aborted(delivered(event))
