@@ -1,0 +1,158 @@
+import array
+import json
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+import pytest
+
+from gyral.kit.frames import Batch, Rows
+from gyral.runtime.engine import PredictionError, Predictor, UnusableModelError
+from gyral.runtime.engine.shelf import Loaded, NotLoadedError, Shelf
+from gyral.runtime.engine.trial import try_out
+
+from .conftest import ROWS
+
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+LIMITS = {"memory_bytes": 8 << 30, "timeout_s": 60}
+
+
+def laid_out(folder, **files):
+    names = {"onnx": "model.onnx", "manifest": "manifest.json", "golden": "golden.json"}
+    for part, content in files.items():
+        (folder / names[part]).write_bytes(content)
+    return folder
+
+
+def with_files(folder, files, **others):
+    parts = {part: getattr(files, part) for part in ("onnx", "manifest", "golden")}
+    return laid_out(folder, **{**parts, **others})
+
+
+def test_a_predictor_gives_the_probability_worked_by_hand(files, logistic):
+    found = Predictor.of(files.manifest, files.onnx).predict_lists(COLUMNS)
+    assert found.dtype == np.float64
+    assert found.tolist() == pytest.approx([logistic.probability(r) for r in ROWS], abs=1e-6)
+    # sigmoid(0.1 + 0.5 + 0.3 - 0.2)
+    assert found[0] == pytest.approx(0.668188, abs=1e-6)
+
+
+def test_how_rows_are_split_into_calls_changes_nothing(files):
+    predictor = Predictor.of(files.manifest, files.onnx)
+    many = {name: cells * 70 for name, cells in COLUMNS.items()}
+    assert predictor.predict_lists(many).tolist() == predictor.predict_lists(COLUMNS).tolist() * 70
+
+
+def test_an_absent_column_is_named(files):
+    predictor = Predictor.of(files.manifest, files.onnx)
+    with pytest.raises(PredictionError, match="kind"):
+        predictor.predict_lists({"x": [1.0], "on": [True]})
+
+
+def test_a_model_that_answers_no_probability_is_an_error_and_no_answer(logistic, files):
+    model = onnx.load_model_from_string(files.onnx)
+    model.graph.node[-1].op_type = "Identity"  # the sigmoid is gone: any number comes out
+    predictor = Predictor.of(files.manifest, model.SerializeToString())
+    with pytest.raises(PredictionError, match=r"row 0: expected a probability in \[0, 1\]"):
+        predictor.predict_lists({"x": [100.0], "kind": ["a"], "on": [False]})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "onnx_bytes", "named"),
+    [(b"{}", None, "manifest.json"), (None, b"no onnx", "model.onnx")],
+)
+def test_files_that_make_no_model_are_refused(files, manifest, onnx_bytes, named):
+    with pytest.raises(UnusableModelError, match=named):
+        Predictor.of(manifest or files.manifest, onnx_bytes or files.onnx)
+
+
+async def test_a_sound_version_passes_its_trial(tmp_path, files):
+    assert await try_out(with_files(tmp_path, files), **LIMITS) is None
+
+
+async def test_other_golden_answers_fail_the_trial(tmp_path, files):
+    golden = json.loads(files.golden)
+    golden["probabilities"][1] += 2e-5
+    fault = await try_out(
+        with_files(tmp_path, files, golden=json.dumps(golden).encode()), **LIMITS
+    )
+    assert fault.startswith("golden row 1: expected")
+
+
+def external(model):
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "secret"
+
+
+def external_in_a_branch(model):
+    tensor = TensorProto(name="hidden", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+    branch = helper.make_graph([], "branch", [], [], [tensor])
+    node = helper.make_node("If", ["zero"], ["unused"], then_branch=branch, else_branch=branch)
+    model.graph.node.append(node)
+
+
+@pytest.mark.parametrize("spoil", [external, external_in_a_branch])
+async def test_external_data_are_refused_wherever_they_hide(tmp_path, files, spoil):
+    model = onnx.load_model_from_string(files.onnx)
+    spoil(model)
+    (tmp_path / "secret").write_bytes(b"\0" * 64)
+    fault = await try_out(
+        with_files(tmp_path, files, onnx=model.SerializeToString()), **LIMITS
+    )
+    assert "expected all data inside the file" in fault
+
+
+async def test_what_onnx_objects_to_is_refused(tmp_path, files):
+    model = onnx.load_model_from_string(files.onnx)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    fault = await try_out(
+        with_files(tmp_path, files, onnx=model.SerializeToString()), **LIMITS
+    )
+    assert fault.startswith("model.onnx: ")
+
+
+async def test_a_trial_that_takes_too_much_is_ended(tmp_path, files):
+    laid = with_files(tmp_path, files)
+    starved = await try_out(laid, memory_bytes=100 << 20, timeout_s=60)
+    assert starved is not None
+    late = await try_out(laid, memory_bytes=8 << 30, timeout_s=0.01)
+    assert late == "trial: expected it to end within 0.01 s; found it still running"
+
+
+def rows(picked):
+    numbers = [np.nan if row["x"] is None else row["x"] for row in picked]
+    return Rows(
+        len(picked),
+        [
+            array.array("d", numbers).tobytes(),
+            [row["kind"] for row in picked],
+            [row["on"] for row in picked],
+        ],
+    )
+
+
+def test_requests_joined_in_a_batch_are_answered_as_they_would_be_alone(files):
+    shelf = Shelf()
+    shelf.put("m@1", Loaded(files.sha256, Predictor.of(files.manifest, files.onnx)))
+    names = ("x", "kind", "on")
+    alone = b"".join(
+        shelf.answer(Batch("m@1", files.sha256, names, [rows([row])])) for row in ROWS
+    )
+    joined = Batch("m@1", files.sha256, names, [rows(ROWS[:1]), rows(ROWS[1:])])
+    assert shelf.answer(joined) == alone
+
+
+def test_other_bytes_than_those_asked_for_never_answer(files):
+    shelf = Shelf()
+    batch = Batch("m@1", "0" * 64, ("x", "kind", "on"), [rows(ROWS)])
+    with pytest.raises(NotLoadedError, match="found nothing"):
+        shelf.answer(batch)
+    shelf.put("m@1", Loaded(files.sha256, Predictor.of(files.manifest, files.onnx)))
+    with pytest.raises(NotLoadedError, match=f"found sha256 {files.sha256[:12]}"):
+        shelf.answer(batch)

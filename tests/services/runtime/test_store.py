@@ -1,0 +1,54 @@
+import hashlib
+import os
+
+import pytest
+
+from gyral.contracts.names import BlobRef
+from gyral.runtime.domain import Files
+from gyral.runtime.store import Cache, DamagedCacheError
+
+
+def a_ref(content):
+    return BlobRef(
+        key="k", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+    )
+
+
+def kept(cache, content):
+    ref = a_ref(content)
+    cache.path(ref).write_bytes(content)
+    return ref
+
+
+def test_what_was_kept_is_known_to_the_next_process(tmp_path):
+    cache = Cache(tmp_path)
+    files = Files(*(kept(cache, part) for part in (b"o", b"m", b"g")))
+    cache.keep({"m@1": files})
+    again = Cache(tmp_path)
+    assert again.slots() == {"m@1": files}
+    assert again.read(files.onnx) == b"o"
+
+
+def test_files_no_slot_needs_are_forgotten(tmp_path):
+    cache = Cache(tmp_path)
+    ref = kept(cache, b"old")
+    cache.keep({})
+    assert not cache.has(ref)
+
+
+def test_a_file_that_changed_on_the_disk_is_refused_and_fetched_anew(tmp_path):
+    cache = Cache(tmp_path)
+    ref = kept(cache, b"good")
+    cache.path(ref).write_bytes(b"evil")
+    with pytest.raises(DamagedCacheError, match=f"expected sha256 {ref.sha256}"):
+        cache.read(ref)
+    assert not cache.has(ref)
+    assert not cache.path(ref).exists()
+
+
+def test_a_file_with_a_second_name_is_refused(tmp_path):
+    cache = Cache(tmp_path)
+    ref = kept(cache, b"good")
+    os.link(cache.path(ref), tmp_path / "second")
+    with pytest.raises(DamagedCacheError, match="expected one link"):
+        cache.read(ref)
