@@ -1,0 +1,51 @@
+"""Whether a schema may follow another: what was valid stays valid, and old readers still find what they need."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+FROZEN = ("pattern", "format")
+"""Keywords that never change: no tool can tell whether a new pattern accepts all that the old one did."""
+
+
+def breaks(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Return why `new` may not follow `old`; empty when it may.
+
+    Adding an optional field is the only growth there is.
+    """
+    from jsoncompat import check_compat  # noqa: PLC0415 - a tool of the checks, not of services
+
+    found = list(_differences(old, new, ""))
+    if not check_compat(json.dumps(old), json.dumps(new), "deserializer"):
+        found.append("expected every value that was valid to stay valid; found one that is not")
+    return found
+
+
+def _differences(old: object, new: object, place: str) -> Iterator[str]:
+    """Walk both schemas side by side."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for keyword in FROZEN:
+            if old.get(keyword) != new.get(keyword) and isinstance(
+                old.get(keyword) or new.get(keyword), str
+            ):
+                yield f"{place or '/'}: expected {keyword} {old.get(keyword)!r}; found {new.get(keyword)!r}"
+        gone = _texts(old.get("required")) - _texts(new.get("required"))
+        if gone:
+            yield f"{place or '/'}: expected {', '.join(sorted(gone))} to stay required; found it optional"
+        for key, value in old.items():
+            if key in new:
+                yield from _differences(value, new[key], f"{place}/{key}")
+            elif place.endswith("/properties"):
+                yield f"{place}/{key}: expected the field to stay; found it gone"
+    elif _is_list(old) and _is_list(new) and not place.endswith("/required"):
+        for number, (before, after) in enumerate(zip(old, new, strict=False)):
+            yield from _differences(before, after, f"{place}/{number}")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _texts(value: object) -> set[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return set()
+    return {item for item in value if isinstance(item, str)}
