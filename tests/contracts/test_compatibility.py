@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from gyral.contracts import documents
 from gyral.contracts.compatibility import breaks
 

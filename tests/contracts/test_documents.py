@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from gyral.contracts import catalogue, documents
 from gyral.contracts.parties import PARTIES
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
+
 from gyral.contracts.catalogue import EVENTS
 from gyral.contracts.documents import schema_of
-from pydantic import ValidationError
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeGuard
 
 FROZEN = ("pattern", "format")
 """Keywords that never change: no tool can tell whether a new pattern accepts all that the old one did."""
@@ -41,7 +42,7 @@ def _differences(old: object, new: object, place: str) -> Iterator[str]:
             yield from _differences(before, after, f"{place}/{number}")
 
 
-def _is_list(value: object) -> bool:
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
