@@ -18,7 +18,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.access import AccessKeyChanged, Scope
-from gyral.contracts.data import LabelsAccepted, RecordSubmitted, StreamDeclared, WatermarkAdvanced
+from gyral.contracts.data import (
+    LabelsAccepted,
+    RecordSubmitted,
+    StreamDeclared,
+    WatermarkAdvanced,
+)
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit import cloudevents
 from gyral.kit.blobs import Blobs, table_options
@@ -99,7 +104,10 @@ class World:
         await send(self.producer, model_declared(self.model, self.features, self.labels))
         digest = hashlib.sha256(KEY.encode()).hexdigest()
         key = AccessKeyChanged(
-            key_id=str(uuid.uuid4()), name="test", sha256=digest, scopes=frozenset({Scope.ADMIN})
+            key_id=str(uuid.uuid4()),
+            name="test",
+            sha256=digest,
+            scopes=frozenset({Scope.ADMIN}),
         )
         await send(self.producer, key)
 
@@ -127,7 +135,11 @@ class World:
         encoded = cloudevents.encode(marker, a_delivery(), source="/test", topic=RECORDS)
         for partition in sorted(await self.producer.partitions_for(RECORDS)):
             await self.producer.send_and_wait(
-                RECORDS, encoded.value, key=encoded.key, partition=partition, headers=encoded.headers
+                RECORDS,
+                encoded.value,
+                key=encoded.key,
+                partition=partition,
+                headers=encoded.headers,
             )
 
     def env(self, **knobs):
@@ -195,13 +207,14 @@ class World:
 
 async def read_all(brokers, topic):
     """Yield every record a topic holds now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         places = [TopicPartition(topic, number) for number in range(3)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
-        await consumer.seek_to_beginning(*places)
         for place in places:
             while await consumer.position(place) < ends[place]:
                 fetched = await consumer.getmany(place, timeout_ms=1000)

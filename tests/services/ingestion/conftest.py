@@ -1,0 +1,142 @@
+"""Ingestion as a process of its own, over real Kafka and Postgres."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.data import RecordSubmitted, StreamDeclared
+from gyral.testkit.events import send
+
+READY_S = 60
+KEY = "ingest-key-of-this-session"
+READER = "read-key-of-this-session"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+def declared(name, **body):
+    spec = {
+        "apiVersion": "gyral/v1",
+        "kind": "Stream",
+        "metadata": {"name": name},
+        "spec": {
+            "key": "id",
+            "event_time": "at",
+            "fields": {"id": {"type": "string"}, "at": {"type": "timestamp"}},
+            **body,
+        },
+    }
+    return StreamDeclared.model_validate({"name": name, "generation": 1, "spec": spec})
+
+
+def access(key, scope):
+    return AccessKeyChanged(
+        key_id=str(uuid.uuid4()),
+        name="test",
+        sha256=hashlib.sha256(key.encode()).hexdigest(),
+        scopes=frozenset({scope}),
+    )
+
+
+@dataclass(frozen=True)
+class Door:
+    """A running ingestion with a stream of the test's own."""
+
+    client: httpx.AsyncClient
+    stream: str
+    brokers: str
+
+    async def post(self, body, *, stream=None, **headers):
+        given = {**NDJSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        path = f"/v1/streams/{stream or self.stream}/records"
+        return await self.client.post(path, content=body, headers=given)
+
+    async def mark(self, body):
+        return await self.client.post(f"/v1/streams/{self.stream}/watermark", content=body)
+
+    async def records(self):
+        """Return all Kafka holds of the stream now, by partition."""
+        topic = RecordSubmitted.topic.name
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.brokers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            places = [TopicPartition(topic, number) for number in range(3)]
+            consumer.assign(places)
+            ends = await consumer.end_offsets(places)
+            found = {}
+            for place in places:
+                while await consumer.position(place) < ends[place]:
+                    fetched = await consumer.getmany(place, timeout_ms=1000)
+                    for record in fetched.get(place, []):
+                        if f'"{self.stream}"'.encode() in (record.value or b""):
+                            found.setdefault(place.partition, []).append(record)
+            return found
+        finally:
+            await consumer.stop()
+
+
+@pytest.fixture
+async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
+    stream = f"rides-{uuid.uuid4().hex[:8]}"
+    producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers, acks="all")
+    await producer.start()
+    await send(producer, declared(stream))
+    await send(producer, access(KEY, Scope.INGEST))
+    await send(producer, access(READER, Scope.READ))
+    await producer.stop()
+    port = _free_port()
+    env = {
+        **os.environ,
+        "KAFKA_BROKERS": stack.kafka_brokers,
+        "DATABASE": postgres_dsn,
+        "HTTP_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "INGESTION_MAX_BODY_BYTES": "1000000",
+        "INGESTION_MAX_INFLATED_BYTES": "2000000",
+        "INGESTION_MAX_ROWS": "1000",
+    }
+    started = subprocess.Popen([sys.executable, "-m", "gyral.ingestion"], env=env)
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=30,
+        ) as client:
+            await _ready(client, started)
+            yield Door(client, stream, stack.kafka_brokers)
+    finally:
+        started.send_signal(signal.SIGTERM)
+        started.wait(30)
+
+
+async def _ready(client, started):
+    async with asyncio.timeout(READY_S):
+        while True:
+            assert started.poll() is None, f"ingestion ended with {started.returncode}"
+            try:
+                if (await client.get("/health/ready")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def _free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
