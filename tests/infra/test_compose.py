@@ -23,7 +23,7 @@ SERVICES = {
     "monitor",
     "runtime",
 }
-ENTRIES: dict[str, dict] = yaml.safe_load(FILE.read_text())["services"]
+ENTRIES = yaml.safe_load(FILE.read_text())["services"]
 OF_THIS_PROJECT = {name for name, entry in ENTRIES.items() if "build" in entry}
 
 
