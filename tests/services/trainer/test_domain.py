@@ -25,15 +25,14 @@ DAY = timedelta(days=1)
 RUN = "11111111-1111-1111-1111-111111111111"
 
 
-def known(**changes: object) -> Known:
-    fields: dict[str, object] = {
-        "declared": True,
-        "cooldown": 14 * DAY,
-        "missing_streams": (),
-        "in_flight": None,
-        "last_admitted": None,
-    }
-    return Known(**(fields | changes))
+def known(
+    *,
+    declared: bool = True,
+    missing_streams: tuple[str, ...] = (),
+    in_flight: InFlight | None = None,
+    last_admitted: datetime | None = None,
+) -> Known:
+    return Known(declared, 14 * DAY, missing_streams, in_flight, last_admitted)
 
 
 def why(decision: Admitted | Suppressed) -> Suppression | None:

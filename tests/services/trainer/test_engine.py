@@ -9,7 +9,7 @@ import pytest
 from gyral.contracts.evaluation import EvaluationReport, GoldenRows
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
-from gyral.trainer.engine import recipes
+from gyral.trainer.engine import conversion, recipes
 from gyral.trainer.engine.conversion import compare, load
 from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles, TrainingRefusedError
 from gyral.trainer.engine.training import train
@@ -27,7 +27,7 @@ def files(folder: Path, version: int = 1) -> ChampionFiles:
     )
 
 
-def report_of(folder: Path) -> EvaluationReport:
+def report_of(folder):
     return EvaluationReport.model_validate_json((folder / "evaluation.json").read_bytes())
 
 
@@ -113,7 +113,7 @@ def test_a_champion_whose_input_is_gone_is_said_to_be_unscored(order, tmp_path):
 
 
 def test_a_wrong_conversion_is_caught_with_its_numbers(order, monkeypatch):
-    converted = recipes.only_positive_class
+    converted = conversion.only_positive_class
 
     def planted(model):
         """Ask for the other class, as a converter with a bug might."""

@@ -78,7 +78,7 @@ class World:
         event = DatasetCommitted(dataset=pin, rows=1, table_uri=f"s3://gyral/lake/{stream}")
         await self.handlers.dataset_committed(delivered(event))
 
-    async def run_of(self, request_id: str) -> str | None:
+    async def run_of(self, request_id):
         run_id = await self.pool.fetchval(
             "SELECT run_id FROM request WHERE request_id = $1", request_id
         )
@@ -144,6 +144,7 @@ async def test_an_old_dataset_does_not_replace_a_newer_one(world: World):
     await world.commit("rides", 4, AS_OF - DAY)
     async with world.begin() as tx:
         newest = await tx.dataset("rides")
+    assert newest is not None
     assert (newest.pin.version, newest.pin.watermark) == (5, AS_OF)
 
 
@@ -186,6 +187,7 @@ async def test_a_cancelled_run_is_over_and_its_job_with_it(world: World):
         await world.commit(stream, 0)
     run_id = await world.run_of(await world.request(world.declare(), Cause.BOOTSTRAP))
     run = await world.handlers.cancel(run_id, actor="ann", reason="wrong year")
+    assert run is not None
     assert (run.state, run.in_flight, run.reason) == (State.CANCELLED, False, "wrong year")
     assert await world.pool.fetchval("SELECT state FROM job") == "cancelled"
     assert await world.said() == ["admitted", "cancelled"]
@@ -242,6 +244,7 @@ async def test_whatever_happens_one_run_is_in_flight_and_every_request_has_one_o
 async def _step(world: World, model: str, run_id: str, action: str, arguments) -> None:
     async with world.begin() as tx:
         run = await tx.run(run_id)
+    assert run is not None
     if action == "finish" and run.state is State.QUEUED:
         await world.finish(run_id, arguments[0])
     elif action == "end" and run.state is State.SUCCEEDED:
@@ -251,12 +254,18 @@ async def _step(world: World, model: str, run_id: str, action: str, arguments) -
 
 
 async def _end(world: World, event_type, model: str, run_id: str, request_id: str) -> None:
+    said = {
+        "as_of": AS_OF,
+        "reasons": ["worse"],
+        "epoch": 1,
+        "stage": "shadow",
+        "reason": "slow",
+    }
     ids = {"model": model, "version": 1, "run_id": run_id, "request_id": request_id}
+    event = delivered(event_type.model_validate(said | ids))
     if event_type is VersionRejected:
-        event = VersionRejected(**ids, as_of=AS_OF, reasons=("worse",))
-        await world.handlers.version_rejected(delivered(event))
+        await world.handlers.version_rejected(event)
     elif event_type is RolloutCompleted:
-        await world.handlers.rollout_completed(delivered(RolloutCompleted(**ids, epoch=1)))
+        await world.handlers.rollout_completed(event)
     else:
-        event = RolloutAborted(**ids, epoch=1, stage="shadow", reason="slow")
-        await world.handlers.rollout_aborted(delivered(event))
+        await world.handlers.rollout_aborted(event)

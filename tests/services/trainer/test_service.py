@@ -261,8 +261,8 @@ async def _declare(producer, names: Names, **train: object) -> None:
         "metadata": {"name": names.model},
         "spec": body,
     }
-    spec = ModelSpec.model_validate(document)
-    await send(producer, ModelDeclared(name=names.model, generation=1, spec=spec))
+    declared = ModelSpec.model_validate(document)
+    await send(producer, ModelDeclared(name=names.model, generation=1, spec=declared))
 
 
 def _committed(stream: str, uri: str, *, version: int, watermark) -> DatasetCommitted:
