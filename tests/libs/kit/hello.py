@@ -1,4 +1,4 @@
-"""A service for tests: `python hello.py`; a part of it dies when a file called `die` appears in STATE_DIR."""
+"""A service for tests; a part of it dies when a file called `die` appears in STATE_DIR."""
 
 import asyncio
 

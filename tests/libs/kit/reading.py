@@ -5,21 +5,23 @@ import inspect
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from gyral.kit.cloudevents import Record
+
 
 async def consume(brokers, topic, count, *, timeout_s=20.0, linger_s=0.0):
-    """Return a topic's first records, at least `count`, and those that come within `linger_s` after."""
+    """Return at least `count` records of a topic, and what comes within `linger_s` after."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers, group_id=None, enable_auto_commit=False
     )
     await consumer.start()
     try:
-        await consumer._client.add_topic(topic)
+        await consumer._client.add_topic(topic)  # noqa: SLF001 - no public way to learn partitions
         partitions = [
             TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
         ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
-        found = []
+        found: list[Record] = []
         async with asyncio.timeout(timeout_s):
             while len(found) < count:
                 for records in (await consumer.getmany(timeout_ms=200)).values():

@@ -1,6 +1,8 @@
 """CloudEvents on Kafka: what is written is read back; what is broken is named."""
 
 import base64
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import orjson
@@ -19,7 +21,7 @@ class Raw:
     """A record without Kafka."""
 
     value: bytes | None = b"{}"
-    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    headers: Sequence[tuple[str, bytes | None]] = field(default_factory=list)
     key: bytes | None = b"a"
     topic: str = Happened.topic.name
     partition: int = 2
@@ -110,7 +112,5 @@ def test_what_is_no_event_is_named(raw, words):
     ),
 )
 def test_no_bytes_raise_anything_else(value, headers):
-    try:
-        cloudevents.parse(Raw(value, headers), Happened)
-    except MalformedEvent as error:
-        assert len(str(error)) < 1500
+    with suppress(MalformedEvent):
+        assert cloudevents.parse(Raw(value, headers), Happened).delivery.event_id

@@ -1,6 +1,7 @@
 """HTTP: nothing open by accident, nothing hostile answered with 500."""
 
 import gzip
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -47,8 +48,6 @@ def router():
 
 
 def a_key(secret, *scopes, **more):
-    import hashlib
-
     digest = hashlib.sha256(secret.encode()).hexdigest()
     key_id = f"00000000-0000-0000-0000-{digest[:12]}"
     return AccessKeyChanged(
@@ -57,9 +56,13 @@ def a_key(secret, *scopes, **more):
 
 
 @pytest.fixture
-async def keys():
-    projection = MemoryProjection(AccessKeyChanged)
-    ring = KeyRing(projection, now=lambda: NOW)
+def keys():
+    return MemoryProjection(AccessKeyChanged)
+
+
+@pytest.fixture
+async def ring(keys):
+    ring = KeyRing(keys, now=lambda: NOW)
     for key in (
         a_key("writer", Scope.INGEST),
         a_key("reader", Scope.READ),
@@ -67,9 +70,8 @@ async def keys():
         a_key("late", Scope.ADMIN, expires_at=NOW - timedelta(seconds=1)),
         a_key("gone", Scope.ADMIN, revoked=True),
     ):
-        await projection.put(key)
-    projection.ring = ring
-    return projection
+        await keys.put(key)
+    return ring
 
 
 @pytest.fixture
@@ -78,8 +80,8 @@ def health():
 
 
 @pytest.fixture
-async def client(keys, health):
-    api = create_api("test", [router()], keys=keys.ring, health=health, projections=[keys])
+async def client(keys, ring, health):
+    api = create_api("test", [router()], keys=ring, health=health, projections=[keys])
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -215,7 +217,7 @@ async def test_projections_are_shown_by_generation(client, keys):
     assert set(answer.json()["access.key.changed.v1"].values()) == {1}
 
 
-def test_a_route_without_a_scope_cannot_be_served(keys, health):
+def test_a_route_without_a_scope_cannot_be_served(ring, health):
     routes = APIRouter()
 
     @routes.get("/v1/open")
@@ -223,10 +225,10 @@ def test_a_route_without_a_scope_cannot_be_served(keys, health):
         return "come in"
 
     with pytest.raises(ValueError, match="/v1/open: expected a scope"):
-        create_api("test", [routes], keys=keys.ring, health=health)
+        create_api("test", [routes], keys=ring, health=health)
 
 
-def test_a_body_without_limits_cannot_be_served(keys, health):
+def test_a_body_without_limits_cannot_be_served(ring, health):
     routes = APIRouter()
 
     @routes.post("/v1/unbounded")
@@ -234,7 +236,7 @@ def test_a_body_without_limits_cannot_be_served(keys, health):
         return thing.name
 
     with pytest.raises(ValueError, match="/v1/unbounded: expected the body through read_model"):
-        create_api("test", [routes], keys=keys.ring, health=health)
+        create_api("test", [routes], keys=ring, health=health)
 
 
 async def test_metrics_are_public(client):

@@ -33,9 +33,7 @@ async def test_effects_happen_once_whenever_the_process_dies(
     pool, postgres_dsn, kafka_brokers, new_topic
 ):
     topic, next_topic = await new_topic(partitions=2), await new_topic(partitions=2)
-    await pool.execute(
-        "CREATE TABLE effect (seq bigint GENERATED ALWAYS AS IDENTITY, thing text, number integer)"
-    )
+    await pool.execute("CREATE TABLE effect (seq bigserial, thing text, number integer)")
     await pool.execute("CREATE TABLE output (partition integer, at bigint)")
 
     async def run(point, count):
@@ -91,8 +89,8 @@ async def each_effect_once_in_order(pool):
 
 
 async def each_follower_once_in_order(brokers, topic):
-    """A relay may send twice, but under one id and never out of order once duplicates are dropped."""
-    seen = {}
+    """A relay may send twice, but under one id, and in order once duplicates are dropped."""
+    seen: dict[str, Happened] = {}
     for record in await consume(brokers, topic.name, EVENTS, linger_s=0.3):
         event = Happened.model_validate_json(record.value)
         seen.setdefault(headers_of(record)["ce_id"], event)

@@ -35,7 +35,7 @@ def queue(opened, jobs):
 
 @pytest.fixture
 async def workers(jobs):
-    made = []
+    made: list[Worker] = []
 
     async def make(run, **knobs):
         worker = Worker(
@@ -75,7 +75,7 @@ async def test_a_holder_whose_lease_ran_out_cannot_write(queue, jobs, opened, st
     for attempt in (jobs.heartbeat(slow, 60), jobs.save(slow, "{}")):
         with pytest.raises(Lost):
             await attempt
-    with pytest.raises(Lost):
+    with pytest.raises(Lost):  # noqa: PT012
         async with opened() as tx:
             await tx.conn.execute(
                 "INSERT INTO inbox (consumer, event_id) VALUES ('slow', 'wrote')"
@@ -145,7 +145,7 @@ async def test_a_cancelled_job_stops_its_run(queue, workers, jobs, opened, state
     [(ValueError("bug"), 3), (PermanentError("never"), 1)],
     ids=["bug", "permanent"],
 )
-async def test_a_failing_job_ends_with_its_reason(
+async def test_a_failing_job_ends_with_its_reason(  # noqa: PLR0917
     error, runs, queue, workers, jobs, opened, state, pool
 ):
     job_id = await queue()

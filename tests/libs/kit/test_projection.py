@@ -1,4 +1,4 @@
-"""Projections: the latest event of each key, complete before `start` returns, and current after."""
+"""Projections: the latest event of each key, complete when `start` returns, current after."""
 
 import asyncio
 
@@ -119,5 +119,5 @@ async def test_without_kafka_and_snapshot_start_waits(event_type, tmp_path):
 
 async def test_health_sees_a_dead_reader(projection):
     await projection.start()
-    projection._task.cancel()
+    projection._task.cancel()  # noqa: SLF001
     await until(lambda: projection.healthy() is not None)

@@ -58,7 +58,8 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(server):
 async def test_two_ways_to_say_the_length_are_refused(server):
     answer = await talk(
         server,
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 400")
 

@@ -1,4 +1,4 @@
-"""A service as a process: it starts in order, says how it is, and ends with the right exit status."""
+"""A service as a process: it starts, says how it is, and ends with the right exit status."""
 
 import asyncio
 import os

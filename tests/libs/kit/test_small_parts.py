@@ -54,7 +54,8 @@ def test_a_malformed_knob_is_named(knobs, name, value):
 
 
 async def test_a_change_wakes_whoever_waits():
-    changes, state = Changes(poll_s=60), []
+    changes = Changes(poll_s=60)
+    state: list[int] = []
     waiting = asyncio.create_task(changes.wait_until(lambda: len(state) == 2, 20))
     for step in (1, 2):
         await asyncio.sleep(0)

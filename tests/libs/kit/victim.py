@@ -1,4 +1,4 @@
-"""A process that dies by SIGKILL at a named point: `python victim.py POINT COUNT BROKERS DSN TOPIC NEXT_TOPIC`."""
+"""A process that dies by SIGKILL: victim.py POINT COUNT BROKERS DSN TOPIC NEXT_TOPIC."""
 
 import asyncio
 import os
@@ -95,7 +95,6 @@ async def main():
         bus.on(arrived, react)
         for part in (relay, bus, plane):
             await part.start()
-        print("up", flush=True)
         await asyncio.Event().wait()
 
 

@@ -11,7 +11,7 @@ from gyral.kit.projection import Projection
 MAX_KEY_BYTES = 200
 
 
-class AccessDenied(Exception):
+class AccessDenied(Exception):  # noqa: N818 - an answer, not a fault
     """The caller may not do this: 401 when unknown, 403 when known but not allowed."""
 
     def __init__(self, status: int, message: str) -> None:

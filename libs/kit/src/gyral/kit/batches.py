@@ -1,4 +1,4 @@
-"""What a sink's handler works on: slices of partitions, and the transaction that makes them count."""
+"""What a sink's handler gets: slices of partitions, and the transaction that counts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,7 +58,9 @@ class Batch(Generic[T]):
 
     @asynccontextmanager
     async def commit(self) -> AsyncIterator[T]:
-        """Open the transaction that moves the offsets; write the output in it, or before it if it is idempotent.
+        """Open the transaction that moves the offsets.
+
+        The output is written in it, or before it when writing it twice does no harm.
 
         Raises:
             Fenced: another process has these partitions; let it pass, the kit starts over.

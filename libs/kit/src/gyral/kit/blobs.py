@@ -148,7 +148,7 @@ class Blobs:
         return BlobRef(key=key, sha256=sha256, size_bytes=size)
 
     def _verified(self, ref: BlobRef) -> Iterator[bytes]:
-        """Yield a blob's bytes, counting and hashing as they pass; never more than the reference allows."""
+        """Yield a blob's bytes, counted and hashed as they pass; never more than expected."""
         digest, size = hashlib.sha256(), 0
         response = self._client.get_object(self.bucket, ref.key)
         try:
@@ -164,7 +164,8 @@ class Blobs:
         if size != ref.size_bytes or digest.hexdigest() != ref.sha256:
             found = f"{size} with {digest.hexdigest()}" if size <= ref.size_bytes else "more"
             raise CorruptBlob(
-                f"{ref.key}: expected {ref.size_bytes} bytes with sha256 {ref.sha256}; found {found}"
+                f"{ref.key}: expected {ref.size_bytes} bytes with sha256 {ref.sha256};"
+                f" found {found}"
             )
 
 

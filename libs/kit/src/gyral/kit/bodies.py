@@ -1,4 +1,4 @@
-"""Request bodies from strangers: capped, timed, inflated within limits, parsed without surprises."""
+"""Request bodies from strangers: capped, timed, inflated within limits, strictly parsed."""
 
 import asyncio
 import zlib
@@ -112,7 +112,7 @@ def parse_model(body: bytes, model: type[M]) -> M:
 
 
 def invalid(error: ValidationError) -> Refusal:
-    """Return the refusal that names the first field at fault, what was expected and what was found."""
+    """Return the refusal that names the first field at fault, the expected and the found."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = clip(".".join(str(part) for part in first["loc"])) or "body"
     message = f"{field}: {first['msg'][:300]}; found {clip(repr(first['input']))}"

@@ -1,10 +1,11 @@
-"""The control plane's way in: events reach their handlers in the order of their keys, each effect once."""
+"""The control plane's way in: events reach handlers in their keys' order, each effect once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from aiokafka import ConsumerRecord
 from faststream import Context
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -47,7 +48,7 @@ class Bus:
         self._started = False
 
     def on(self, event_type: type[E], handler: Callable[[E], Awaitable[None]]) -> None:
-        """Have a handler called for each event of a type; the handler claims it in its own transaction.
+        """Have a handler called for each event of a type; it claims the event itself.
 
         Raises:
             ValueError: the type has a handler already; its inbox row could not serve two.
@@ -68,8 +69,8 @@ class Bus:
         """Finish the batch in hand and leave."""
         await self._broker.stop()
 
-    def healthy(self) -> str | None:
-        """Answer None while events are consumed; FastStream itself does not notice a dead loop."""
+    def healthy(self) -> str | None:  # noqa: PLR0911 - one way to be well, many to be ill
+        """Answer None while events are consumed; FastStream itself misses a dead loop."""
         if self._reactor.stopped:
             return f"bus: the line is stopped: {self._reactor.stopped}"
         if not self._started:
@@ -83,9 +84,10 @@ class Bus:
         consumer = subscriber.consumer
         if consumer is None:
             return "bus: the consumer is gone"
-        idle_s: float = consumer._subscription.fetcher_idle_time  # noqa: SLF001 - nothing public tells
+        idle_s: float = consumer._subscription.fetcher_idle_time  # noqa: SLF001 - else unknown
         if idle_s > self._stuck_after_s:
-            return f"bus: expected a poll every {self._stuck_after_s:g} s; found none for {idle_s:.0f} s"
+            limit_s = self._stuck_after_s
+            return f"bus: expected a poll within {limit_s:g} s; found none for {idle_s:.0f} s"
         return None
 
     async def _join(self) -> None:
@@ -149,10 +151,10 @@ class Bus:
 
 
 async def _tolerant_parser(
-    message: tuple[Record, ...],
-    original: Callable[[tuple[Record, ...]], Awaitable[KafkaMessage]],
+    message: tuple[ConsumerRecord, ...],
+    original: Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]],
 ) -> KafkaMessage:
-    """Parse with text headers only: one null or binary header makes FastStream drop the whole batch."""
+    """Parse with text headers only: one null or binary header would cost the whole batch."""
     parsed = await original(
         tuple(replace(record, headers=_texts(record)) for record in message)
     )

@@ -10,8 +10,8 @@ MAX_WAIT_S = 20.0
 class Changes:
     """Wakes whoever waits, whenever something changed; each waiter looks for itself.
 
-    `notify` after the commit, from the process that made the change. Waiters also look again every
-    `poll_s`, so a change made by another process is seen too, only later.
+    Call `notify` after the commit, in the process that made the change. Waiters also look again
+    every `poll_s`, so a change made by another process is seen too, only later.
     """
 
     def __init__(self, *, poll_s: float = 0.5) -> None:

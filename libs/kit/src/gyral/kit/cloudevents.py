@@ -18,7 +18,7 @@ E = TypeVar("E", bound=Event)
 _MAX_ID = 256
 
 
-class MalformedEvent(ValueError):
+class MalformedEvent(ValueError):  # noqa: N818 - a fact about the bytes
     """The bytes are no event of the expected type; no retry will change that."""
 
 
@@ -101,7 +101,7 @@ def headers(
 def encode(
     event: Event, delivery: Delivery, *, source: str, topic: str | None = None
 ) -> Encoded:
-    """Return the event in binary mode, for its own topic or another one (a marker inside a data topic)."""
+    """Return the event in binary mode, for its own topic or, as a marker, for another."""
     name = type(event).topic.name
     return Encoded(
         topic=topic or name,
@@ -184,7 +184,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _identity(text: str | None) -> str | None:
-    """Ids go into Postgres and logs: one with control characters, or a longer one, counts as none."""
+    """Ids go into Postgres and logs: one too long, or not printable, counts as none."""
     return text if text and len(text) <= _MAX_ID and text.isprintable() else None
 
 

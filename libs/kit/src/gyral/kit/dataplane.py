@@ -1,11 +1,12 @@
-"""The data plane's way in: batches whose output and offsets commit together, fenced against zombies."""
+"""The data plane's way in: batches whose output and offsets commit together, zombies fenced."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -14,8 +15,10 @@ from gyral.kit.backoff import Backoff
 from gyral.kit.batches import Batch, Partition, Slice, is_marker
 from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
+from gyral.kit.flushing import Flusher
 from gyral.kit.offsets import Fenced
-from gyral.kit.telemetry import Sometimes, get_log, get_meter
+from gyral.kit.rebalances import Rebalances
+from gyral.kit.telemetry import get_log, get_meter
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
@@ -29,12 +32,12 @@ class DataPlane(Generic[T]):
     """Consumes data topics into a sink; Postgres, not the group, knows how far it got.
 
     The handler gets a batch, writes its output, then enters `async with batch.commit() as tx`.
-    Infrastructure errors repeat the batch for ever; any other error repeats it `retries` times, then
-    the loop ends and `healthy` says so: no record is ever skipped.
+    Infrastructure errors repeat the batch for ever; any other error repeats it `retries` times,
+    then the loop ends and `healthy` says so: no record is ever skipped.
 
     Args:
-        on_assigned: called with all partitions held after a rebalance, before their first record; a
-            sink that keeps state per partition rebuilds it here.
+        on_assigned: called with all partitions held after a rebalance, before their first
+            record; a sink that keeps state per partition rebuilds it here.
     """
 
     def __init__(
@@ -51,26 +54,26 @@ class DataPlane(Generic[T]):
         instance_id: str | None = None,
         retries: int = 3,
         patience_s: float = 60.0,
+        stuck_after_s: float = 300.0,
         on_assigned: OnAssigned | None = None,
     ) -> None:
         self.group = group
         self._brokers = brokers
         self._topics = tuple(topics)
-        self._begin = begin
         self._pool = pool
-        self._handle = handle
         self._max_records = max_records
         self._max_wait_s = max_wait_s
         self._instance_id = instance_id
-        self._retries = retries
-        self._patience_s = patience_s
+        self._flusher = Flusher(group, begin, handle, retries=retries, patience_s=patience_s)
         self._on_assigned = on_assigned
         self._next: dict[TopicPartition, int | None] = {}
         self._buffer: dict[TopicPartition, list[Record]] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._spans = Sometimes()
+        self._stuck_after_s = stuck_after_s
+        self._turned_s = time.monotonic()
+        self._fault: Exception | None = None
         meter = get_meter()
         self._records = meter.create_counter(
             "gyral_sink_records", description="Records committed"
@@ -83,10 +86,11 @@ class DataPlane(Generic[T]):
     async def start(self) -> None:
         """Start consuming in the background."""
         self._stopping.clear()
+        self._turned_s = time.monotonic()
         self._task = asyncio.create_task(self.run(), name=f"dataplane {self.group}")
 
     async def stop(self, *, drain_s: float = 15.0) -> None:
-        """Let the batch in hand commit, for at most `drain_s`, then leave; the rest is read again."""
+        """Let the batch in hand commit, then leave; what is buffered is read again."""
         self._stopping.set()
         if self._task is None:
             return
@@ -103,6 +107,9 @@ class DataPlane(Generic[T]):
         if self._task.done():
             error = None if self._task.cancelled() else self._task.exception()
             return f"dataplane {self.group}: the loop has ended: {type(error).__name__}"
+        idle_s = time.monotonic() - self._turned_s
+        if idle_s > self._stuck_after_s:
+            return f"dataplane {self.group}: the loop has not turned for {idle_s:.0f} s"
         return None
 
     def ready(self) -> str | None:
@@ -154,7 +161,7 @@ class DataPlane(Generic[T]):
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=4 << 20,
         )
-        consumer.subscribe(self._topics, listener=_Listener(self))
+        consumer.subscribe(self._topics, listener=Rebalances(self._revoked, self._assigned))
         self._consumer = consumer
         try:
             await consumer.start()
@@ -170,6 +177,9 @@ class DataPlane(Generic[T]):
         loop = asyncio.get_running_loop()
         oldest_s: float | None = None
         while not self._stopping.is_set():
+            self._turned_s = time.monotonic()
+            if self._fault is not None:
+                raise self._fault
             wait_s = (
                 self._max_wait_s
                 if oldest_s is None
@@ -216,7 +226,7 @@ class DataPlane(Generic[T]):
         if not slices:
             return
         try:
-            await self._handle_patiently(slices)
+            await self._flusher.flush(slices)
         except Fenced as fenced:
             self._fenced.add(1, {"group": self.group})
             log.warning("dataplane.fenced", group=self.group, reason=str(fenced))
@@ -228,37 +238,6 @@ class DataPlane(Generic[T]):
                 self._next[at] = part.next_offset
             self._records.add(len(part.records), {"group": self.group, "topic": part.topic})
         await self._tell_group(consumer, slices)
-
-    async def _handle_patiently(self, slices: tuple[Slice, ...]) -> None:
-        backoff = Backoff(first_s=0.1, limit_s=10.0)
-        waited_s, failures = 0.0, 0
-        while True:
-            batch = Batch(slices, self.group, self._begin)
-            try:
-                with self._spans.span(f"{self.group} sink", records=len(batch)):
-                    await self._handle(batch)
-                if batch.committed:
-                    return
-                raise RuntimeError(
-                    f"{self.group}: expected the handler to enter batch.commit(); it returned"
-                )
-            except Fenced:
-                raise
-            except Exception as error:  # the kit's one consumer loop
-                if batch.committed:
-                    raise
-                if is_infrastructure(error):
-                    log.warning("batch.waits", group=self.group, error=type(error).__name__)
-                    if waited_s > self._patience_s:
-                        raise
-                else:
-                    failures += 1
-                    log.error(
-                        "batch.failed", group=self.group, attempt=failures, exc_info=error
-                    )
-                    if failures > self._retries:
-                        raise
-            waited_s += await backoff.wait()
 
     async def _tell_group(self, consumer: AIOKafkaConsumer, slices: Sequence[Slice]) -> None:
         """Commit to the group too, for whoever looks at lag; the truth is in Postgres."""
@@ -290,7 +269,10 @@ class DataPlane(Generic[T]):
                 if self._on_assigned is not None:
                     held = frozenset(Partition(at.topic, at.partition) for at in self._next)
                     await self._on_assigned(held)
-            except Exception as error:  # the kit's one consumer loop
+            except Exception as error:  # noqa: BLE001 - it ends our own loop, not aiokafka's
+                if not is_infrastructure(error):
+                    self._fault = error
+                    return
                 log.warning(
                     "dataplane.not_positioned", group=self.group, error=type(error).__name__
                 )
@@ -311,18 +293,3 @@ class DataPlane(Generic[T]):
             )
             for at, behind in self.lag().items()
         ]
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # published without types
-    """Tells the data plane which partitions it has."""
-
-    def __init__(self, plane: DataPlane[T]) -> None:
-        self._plane = plane
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Drop what was fetched: the next owner reads it again."""
-        self._plane._revoked(revoked)  # noqa: SLF001 - its own other half
-
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Continue where Postgres says."""
-        await self._plane._assigned(assigned)  # noqa: SLF001 - its own other half

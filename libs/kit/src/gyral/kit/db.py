@@ -1,4 +1,4 @@
-"""Postgres as every service meets it, and the errors that mean something outside the service is away."""
+"""Postgres as every service meets it, and the errors that mean something outside is away."""
 
 import asyncio
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,7 +50,7 @@ _CLOSED = ("is closed", "is closing", "been released", "is not connected")
 
 
 def is_infrastructure(error: BaseException) -> bool:
-    """Tell whether an error will pass by waiting, so that the event must not be blamed for it."""
+    """Tell whether an error will pass by waiting, so that no event is blamed for it."""
     if isinstance(error, asyncpg.InterfaceError):
         return any(part in str(error) for part in _CLOSED)
     if isinstance(error, kafka.KafkaError):
@@ -59,11 +59,11 @@ def is_infrastructure(error: BaseException) -> bool:
 
 
 async def _keep_session(_connection: Connection) -> None:
-    """Skip asyncpg's reset on release: sessions hold no state, and its queries would be in every trace."""
+    """Skip asyncpg's reset on release: sessions hold no state; traces would be full of it."""
 
 
 def open_pool(dsn: str, *, max_size: int = 8) -> Pool:
-    """Make a pool that connects when first awaited or used as a context manager, and not before."""
+    """Make a pool that connects once it is awaited or entered, and not before."""
     return asyncpg.create_pool(
         dsn,
         min_size=0,

@@ -26,7 +26,7 @@ def dead_letter(
     error: BaseException,
     attempts: int,
 ) -> outbox.Message:
-    """Return the message that parks a record, its bytes and headers untouched, the reason beside them."""
+    """Return the message that parks a record: bytes and headers untouched, reason beside."""
     why = {
         "dlq_reason": reason.value,
         "dlq_error": f"{type(error).__name__}: {error}"[:1000],

@@ -16,7 +16,7 @@ _QUIET = ("aiokafka", "faststream", "asyncio", "urllib3", "opentelemetry", "uvic
 
 
 def setup(service: str, *, traces_endpoint: str | None, log_level: str = "info") -> None:
-    """Send traces to an OTLP/HTTP endpoint, metrics to the Prometheus registry, logs to stderr as JSON lines."""
+    """Send traces to OTLP/HTTP, metrics to the Prometheus registry, logs to stderr as JSON."""
     resource = Resource.create({"service.name": service, "service.namespace": "gyral"})
     tracer = TracerProvider(resource=resource, shutdown_on_exit=False)
     if traces_endpoint:
@@ -50,7 +50,7 @@ def _setup_logs(service: str, log_level: str) -> None:
         _with_trace,
         structlog.processors.format_exc_info,
     ]
-    # json.dumps escapes ESC, newlines and all non-ASCII: no log line can forge another or drive a terminal.
+    # ESC, newlines and all non-ASCII are escaped: no line forges another or drives a terminal.
     renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
     structlog.configure(
         processors=[*shared, renderer],

@@ -1,4 +1,4 @@
-"""What a gateway and a runtime say to each other on their socket: batches of raw rows, in frames."""
+"""What a gateway and a runtime say on their socket: batches of raw rows, in frames."""
 
 from collections.abc import Iterator
 from enum import IntEnum
@@ -30,7 +30,7 @@ class Kind(IntEnum):
 
 
 class Rows(msgspec.Struct, array_like=True, gc=False):
-    """The rows of one request: raw cells, column by column, in the order of the batch's names."""
+    """The rows of one request: raw cells by column, in the order of the batch's names."""
 
     count: int
     columns: list[bytes | list[str | bool | None]]

@@ -40,7 +40,7 @@ class Known(Protocol):
 
 
 class ScopeRequired:
-    """A dependency that lets a caller through who has a scope, and hands the route who it is."""
+    """A dependency that lets through who has a scope, and tells the route who it is."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -57,7 +57,7 @@ class ScopeRequired:
 
 
 def scope(name: Scope | str) -> Caller:
-    """Return the dependency of a route that needs this scope: `caller: Annotated[Caller, scope("read")]`."""
+    """Make the dependency that guards a route, for `Annotated[Caller, ...]`."""
     dependency: Caller = Depends(ScopeRequired(Scope(name)))
     return dependency
 

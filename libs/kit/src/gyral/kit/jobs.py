@@ -51,12 +51,13 @@ class Jobs:
     async def enqueue(
         self, tx: Tx, name: str, spec: Mapping[str, Scalar], *, cause: Delivery | None = None
     ) -> str:
-        """Queue a job in the caller's transaction and return its id; the same name is the same job."""
+        """Queue a job in the caller's transaction; the same name gives the same id."""
         job_id = str(uuid.uuid5(_NAMESPACE, f"{tx.service}/{self.kind}/{name}"))
         traceparent = current_traceparent() or (cause.traceparent if cause else None)
         await tx.conn.execute(
             """
-            INSERT INTO job (id, kind, spec, max_attempts, event_id, correlation_id, traceparent)
+            INSERT INTO job
+                   (id, kind, spec, max_attempts, event_id, correlation_id, traceparent)
             VALUES ($1, $2, $3, $4, $5, $6, $7)
                 ON CONFLICT (id) DO NOTHING
             """,

@@ -16,14 +16,14 @@ __all__ = ["Job", "Jobs", "Lost", "Worker"]
 
 
 class Worker:
-    """Runs jobs one at a time; `run` ends a job itself with `complete`, or its plain return does.
+    """Runs jobs one at a time; `run` ends a job with `complete`, or its plain return does.
 
-    `run` must not hold up the loop for longer than a third of the lease: compute in a subprocess.
-    When the lease is lost, or the job cancelled, `run` is cancelled.
+    `run` must not hold up the loop for longer than a third of the lease: compute in a
+    subprocess. When the lease is lost, or the job cancelled, `run` is cancelled.
 
     Args:
-        on_exhausted: told of a job whose attempts are used up, with the reason; it ends the job
-            (`jobs.fail`) together with what follows from that. Without it the job is just failed.
+        on_exhausted: told of a job whose attempts are used up, with the reason; it ends the
+            job (`jobs.fail`) with what follows from that. Without it the job is just failed.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Worker:
             await asyncio.gather(work, beat, return_exceptions=True)
 
     async def _beat(self, job: Job) -> None:
-        """Keep the lease; it is lost as well when nobody could be asked for as long as it lasts."""
+        """Keep the lease; it is lost, too, when nobody could be asked while it lasted."""
         loop = asyncio.get_running_loop()
         expires_s = loop.time() + self._lease_s
         while True:

@@ -61,7 +61,7 @@ def read_migrations(folder: Traversable, *, source: str) -> list[Migration]:
 async def migrate(pool: Pool, migrations: Traversable | None, *, service: str) -> list[str]:
     """Bring the service's schema up to this code and return the names applied now.
 
-    The kit's own tables come first. A schema that is newer than the code is accepted: old and new
+    The kit's own tables come first. A schema newer than the code is accepted: old and new
     processes overlap during an update.
 
     Raises:
@@ -98,7 +98,10 @@ async def _apply(conn: Connection, wanted: Sequence[Migration]) -> list[str]:
         if before is None:
             await conn.execute(migration.sql)
             await conn.execute(
-                "INSERT INTO schema_migration (source, number, name, sha256) VALUES ($1, $2, $3, $4)",
+                """
+                INSERT INTO schema_migration (source, number, name, sha256)
+                VALUES ($1, $2, $3, $4)
+                """,
                 migration.source,
                 migration.number,
                 migration.name,
@@ -108,7 +111,8 @@ async def _apply(conn: Connection, wanted: Sequence[Migration]) -> list[str]:
             log.info("schema.migrated", migration=migration.name, source=migration.source)
         elif before["sha256"] != migration.sha256:
             raise MigrationError(
-                f"{migration.source}/{before['name']}: expected sha256 {before['sha256']} as applied; "
-                f"found {migration.sha256} in {migration.name}. Migrations are forward-only: add a new file instead."
+                f"{migration.source}/{before['name']}: expected sha256 {before['sha256']};"
+                f" found {migration.sha256} in {migration.name}."
+                " Migrations are forward-only: add a new file instead."
             )
     return applied

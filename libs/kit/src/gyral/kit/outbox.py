@@ -39,8 +39,8 @@ def shard_of(key: bytes | None) -> int:
 async def store(conn: Connection, messages: Sequence[Message]) -> None:
     """Write messages in the caller's transaction; call it last.
 
-    The shard's lock is held until the commit, so sequence numbers commit in order: the relay cannot
-    see a later event of a key before an earlier one.
+    The shard's lock is held until the commit, so sequence numbers commit in order: the relay
+    cannot see a later event of a key before an earlier one.
     """
     if not messages:
         return
@@ -73,7 +73,7 @@ async def store(conn: Connection, messages: Sequence[Message]) -> None:
 
 
 class Relay:
-    """Moves the outbox to Kafka: at least once, in the order of each key, by whichever process holds the shard."""
+    """Moves the outbox to Kafka: at least once, in each key's order, one process a shard."""
 
     def __init__(
         self, pool: Pool, brokers: str, *, batch: int = 500, poll_s: float = 1.0
@@ -116,7 +116,7 @@ class Relay:
         self._task = None
 
     def healthy(self) -> str | None:
-        """Answer None while the loop lives; a Kafka that is away is waited for and no fault of ours."""
+        """Answer None while the loop lives; a Kafka that is away is waited for."""
         if self._task is None:
             return None if self._stopping else "relay: expected it to run; found it not started"
         return f"relay: the loop has ended: {self._task}" if self._task.done() else None
@@ -170,11 +170,12 @@ class Relay:
                     await self._kick.wait()
 
     async def drain(self, producer: AIOKafkaProducer) -> int:
-        """Send one batch of each shard that no one else holds; return how many events that were."""
+        """Send one batch of each shard that no one else holds; return the number of events."""
         async with self._pool.acquire() as conn:
             pending = await conn.fetch(
                 """
-                SELECT shard, count(*) AS depth, extract(epoch FROM clock_timestamp() - min(created_at)) AS age_s
+                SELECT shard, count(*) AS depth,
+                       extract(epoch FROM clock_timestamp() - min(created_at)) AS age_s
                   FROM outbox
                  GROUP BY shard
                 """
@@ -191,7 +192,10 @@ class Relay:
     ) -> int:
         async with conn.transaction():
             ours: bool = await conn.fetchval(
-                "SELECT pg_try_advisory_xact_lock(hashtext('outbox.relay.' || current_schema()), $1)",
+                """
+                SELECT pg_try_advisory_xact_lock(
+                           hashtext('outbox.relay.' || current_schema()), $1)
+                """,
                 shard,
             )
             if not ours:

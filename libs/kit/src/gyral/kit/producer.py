@@ -12,8 +12,8 @@ def open_producer(
 ) -> AIOKafkaProducer:
     """Make a producer; the caller starts and stops it, inside a running loop.
 
-    With idempotence a record is retried until it is acknowledged, never expired, so the order of a
-    partition holds; bound the wait yourself, and replace the producer after any failure.
+    With idempotence a record is retried until it is acknowledged, never expired, so the order
+    of a partition holds; bound the wait yourself, and replace the producer after any failure.
     """
     return AIOKafkaProducer(
         bootstrap_servers=brokers,

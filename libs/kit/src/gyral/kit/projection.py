@@ -25,7 +25,7 @@ log = get_log()
 
 
 class Projection(Generic[E]):
-    """Reads one compacted topic without a group, from the beginning, all partitions, and stays current.
+    """Reads one compacted topic from the beginning, all partitions, and stays current.
 
     Args:
         on_change: called with (key, event or None) after each change, in the topic's order.
@@ -212,7 +212,7 @@ class Projection(Generic[E]):
         try:
             event = cloudevents.parse(record, self._event_type)
         except MalformedEvent as error:
-            log.error(
+            log.warning(
                 "projection.malformed", topic=self.topic, offset=record.offset, error=str(error)
             )
             return

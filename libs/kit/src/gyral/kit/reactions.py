@@ -19,7 +19,7 @@ E = TypeVar("E", bound=Event)
 log = get_log()
 
 
-class LineStopped(RuntimeError):
+class LineStopped(RuntimeError):  # noqa: N818 - a state, not a fault
     """Too many events failed in a row: the fault is the service's, so no more are parked."""
 
 
@@ -36,7 +36,7 @@ class Reaction(Generic[E]):
         return self.event_type.topic
 
     async def run(self, record: cloudevents.Record) -> None:
-        """Parse one record and hand it to the handler, in a span that continues the event's trace."""
+        """Hand one record to the handler, in a span that continues the event's trace."""
         event = cloudevents.parse(record, self.event_type)
         with span(
             f"{self.topic.name} process",
@@ -59,7 +59,7 @@ class Reactor:
     pool: Pool
     retries: int = 5
     patience_s: float = 60.0
-    """Longest wait for infrastructure inside one poll; then the batch is handed back and polled again."""
+    """Longest wait for infrastructure within one poll; then the batch is polled again."""
     breaker: int = 10
     """Failed events in a row that stop the line."""
     first_backoff_s: float = 0.1
@@ -112,12 +112,11 @@ class Reactor:
                         raise
                 else:
                     attempts += 1
-                    log.error(
+                    log.exception(
                         "event.failed",
                         topic=record.topic,
                         offset=record.offset,
                         attempt=attempts,
-                        exc_info=error,
                     )
                     if attempts > self.retries:
                         return await self._give_up(reaction, record, error, attempts)
@@ -133,7 +132,10 @@ class Reactor:
     ) -> None:
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self.breaker:
-            self.stopped = f"{self._failed_in_a_row} events failed in a row, the last at {cloudevents.place(record)}: {type(error).__name__}"
+            self.stopped = (
+                f"{self._failed_in_a_row} events failed in a row, the last at"
+                f" {cloudevents.place(record)}: {type(error).__name__}"
+            )
             raise LineStopped(self.stopped) from error
         await self._park(reaction, record, DeadLetterReason.BUG, error, attempts)
 
@@ -145,9 +147,11 @@ class Reactor:
         error: Exception,
         attempts: int,
     ) -> None:
-        """Park a record atomically with its inbox row, so that it is parked once however often delivered."""
+        """Park a record atomically with its inbox row: once, however often delivered."""
         if not reaction.topic.dead_letters:
-            self.stopped = f"{cloudevents.place(record)}: {error}; its topic has no dead letters, so the line stops"
+            self.stopped = (
+                f"{cloudevents.place(record)}: {error}; its topic has no dead letters"
+            )
             raise LineStopped(self.stopped) from error
         message = dead_letter(
             record,

@@ -48,6 +48,6 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 def clip(text: str) -> str:
-    """Return a caller's text as an answer may repeat it: printable, and at most MAX_ECHO long."""
+    """Return a caller's text as an answer may repeat it: printable and short."""
     shown = "".join(char if char.isprintable() else "\ufffd" for char in text[: MAX_ECHO + 1])
     return shown if len(shown) <= MAX_ECHO else shown[: MAX_ECHO - 1] + "\u2026"

@@ -1,4 +1,4 @@
-"""uvicorn inside a service: strict about half-sent requests, quiet, stopped by the service alone."""
+"""uvicorn inside a service: strict about half-sent requests, stopped by the service alone."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Refuse a request with both a length and a transfer coding: readers disagree on its end."""
+        """Refuse a request that says its length twice: readers disagree on its end."""
         self._disarm()
         names = [name for name, _ in self.headers]
         if b"content-length" in names and b"transfer-encoding" in names:
@@ -103,7 +103,7 @@ class HttpServer:
         listener = self._listen()
         self._port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn's flag
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
@@ -128,7 +128,8 @@ class HttpServer:
             address = f"{self._host}:{self._port}"
             raise OSError(
                 error.errno,
-                f"http: expected {address} to be free; found {error.strerror}. Set HTTP_PORT to another port.",
+                f"http: expected {address} to be free; found {error.strerror}."
+                " Set HTTP_PORT to another port.",
             ) from error
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
         return listener

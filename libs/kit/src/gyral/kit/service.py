@@ -1,4 +1,4 @@
-"""A service as a process: its parts started in order, watched while it runs, stopped in reverse."""
+"""A service as a process: parts started in order, watched while it runs, stopped in reverse."""
 
 import asyncio
 import gc
@@ -49,8 +49,8 @@ class Part(Protocol):
 class Service:
     """Everything one process is made of; `parts` start in this order and stop in reverse.
 
-    The order is: projections, relay, bus, data planes, workers, timers. HTTP listens from the first
-    moment, unready until all parts have started.
+    The order is: projections, relay, bus, data planes, workers, timers. HTTP listens from the
+    first moment, unready until all parts have started.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Service:
         """Run until told to stop.
 
         Raises:
-            SystemExit: a part died, or HTTP could not listen; the supervisor starts the process again.
+            SystemExit: a part died, or HTTP could not listen; the supervisor starts it again.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -112,8 +112,8 @@ class Service:
         log.info("service.started", port=server.port)
 
     async def _prepare_database(self, pool: Pool) -> None:
-        # A pool keeps the loop of the moment it was made, which is before `serve` starts its own.
-        pool._loop = asyncio.get_running_loop()
+        # A pool keeps the loop of the moment it was made, before `serve` starts its own.
+        pool._loop = asyncio.get_running_loop()  # type: ignore[attr-defined] # noqa: SLF001
         await pool
 
         async def apply() -> None:
@@ -145,8 +145,8 @@ class Service:
             try:
                 async with asyncio.timeout(_STOP_S):
                     await part.stop()
-            except Exception as error:
-                log.error("part.not_stopped", part=type(part).__name__, exc_info=error)
+            except Exception:
+                log.exception("part.not_stopped", part=type(part).__name__)
         if self.pool is not None:
             try:
                 async with asyncio.timeout(5):

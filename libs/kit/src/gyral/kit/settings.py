@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ProcessSettings(BaseSettings):
-    """What every process is told about its surroundings; it adds its own knobs, prefixed with its name.
+    """What every process is told about its surroundings; its own knobs bear its name.
 
     A knob NAME may instead come from the file that NAME_FILE points to.
     """
@@ -30,7 +30,7 @@ class ProcessSettings(BaseSettings):
     state_dir: Path = Path()
     """Folder for what must survive the process and is not in Postgres."""
     instance_id: str | None = None
-    """Name of this process in its consumer groups; None: `<service>-0`. Replicas need distinct ones."""
+    """Name of this process in its groups; None: `<service>-0`. Replicas need distinct ones."""
     otel_exporter_otlp_traces_endpoint: str | None = None
     """None: traces are not exported."""
     log_level: str = "info"
@@ -45,7 +45,7 @@ class ProcessSettings(BaseSettings):
         return values
 
     def member(self, service: str) -> str:
-        """Return this process's static name in consumer groups, so that a restart takes its partitions back at once."""
+        """Return the static name in consumer groups by which a restart is back at once."""
         return self.instance_id or f"{service}-0"
 
     def with_values(self, **values: object) -> Self:

@@ -34,7 +34,7 @@ class Snapshot(Generic[E]):
                 os.fsync(file.fileno())
             scratch.replace(self._path)
         except OSError as error:
-            log.error("snapshot.not_saved", path=str(self._path), error=str(error))
+            log.warning("snapshot.not_saved", path=str(self._path), error=str(error))
 
     def load(self) -> list[E]:
         """Return the events of the last save; an unreadable file counts as none."""
@@ -44,7 +44,7 @@ class Snapshot(Generic[E]):
         except FileNotFoundError:
             return []
         except (OSError, ValidationError, orjson.JSONDecodeError) as error:
-            log.error("snapshot.unreadable", path=str(self._path), error=type(error).__name__)
+            log.warning("snapshot.unreadable", path=str(self._path), error=type(error).__name__)
             return []
         unknown = Delivery(event_id="snapshot", correlation_id="snapshot")
         return [event.delivered(unknown) for event in events]

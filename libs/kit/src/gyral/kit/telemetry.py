@@ -1,4 +1,4 @@
-"""What code says about itself: spans, meters and log events; where they go is decided by `exporters`."""
+"""What code says about itself: spans, meters, log events; `exporters` decides where they go."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def get_log() -> structlog.typing.FilteringBoundLogger:
-    """Return the logger; events are named `subject.happened`, their facts are keywords, never payloads."""
+    """Return the logger; events are named `subject.happened`, their facts are keywords."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
 

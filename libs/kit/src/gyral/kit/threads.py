@@ -8,9 +8,10 @@ def require_single_threaded() -> None:
     """Stop the process with one line when OMP_NUM_THREADS is unset.
 
     Raises:
-        SystemExit: the variable is missing; numerical code was measured up to 50 times slower without it.
+        SystemExit: it is missing; numerical code was measured up to 50 times slower then.
     """
     if not os.environ.get("OMP_NUM_THREADS"):
         sys.exit(
-            "OMP_NUM_THREADS: expected a number, usually 1; found it unset. Export it before the process starts."
+            "OMP_NUM_THREADS: expected a number, usually 1; found it unset."
+            " Export it before the process starts."
         )

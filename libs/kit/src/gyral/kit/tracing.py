@@ -7,7 +7,7 @@ from gyral.kit.telemetry import span
 
 
 class TracedApp:
-    """Opens a server span per request that continues the caller's trace; health and metrics have none."""
+    """Opens a server span per request, in the caller's trace; health and metrics have none."""
 
     def __init__(self, app: ASGIApp, *, one_in: int = 1) -> None:
         self._app = app

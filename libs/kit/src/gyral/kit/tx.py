@@ -1,4 +1,4 @@
-"""One transaction of a service: what it remembers, what it has handled and what it publishes commit together."""
+"""One transaction of a service: state, handled events and published ones commit together."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +23,7 @@ class PermanentError(Exception):
 class Tx:
     """A database transaction that can claim an event once and publish others when it commits.
 
-    Services subclass it in `store` and add their queries on `conn`; they do not override `__init__`.
+    Services subclass it in `store`, adding queries on `conn`; they keep its `__init__`.
     """
 
     def __init__(self, conn: Connection, *, service: str) -> None:
@@ -34,7 +34,7 @@ class Tx:
         self._outgoing: list[outbox.Message] = []
 
     async def claim(self, event: Event) -> bool:
-        """Return True for the one transaction that may handle this event, and remember it as the cause.
+        """Return True for the one transaction that may handle this event, now its cause.
 
         False: it was handled before; return without doing anything.
         """
@@ -44,11 +44,11 @@ class Tx:
         )
 
     def because(self, cause: Delivery | None, *, step: str = "") -> None:
-        """Name what the coming events follow from; a redo with the same cause and step gives the same ids.
+        """Name what the coming events follow from; the same cause and step give the same ids.
 
         Args:
             cause: delivery of the event behind it, from `claim`, a `Job` or a remembered one.
-            step: tells several transactions with one cause apart, such as the epochs of one run.
+            step: tells several transactions with one cause apart, as the epochs of a run.
         """
         self._cause = cause
         self._seed = None if cause is None else f"{cause.event_id}/{step}"
@@ -59,7 +59,8 @@ class Tx:
         encoded = cloudevents.encode(event, delivery, source=f"/{self.service}")
         if len(encoded.value) > MAX_VALUE_BYTES:
             raise PermanentError(
-                f"{encoded.topic}: expected at most {MAX_VALUE_BYTES} bytes; found {len(encoded.value)} for key {event.key!r}"
+                f"{encoded.topic}: expected at most {MAX_VALUE_BYTES} bytes;"
+                f" found {len(encoded.value)} for key {event.key[:200]!r}"
             )
         self._outgoing.append(
             outbox.Message(
@@ -102,7 +103,7 @@ class Tx:
 
 T = TypeVar("T", bound=Tx)
 Begin: TypeAlias = Callable[[], AbstractAsyncContextManager[T]]
-"""Opens a transaction: `async with begin() as tx`; it commits when the block ends without an error."""
+"""Opens a transaction, `async with begin() as tx`, that commits unless the block raises."""
 
 
 def begin(pool: Pool, tx_type: type[T], *, service: str) -> Begin[T]:

@@ -49,7 +49,8 @@ class Backends:
     @property
     def postgres_admin_dsn(self) -> str:
         """Address of the database, as its superuser."""
-        return f"postgresql://postgres:{self.env['POSTGRES_PASSWORD']}@{self.env['POSTGRES_ADDRESS']}/{_DATABASE}"
+        secret, address = self.env["POSTGRES_PASSWORD"], self.env["POSTGRES_ADDRESS"]
+        return f"postgresql://postgres:{secret}@{address}/{_DATABASE}"
 
     def s3(self, bucket: str = "gyral") -> S3Settings:
         """Return the settings that lead to a bucket."""
@@ -71,7 +72,7 @@ def start_backends(home: Path) -> Backends:
 
 @asynccontextmanager
 async def fresh_schema(backends: Backends) -> AsyncIterator[str]:
-    """Yield the address of an empty schema with a role of its own, as services have them; drop both after."""
+    """Yield the address of an empty schema with a role of its own; drop both after."""
     name = f"t_{secrets.token_hex(6)}"
     secret = secrets.token_hex(12)
     admin = await asyncpg.connect(backends.postgres_admin_dsn)
@@ -115,7 +116,7 @@ async def make_topics(brokers: str, *topics: Topic) -> None:
             if code:
                 raise for_code(code)(name)
         async with asyncio.timeout(20):
-            while not await _all_led(admin, [topic.name for topic in topics]):
+            while not await _all_led(admin, [topic.name for topic in topics]):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:
         await admin.close()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gyral.contracts.events import Topic
 from gyral.kit.blobs import Blobs
@@ -21,6 +22,18 @@ from gyral.testkit.backends import (
     migrated_pool,
     start_backends,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Log plain lines: the default for terminals draws every frame's variables, for seconds."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +61,14 @@ async def postgres_dsn(stack: Backends) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    """A pool on a schema with the kit's tables; services use `migrated_pool` with their own migrations."""
+    """A pool on a schema with the kit's tables; services have `migrated_pool` for their own."""
     async with migrated_pool(postgres_dsn) as opened:
         yield opened
 
 
 @pytest.fixture
 async def new_topic(kafka_brokers: str) -> Callable[..., Awaitable[Topic]]:
-    """Make a topic: `await new_topic(partitions=3, compacted=False)`, dead letters included."""
+    """Make topics of this test's own, each with its dead letters."""
 
     async def make(
         *, partitions: int = 1, compacted: bool = False, dead_letters: bool = True

@@ -18,9 +18,9 @@ T = TypeVar("T", bound="MemoryTx")
 class MemoryTx(Tx):
     """Claims and publishes as a real transaction does; one object is the whole database.
 
-    A service's fake inherits from this first and from its own Tx second, and overrides the queries:
-    `class MemoryTrainerTx(MemoryTx, TrainerTx)`. Its state lives in attributes, set after
-    `super().__init__()`; what a failed transaction changed in them is taken back.
+    A service's fake inherits from this first and from its own Tx second, and overrides the
+    queries: `class MemoryTrainerTx(MemoryTx, TrainerTx)`. Its state lives in attributes, set
+    after `super().__init__()`; what a failed transaction changed in them is taken back.
     """
 
     def __init__(self, *, service: str = "test") -> None:
@@ -76,7 +76,7 @@ class MemoryTx(Tx):
 
 
 def memory_begin(tx: T) -> Begin[T]:
-    """Return the way to open transactions on one in-memory state; an error takes back what it changed."""
+    """Return the way to open transactions on one state; an error takes back its changes."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[T]:

@@ -1,5 +1,8 @@
 """Suites that a fake and its real twin both pass."""
 
+# ruff: noqa: D102, PLR2004, PT012 - tests, whose names are their sentences
+
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 import pytest
@@ -8,6 +11,8 @@ from gyral.contracts.events import Event, Topic
 from gyral.kit.offsets import Fenced
 from gyral.kit.tx import Begin, Tx
 from gyral.testkit.events import delivered
+
+Published = Callable[[], Awaitable[list[tuple[str, str | None, str, int]]]]
 
 
 class Happened(Event):
@@ -25,7 +30,10 @@ class Happened(Event):
 
 
 class TxSuite:
-    """What handlers rely on; a subclass provides the fixtures `begin` and `published`."""
+    """What handlers rely on; a subclass provides the fixtures `begin` and `published`.
+
+    `published()` gives (event id, causation id, correlation id, number) of what was published.
+    """
 
     async def test_an_event_is_claimed_once(self, begin: Begin[Tx]) -> None:
         event = delivered(Happened(thing="a"))
@@ -36,7 +44,7 @@ class TxSuite:
         assert outcomes == [True, False]
 
     async def test_a_failed_transaction_leaves_the_event_unclaimed_and_nothing_published(
-        self, begin: Begin[Tx], published
+        self, begin: Begin[Tx], published: Published
     ) -> None:
         event = delivered(Happened(thing="a"))
         with pytest.raises(ZeroDivisionError):
@@ -48,7 +56,9 @@ class TxSuite:
             assert await tx.claim(event)
         assert await published() == []
 
-    async def test_published_events_name_their_cause(self, begin: Begin[Tx], published) -> None:
+    async def test_published_events_name_their_cause(
+        self, begin: Begin[Tx], published: Published
+    ) -> None:
         event = delivered(Happened(thing="a"), "cause-1")
         async with begin() as tx:
             await tx.claim(event)
@@ -57,7 +67,7 @@ class TxSuite:
         assert (sent_id, causation, correlation, number) == (event_id, "cause-1", "cause-1", 2)
 
     async def test_a_redo_gives_the_same_ids_and_another_step_gives_others(
-        self, begin: Begin[Tx], published
+        self, begin: Begin[Tx], published: Published
     ) -> None:
         cause = delivered(Happened(thing="a"), "cause-2").delivery
         ids = []
