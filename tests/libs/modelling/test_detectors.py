@@ -7,6 +7,7 @@ from scipy.stats import ttest_1samp
 from gyral.modelling.detectors import (
     Cusum,
     CusumState,
+    ExcessBaseline,
     ExcessLoss,
     ExcessState,
     LossBaseline,
@@ -120,3 +121,18 @@ def test_a_block_without_a_finite_loss_takes_no_step(value):
         Cusum().step(CusumState(), value)
     with pytest.raises(ValueError, match="excess: expected a finite number"):
         ExcessLoss().step(ExcessState(), value)
+
+
+def test_an_excess_as_usual_as_in_training_is_no_alarm():
+    usual = ExcessBaseline.of([0.02, 0.03, 0.025, 0.028])
+    absolute, relative = ExcessLoss(), ExcessLoss(baseline=usual)
+    state = ExcessState()
+    for excess in [0.026, 0.024, 0.027] * 4:
+        state = absolute.step(state, excess)
+    assert absolute.alarms(state)
+    assert not relative.alarms(state)
+    for _ in range(14):
+        state = relative.step(state, 0.06)
+    assert relative.alarms(state)
+    assert relative.evidence(state).mean == pytest.approx(0.06 - usual.mean)
+    assert ExcessBaseline.of([0.1]) == ExcessBaseline()

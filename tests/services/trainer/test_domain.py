@@ -148,5 +148,6 @@ def test_a_block_is_never_split_between_folds(blocks, folds):
         return
     dealt = fold_of_blocks(ids, folds)
     assert set(dealt.tolist()) == set(range(folds))
+    assert np.all(np.diff(dealt[np.argsort(ids, kind="stable")]) >= 0)
     for block in np.unique(ids):
         assert len(set(dealt[ids == block].tolist())) == 1

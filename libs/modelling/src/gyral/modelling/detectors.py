@@ -99,8 +99,27 @@ class ExcessState:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcessBaseline:
+    """Mean excess of the training blocks, out of fold, and its standard error, in nats.
+
+    A sound model that was fitted on little has some excess from its first day.
+    """
+
+    mean: float = 0.0
+    error: float = 0.0
+
+    @classmethod
+    def of(cls, block_excesses: Sequence[float]) -> Self:
+        """Measure a baseline; fewer than two blocks know no error and count as none."""
+        if len(block_excesses) < 2:  # noqa: PLR2004 - a spread needs two
+            return cls()
+        error = stdev(block_excesses) / math.sqrt(len(block_excesses))
+        return cls(fmean(block_excesses), error)
+
+
+@dataclass(frozen=True, slots=True)
 class ExcessEvidence:
-    """The mean excess over the window in nats, and how many standard errors it is above 0."""
+    """The window's mean excess above the baseline in nats, and how many standard errors that is."""
 
     mean: float
     t: float
@@ -109,7 +128,7 @@ class ExcessEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ExcessLoss:
-    """Mean of (log-loss - entropy) over the latest blocks, in alarm when large and certain.
+    """Mean of (log-loss - entropy) over the latest blocks, in alarm when surely above the baseline.
 
     It tells a model that is wrong from a week that is hard: log-loss alone rises whenever the
     base rate nears one half. No alarm before half the window has closed.
@@ -120,6 +139,7 @@ class ExcessLoss:
     above: float = 0.02
     window: int = 14
     t_above: float = 2.0
+    baseline: ExcessBaseline = ExcessBaseline()
 
     @property
     def fewest(self) -> int:
@@ -139,10 +159,10 @@ class ExcessLoss:
     def evidence(self, state: ExcessState) -> ExcessEvidence:
         """Give mean and t over the window: t is 0 with fewer than two blocks."""
         count = len(state.excesses)
-        mean = fmean(state.excesses) if count else 0.0
+        mean = fmean(state.excesses) - self.baseline.mean if count else 0.0
         if count < 2:  # noqa: PLR2004 - a spread needs two
             return ExcessEvidence(mean, 0.0, count)
-        error = stdev(state.excesses) / math.sqrt(count)
+        error = math.hypot(stdev(state.excesses) / math.sqrt(count), self.baseline.error)
         if mean == 0.0:
             return ExcessEvidence(0.0, 0.0, count)
         # Equal blocks have no spread: a large finite t keeps the evidence valid JSON.
