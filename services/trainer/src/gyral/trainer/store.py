@@ -85,8 +85,9 @@ class TrainerTx(Tx):
         )
         if row is None:
             return None
-        run_id = None if row["run_id"] is None else str(row["run_id"])
-        return Decided(str(row["request_id"]), row["model"], row["why"], row["detail"], run_id)
+        return Decided(
+            str(row["request_id"]), row["model"], row["why"], row["detail"], _id(row["run_id"])
+        )
 
     async def suppress(self, request: RunRequested, suppressed: Suppressed) -> None:
         """Remember that a request became no run."""
@@ -129,16 +130,14 @@ class TrainerTx(Tx):
 
     async def in_flight(self, model: str) -> InFlight | None:
         """Return the model's run in flight, or None."""
-        row = await self.conn.fetchrow(
-            "SELECT run_id, state FROM run WHERE model = $1 AND in_flight", model
-        )
+        flying = "SELECT run_id, state FROM run WHERE model = $1 AND in_flight"
+        row = await self.conn.fetchrow(flying, model)
         return InFlight(str(row["run_id"]), row["state"] == State.SUCCEEDED) if row else None
 
     async def last_admitted(self, model: str) -> datetime | None:
         """Return the newest event time a run of the model was admitted for, or None."""
-        last: datetime | None = await self.conn.fetchval(
-            "SELECT max(as_of) FROM run WHERE model = $1", model
-        )
+        newest = "SELECT max(as_of) FROM run WHERE model = $1"
+        last: datetime | None = await self.conn.fetchval(newest, model)
         return last
 
     async def locked_run(self, run_id: str) -> Run | None:
@@ -179,9 +178,8 @@ class TrainerTx(Tx):
 
     async def give_job(self, run_id: str, job_id: str) -> None:
         """Remember which job trains a run."""
-        await self.conn.execute(
-            "UPDATE run SET job_id = $2, stage = 'queued' WHERE run_id = $1", run_id, job_id
-        )
+        given = "UPDATE run SET job_id = $2, stage = 'queued' WHERE run_id = $1"
+        await self.conn.execute(given, run_id, job_id)
 
     async def hold(self, job: Job) -> None:
         """Keep a job ours until this transaction ends.
@@ -261,9 +259,8 @@ class TrainerTx(Tx):
 
     async def missing(self, streams: Sequence[str]) -> tuple[str, ...]:
         """Return the streams that have no dataset yet."""
-        known = await self.conn.fetch(
-            "SELECT stream FROM dataset WHERE stream = ANY($1::text[])", list(streams)
-        )
+        listed = "SELECT stream FROM dataset WHERE stream = ANY($1::text[])"
+        known = await self.conn.fetch(listed, list(streams))
         return tuple(sorted(set(streams) - {row["stream"] for row in known}))
 
     async def advance_dataset(self, committed: DatasetCommitted) -> None:
@@ -281,6 +278,10 @@ class TrainerTx(Tx):
         )  # fmt: skip
 
 
+def _id(found: object | None) -> str | None:
+    return None if found is None else str(found)
+
+
 def _run(row: asyncpg.Record) -> Run:
     return Run(
         run_id=str(row["run_id"]),
@@ -291,7 +292,7 @@ def _run(row: asyncpg.Record) -> Run:
         declared=ModelDeclared.model_validate_json(row["spec"]),
         state=State(row["state"]),
         in_flight=row["in_flight"],
-        job_id=None if row["job_id"] is None else str(row["job_id"]),
+        job_id=_id(row["job_id"]),
         attempt=row["attempt"],
         stage=row["stage"],
         share=row["share"],
