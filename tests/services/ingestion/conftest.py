@@ -5,11 +5,11 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -78,7 +78,7 @@ class Door:
             places = [TopicPartition(topic, number) for number in range(3)]
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
-            found = {}
+            found: dict[int, list[Any]] = {}
             for place in places:
                 while await consumer.position(place) < ends[place]:
                     fetched = await consumer.getmany(place, timeout_ms=1000)
@@ -110,7 +110,9 @@ async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
         "INGESTION_MAX_INFLATED_BYTES": "2000000",
         "INGESTION_MAX_ROWS": "1000",
     }
-    started = subprocess.Popen([sys.executable, "-m", "gyral.ingestion"], env=env)
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gyral.ingestion", env=env
+    )
     try:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
@@ -121,13 +123,14 @@ async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
             yield Door(client, stream, stack.kafka_brokers)
     finally:
         started.send_signal(signal.SIGTERM)
-        started.wait(30)
+        async with asyncio.timeout(30):
+            await started.wait()
 
 
 async def _ready(client, started):
     async with asyncio.timeout(READY_S):
         while True:
-            assert started.poll() is None, f"ingestion ended with {started.returncode}"
+            assert started.returncode is None, f"ingestion ended with {started.returncode}"
             try:
                 if (await client.get("/health/ready")).status_code == 200:
                     return

@@ -60,9 +60,10 @@ json_values = st.recursive(
 @given(json_values | st.fixed_dictionaries({"id": json_values, "at": json_values}))
 def test_any_value_is_either_a_key_or_a_refusal(value):
     try:
-        assert 0 < len(DOOR.key_of(value)) <= 256
-    except RefusedRowError as refused:
-        assert len(str(refused)) < 400
+        key = DOOR.key_of(value)
+    except RefusedRowError:
+        return
+    assert 0 < len(key) <= 256
 
 
 @given(st.text(st.characters(exclude_categories=())))

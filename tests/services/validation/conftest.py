@@ -5,7 +5,6 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -161,9 +160,7 @@ class World:
     async def process(self, **knobs):
         """Run validation; yield its HTTP client once it is ready."""
         self.port = _free_port()
-        started = subprocess.Popen(
-            [sys.executable, "-m", "gyral.validation"], env=self.env(**knobs)
-        )
+        started = await self._start(**knobs)
         try:
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{self.port}",
@@ -174,16 +171,20 @@ class World:
                 yield client
         finally:
             started.send_signal(signal.SIGTERM)
-            started.wait(30)
+            async with asyncio.timeout(30):
+                await started.wait()
 
     async def killed_at(self, point):
         """Run validation until it kills itself at a named point."""
         self.port = _free_port()
-        started = subprocess.Popen(
-            [sys.executable, "-m", "gyral.validation"], env=self.env(VALIDATION_CRASH_AT=point)
+        started = await self._start(VALIDATION_CRASH_AT=point)
+        async with asyncio.timeout(READY_S):
+            assert await started.wait() == -signal.SIGKILL
+
+    async def _start(self, **knobs):
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gyral.validation", env=self.env(**knobs)
         )
-        status = await asyncio.to_thread(started.wait, READY_S)
-        assert status == -signal.SIGKILL
 
     def table_options(self):
         return dict(table_options(self.backends.s3(self.blobs.bucket)))
@@ -192,8 +193,8 @@ class World:
         return f"s3://{self.blobs.bucket}/lake/{name}"
 
     async def label_topic(self):
-        """Return what was told on of our labels, by partition: ("label", key) and ("marker", time)."""
-        found = {}
+        """Return ("label", key) and ("marker", time) as told on of our labels, by partition."""
+        found: dict[int, list[tuple[str, str]]] = {}
         async for record in read_all(self.backends.kafka_brokers, LabelsAccepted.topic.name):
             value = orjson.loads(record.value)
             told = found.setdefault(record.partition, [])
@@ -227,7 +228,7 @@ async def read_all(brokers, topic):
 async def _ready(client, started):
     async with asyncio.timeout(READY_S):
         while True:
-            assert started.poll() is None, f"validation ended with {started.returncode}"
+            assert started.returncode is None, f"validation ended with {started.returncode}"
             try:
                 if (await client.get("/health/ready")).status_code == 200:
                     return

@@ -1,6 +1,7 @@
 """Validation end to end: nothing lost, nothing doubled, whatever dies when."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import orjson
@@ -8,15 +9,16 @@ import pytest
 from deltalake import DeltaTable
 
 from gyral.contracts.data import DatasetCommitted
-from tests.services.validation.conftest import RECORDS, read_all, row
+from gyral.testkit.events import send
+from tests.services.validation.conftest import RECORDS, declared, read_all, row
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 DAY = "2026-01-02T00:00:00Z"
 
 
-async def progress(client, stream, *, watermark=DAY):
+async def progress(client, stream, *, watermark=DAY, wait_s=20):
     answer = await client.get(
-        f"/v1/streams/{stream}/progress", params={"watermark": watermark, "wait_s": 20}
+        f"/v1/streams/{stream}/progress", params={"watermark": watermark, "wait_s": wait_s}
     )
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -130,7 +132,7 @@ async def test_refused_rows_are_listed_and_judged_again_once(world):
             while not (listed := await quarantine(client, later)):
                 pass
         assert [found["reason"] for found in listed] == ["unknown_stream"]
-        await world_declares(world, later)
+        await send(world.producer, declared(later))
         for expected in (1, 0):
             answer = await client.post("/v1/quarantine/replay", json={"stream": later})
             assert (answer.status_code, answer.json()["replayed"]) == (202, expected)
@@ -141,13 +143,19 @@ async def test_refused_rows_are_listed_and_judged_again_once(world):
     assert rows == 1
 
 
-async def world_declares(world, name):
-    from gyral.testkit.events import send
-    from tests.services.validation.conftest import declared
-
-    await send(world.producer, declared(name))
-
-
 async def quarantine(client, stream):
     answer = await client.get("/v1/quarantine", params={"stream": stream})
     return orjson.loads(answer.content)
+
+
+async def test_on_the_wall_clock_time_passes_while_nothing_comes(world):
+    walled = f"{world.features}-w"
+    await send(world.producer, declared(walled, clock="wall", lateness="1s"))
+    asked = datetime.now(UTC).isoformat()
+    async with world.process(VALIDATION_IDLE_EVERY_S="0.2") as client:
+        come = await progress(client, walled, watermark=asked)
+        held = await progress(
+            client, world.features, watermark="1970-01-01T00:00:00Z", wait_s=0
+        )
+    assert come["watermark"] >= asked[:19]
+    assert held["watermark"] is None

@@ -1,1 +1,1 @@
-"""Takes records in at the door: checks who sends and what, and answers only what Kafka holds."""
+"""Takes records in at the door: checks who sends what, and answers only what Kafka holds."""

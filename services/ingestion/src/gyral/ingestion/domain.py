@@ -22,7 +22,7 @@ class RefusedRowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The rule of one stream: where its key and its time are, and how far ahead the time may be."""
+    """The rule of one stream: where its key and time are, and how far ahead a time may be."""
 
     key: str
     event_time: str
@@ -34,7 +34,7 @@ class Door:
         The rest is validation's: what it refuses can be looked at and replayed.
 
         Raises:
-            RefusedRowError: it is no object, has no usable key or time, or comes from the future.
+            RefusedRowError: it is no object, has no usable key or time, or is of the future.
         """
         if not _is_object(row):
             raise RefusedRowError("row", "a JSON object", row)

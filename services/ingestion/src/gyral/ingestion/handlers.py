@@ -79,7 +79,7 @@ class Handlers:
         return submission
 
     async def advance(self, stream: str, event_time: str) -> datetime:
-        """Return the event time that now stands behind everything sent before; raises like `submit`."""
+        """Return the time that stands behind all that was sent before; raises like `submit`."""
         await self._declared(stream)
         try:
             time = check_time("event_time", event_time, latest=self.now() + self.limits.future)
@@ -101,7 +101,7 @@ class Handlers:
                 raise _kafka_away(error) from error
             found = self.streams.get(stream)
         if found is None:
-            message = "stream: expected a declared stream; found none of this name. Apply its spec first"
+            message = "stream: expected a declared one; found none of this name. Apply its spec"
             raise Refusal(404, "unknown_stream", message, field="stream")
         return found
 
@@ -140,7 +140,7 @@ class Handlers:
         except Exception as error:
             if not is_infrastructure(error):
                 raise
-            # Kafka has the rows, so 202 is the truth; sent again, they have the same identities.
+            # Kafka has the rows, so 202 is the truth; sent again, they have the same ids.
             log.warning("submission.answer_not_remembered", error=type(error).__name__)
 
     async def _append(self, submission: Submission) -> None:
@@ -164,5 +164,7 @@ def _seed_of(claim: Claim) -> str:
 
 
 def _kafka_away(error: Exception) -> Refusal:
-    message = f"Kafka did not acknowledge in time ({error}); send the same again with the same Idempotency-Key"
+    message = (
+        f"Kafka did not acknowledge in time ({error}); send the same again, with the same key"
+    )
     return Refusal(503, "unavailable", message, retry_after_s=RETRY_AFTER_S)

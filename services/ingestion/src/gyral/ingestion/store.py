@@ -33,7 +33,7 @@ class Submissions:
         self._pool = pool
 
     async def claim(self, claim: Claim) -> Known | None:
-        """Return None for the one request that may go ahead, else what is known of the first."""
+        """Return None for the one request that may go ahead, else what is known of it."""
         async with self._pool.acquire() as conn, conn.transaction():
             ours: bool | None = await conn.fetchval(
                 """

@@ -1,4 +1,4 @@
-"""What can be asked of validation: how far a stream has come, its versions, and what was refused."""
+"""What can be asked of validation: how far streams have come, and what was refused."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What validation does by the clock: idle partitions, versions nobody was told of, forgetting."""
+"""What validation does by the clock: idle partitions, untold versions, forgetting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Jobs:
     now_us: Callable[[], int]
 
     async def advance_idle(self) -> None:
-        """Let time pass in partitions that hold nothing unread, for streams on the wall clock."""
+        """Let time pass in partitions with nothing unread, for streams on the wall clock."""
         streams = [schema for schema in self._schemas() if schema.time.clock is Clock.WALL]
         if not streams:
             return

@@ -40,7 +40,7 @@ class Submission:
     rows: Sequence[Row]
 
     def id_of(self, line: int) -> str:
-        """Return the id of a row by its number, from 1: the same for the same request sent again."""
+        """Return the id of a row by its number, from 1: the same when sent again."""
         return f"{self.seed}-{line}"
 
 
@@ -63,7 +63,7 @@ class RecordLog:
         await self._drop(self._producer)
 
     def healthy(self) -> str | None:
-        """Answer None always: a Kafka that is away is told to callers, and no restart brings it back."""
+        """Answer None always: callers are told of a Kafka that is away; no restart helps."""
         return None
 
     async def append(self, submission: Submission) -> None:
@@ -101,7 +101,7 @@ class RecordLog:
         await self._acknowledged(send)
 
     async def mark(self, stream: str, event_time: datetime) -> None:
-        """Return once every partition holds a marker of this event time; raises like `append`."""
+        """Return once every partition holds a marker of this time; raises like `append`."""
         marker = WatermarkAdvanced(subject=stream, event_time=event_time)
         id_ = str(uuid.uuid4())
         delivery = Delivery(id_, id_, traceparent=current_traceparent(), time=datetime.now(UTC))

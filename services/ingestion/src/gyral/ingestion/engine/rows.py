@@ -1,4 +1,4 @@
-"""Request bodies as rows: NDJSON, CloudEvents or one JSON record, each row kept as the bytes it came in."""
+"""Request bodies as rows: NDJSON, CloudEvents or one JSON record, kept as they came."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def read_rows(body: bytes, form: MediaType, door: Door, *, max_rows: int) -> lis
     """Return all rows of a body, or refuse it whole.
 
     Raises:
-        Refusal: 400 for what is no JSON, 413 for too many rows, 422 naming the line and field at fault.
+        Refusal: 400 for no JSON, 413 for too many rows, 422 naming line and field at fault.
     """
     rows = []
     for line, (raw, value) in _numbered(body, form, max_rows):

@@ -1,4 +1,4 @@
-"""Where every consumed offset ends that is no row of the lake, so that none is lost and none counted twice."""
+"""Where each consumed offset ends that is no row of the lake: none lost, none twice."""
 
 from dataclasses import dataclass
 

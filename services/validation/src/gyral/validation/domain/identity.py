@@ -24,9 +24,9 @@ class Identity:
 def recall(known: Identity | None, row: Identity, dedupe_us: int) -> Seen:
     """Compare a row with the accepted one of its key.
 
-    The same content counts as a duplicate for as long as it is remembered. Other content conflicts
-    within `dedupe_us` of event time; beyond it the key stands for a new row. So the answer depends
-    on the rows and not on when memory was last pruned.
+    The same content counts as a duplicate for as long as it is remembered. Other content
+    conflicts within `dedupe_us` of event time; beyond it the key stands for a new row. So the
+    answer depends on the rows and not on when memory was last pruned.
     """
     if known is None:
         return Seen.NEW

@@ -68,8 +68,8 @@ def forwardable(
 ) -> int | None:
     """Return the watermark that may be told to those behind us.
 
-    On an event clock these are markers alone. Where a batch of rows ends depends on the machine, a
-    marker does not: so what is decided at a forwarded watermark is the same in every replay.
+    On an event clock these are markers alone. Where a batch of rows ends depends on the
+    machine, a marker does not: what is decided at one is the same in every replay.
     """
     if clock is Clock.WALL:
         return stream_watermark(times, partitions, lateness_us)

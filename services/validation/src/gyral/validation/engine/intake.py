@@ -84,7 +84,7 @@ def refuse(
     record_key: str = "",
     schema_version: int | None = None,
 ) -> Quarantined:
-    """Return a record as quarantine keeps it: its own bytes, and texts that any store can hold."""
+    """Return a record as quarantine keeps it: its bytes, and texts any store can hold."""
     version = (
         schema_version if schema_version is not None and 0 < schema_version < 2**31 else None
     )

@@ -36,7 +36,7 @@ log = get_log()
 
 
 class LakeMovedError(Exception):
-    """Another writer committed these offsets meanwhile: judge the batch again from what is there."""
+    """Another writer committed these offsets meanwhile: judge the batch again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Survey:
 class _Table:
     """A handle that stands where our last commit left it, and what it knows at that version.
 
-    It is never moved forward: whatever others commit for our partitions meanwhile makes our next
-    append fail, and only then is the table opened anew.
+    It is never moved forward: whatever others commit for our partitions meanwhile makes our
+    next append fail, and only then is the table opened anew.
     """
 
     handle: DeltaTable
@@ -104,7 +104,7 @@ class _Table:
 
 
 class Lake:
-    """The tables under one address; each is written by whoever owns the partitions its rows came from."""
+    """The tables under one address, each written by whoever owns its rows' partitions."""
 
     def __init__(
         self, root: str, options: Mapping[str, str], *, compact_every: int = 20
@@ -127,7 +127,7 @@ class Lake:
     async def survey(
         self, name: str, spans: Sequence[Span], wanted: pa.Schema | None = None
     ) -> Survey:
-        """Return which of these offsets a table holds already, and whether new columns fit it."""
+        """Return which of these offsets a table has, and whether new columns fit it."""
         return await self._run(name, lambda: self._survey(name, spans, wanted))
 
     async def append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
@@ -163,7 +163,7 @@ class Lake:
             raise ConnectionError(f"lake {name}: {type(error).__name__}: {error}") from error
 
     def _open(self, name: str) -> _Table | None:
-        """Return our handle as it was after our last commit, opening the table when we have none."""
+        """Return our handle as our last commit left it, opening the table if need be."""
         known = self._tables.get(name)
         if known is None:
             try:
@@ -220,7 +220,7 @@ class Lake:
             return None
 
     async def _compact(self, name: str) -> None:
-        """Merge small files; old versions keep theirs. Losing a race costs nothing but the work."""
+        """Merge small files; old versions keep theirs. A lost race costs only the work."""
         try:
             await asyncio.to_thread(self._merge_files, name)
         except (DeltaError, OSError) as error:

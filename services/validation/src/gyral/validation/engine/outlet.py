@@ -1,4 +1,4 @@
-"""What validation writes to Kafka by itself: labels and their time in order, and records to be judged again."""
+"""What validation itself writes to Kafka: labels, their time, and records to judge again."""
 
 import asyncio
 import uuid
@@ -48,7 +48,7 @@ class Original:
 
 
 class Outlet:
-    """An idempotent producer that is replaced after any failure; the caller repeats what it was doing."""
+    """An idempotent producer, replaced after any failure; the caller repeats what it did."""
 
     def __init__(self, brokers: str) -> None:
         self._brokers = brokers

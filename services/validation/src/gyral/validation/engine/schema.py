@@ -1,4 +1,4 @@
-"""A stream's declaration, compiled: rows decoded and checked in bulk, one by one only to find the bad."""
+"""A stream's declaration, compiled: rows are checked in bulk, singly only to find the bad."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -165,7 +165,7 @@ def micros(time: datetime) -> int:
 
 
 def explain(raw: bytes, fields: dict[str, StreamField], fallback: str) -> Violation:
-    """Return the first thing wrong with a row that did not decode, fields in their declared order."""
+    """Return the first thing wrong with a row, fields in their declared order."""
     try:
         values = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except _BAD:

@@ -16,7 +16,7 @@ class Schemas:
     _compiled: dict[str, tuple[int, Schema | Violation]] = field(default_factory=dict)
 
     def get(self, stream: str) -> Schema | Violation | None:
-        """Return a stream's schema, why it has none to apply, or None when it is not declared."""
+        """Return a stream's schema, why it has none, or None when it is not declared."""
         declared = self.streams.get(stream)
         if declared is None:
             return None

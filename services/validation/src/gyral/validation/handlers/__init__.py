@@ -1,1 +1,1 @@
-"""Reacts to batches of records and predictions, and to people who have refused records judged again."""
+"""Reacts to batches of records and predictions, and to wishes to judge records again."""

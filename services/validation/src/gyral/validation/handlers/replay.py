@@ -21,8 +21,8 @@ class Replay:
     async def run(self, stream: str, ids: Sequence[int] | None, *, actor: str) -> list[int]:
         """Send records back and return their ids; each counts as replayed once.
 
-        A process that dies after Kafka has them and before the commit leaves them to be replayed
-        again: then the second copy is a duplicate of the first, or refused like it.
+        A process that dies after Kafka has them and before the commit leaves them to be
+        replayed again: then the second copy is a duplicate of the first, or refused like it.
         """
         async with self.begin() as tx:
             taken = await tx.take(stream, ids, limit=MOST)

@@ -13,8 +13,9 @@ class AccountTx(Tx):
         """Keep refused records, whole."""
         await self.conn.executemany(
             """
-            INSERT INTO quarantine (topic, partition, "offset", stream, record_key, schema_version,
-                                    reason, detail, kafka_key, value, header_names, header_values)
+            INSERT INTO quarantine (topic, partition, "offset", stream, record_key,
+                                    schema_version, reason, detail, kafka_key, value,
+                                    header_names, header_values)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             """,
             [
@@ -42,7 +43,8 @@ class AccountTx(Tx):
             await self.conn.execute(
                 """
                 INSERT INTO duplicate (topic, partition, "offset", stream, record_key)
-                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::text[])
+                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[],
+                                     $4::text[], $5::text[])
                 """,
                 [row.place.topic for row in rows],
                 [row.place.partition for row in rows],
@@ -57,7 +59,8 @@ class AccountTx(Tx):
             await self.conn.execute(
                 """
                 INSERT INTO marker (topic, partition, "offset", subject, event_time_us)
-                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[])
+                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[],
+                                     $4::text[], $5::bigint[])
                 """,
                 [row.place.topic for row in rows],
                 [row.place.partition for row in rows],

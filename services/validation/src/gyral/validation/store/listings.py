@@ -92,8 +92,8 @@ class Listings:
         """Return refused records, oldest first."""
         rows = await self._pool.fetch(
             """
-            SELECT id, topic, partition, "offset", stream, record_key, schema_version, reason, detail,
-                   value, quarantined_at, replayed_at
+            SELECT id, topic, partition, "offset", stream, record_key, schema_version, reason,
+                   detail, value, quarantined_at, replayed_at
               FROM quarantine
              WHERE ($1::text IS NULL OR stream = $1) AND id > $2
              ORDER BY id

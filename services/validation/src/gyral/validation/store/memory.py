@@ -41,7 +41,10 @@ class Memory:
     async def predictions(self, request_ids: Sequence[str]) -> set[tuple[str, str]]:
         """Return which answers of these requests were logged: (request id, role)."""
         rows = await self._pool.fetch(
-            "SELECT request_id, role FROM prediction_identity WHERE request_id = ANY($1::uuid[])",
+            """
+            SELECT request_id, role FROM prediction_identity
+             WHERE request_id = ANY($1::uuid[])
+            """,
             [UUID(request_id) for request_id in request_ids],
         )
         return {(str(row["request_id"]), row["role"]) for row in rows}
@@ -63,7 +66,8 @@ class Memory:
         """Remember that readers of labels were told."""
         await self._pool.execute(
             """
-            UPDATE stream_progress SET forwarded_us = greatest(forwarded_us, $2) WHERE stream = $1
+            UPDATE stream_progress SET forwarded_us = greatest(forwarded_us, $2)
+             WHERE stream = $1
             """,
             told.stream,
             told.watermark_us,
@@ -79,7 +83,7 @@ class Memory:
         return {row["partition"]: row["next_offset"] for row in rows}
 
     async def forget(self, stream: str, dedupe_us: int) -> None:
-        """Forget rows that lie `dedupe_us` behind the watermark and came more than a day ago."""
+        """Forget rows `dedupe_us` behind the watermark that came more than a day ago."""
         await self._pool.execute(
             """
             DELETE FROM record_identity AS known

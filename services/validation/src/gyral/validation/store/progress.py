@@ -1,4 +1,4 @@
-"""Time and dataset versions of streams, moved in the transaction of a batch and told when they move."""
+"""Time and dataset versions of streams, moved within a batch's transaction and told."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -25,7 +25,7 @@ class SinkTx(AccountTx):
     """A transaction of a sink."""
 
     async def locked_progress(self, streams: Sequence[str]) -> dict[str, Progress]:
-        """Return the streams' progress and hold it: whoever is last sees what the others committed."""
+        """Return the streams' progress and hold it: the last to come sees what others did."""
         await self.conn.execute(
             """
             INSERT INTO stream_progress (stream)
@@ -36,7 +36,8 @@ class SinkTx(AccountTx):
         )
         rows = await self.conn.fetch(
             """
-            SELECT stream, watermark_us, forward_us, table_version, rows, quarantined, duplicates
+            SELECT stream, watermark_us, forward_us, table_version,
+                   rows, quarantined, duplicates
               FROM stream_progress
              WHERE stream = ANY($1::text[])
              ORDER BY stream
@@ -67,7 +68,7 @@ class SinkTx(AccountTx):
     async def merge_times(
         self, stream: str, seen: Mapping[int, PartitionTime]
     ) -> dict[int, PartitionTime]:
-        """Add what partitions have shown and return all of the stream's; call with its progress held."""
+        """Add what partitions have shown and return all; call with the progress held."""
         await self.conn.executemany(
             """
             INSERT INTO partition_time AS known (stream, partition, data_us, marker_us, idle_us)
@@ -83,7 +84,9 @@ class SinkTx(AccountTx):
             ],
         )
         rows = await self.conn.fetch(
-            "SELECT partition, data_us, marker_us, idle_us FROM partition_time WHERE stream = $1",
+            """
+            SELECT partition, data_us, marker_us, idle_us FROM partition_time WHERE stream = $1
+            """,
             stream,
         )
         return {
@@ -96,7 +99,8 @@ class SinkTx(AccountTx):
         keys = sorted(accepted)
         await self.conn.execute(
             """
-            INSERT INTO record_identity AS known (stream, record_key, digest, event_time_us, revision)
+            INSERT INTO record_identity AS known (stream, record_key, digest,
+                                                  event_time_us, revision)
             SELECT $1, * FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::integer[])
                 ON CONFLICT (stream, record_key)
                 DO UPDATE SET digest        = excluded.digest,
