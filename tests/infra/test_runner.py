@@ -147,6 +147,23 @@ def test_up_replaces_what_a_killed_supervisor_left(chain: Stack):
     assert pid_of(chain, "first") != before
 
 
+def test_a_stack_with_an_owner_goes_down_with_it(chain: Stack):
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as owner:
+        owned = Stack(chain.instance, owner=identify(owner.pid))
+        owned.up()
+        first = pid_of(chain, "first")
+        owner.kill()
+    eventually(lambda: gone(first) and chain.supervisor() is None, "the stack goes down")
+    assert names(notes(chain))[-1] == "first stopped"
+
+
+def test_a_stack_goes_down_when_its_instance_is_removed(chain: Stack):
+    chain.up()
+    pids = [pid_of(chain, name) for name in ("first", "second")]
+    chain.instance.home.rename(chain.instance.home.with_name("trash"))
+    eventually(lambda: all(gone(pid) for pid in pids), "the stack goes down")
+
+
 def test_a_process_that_only_has_the_same_id_is_left_alone(chain: Stack):
     chain.instance.prepare()
     with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as stranger:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from gyral.local import docker, supervisor
 from gyral.local.errors import LocalError
 from gyral.local.instance import Instance, PortChoice
+from gyral.local.processes import Identity
 from gyral.local.stack import Stack
 
 _SECRET = ("_SECRET", "_PASSWORD", "_KEY")
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     supervise = commands.add_parser(
         "supervise", help="keep services up in the background; `up` calls it"
     )
+    supervise.add_argument("--owner", help="id and start of the process it ends with")
     supervise.add_argument("names", nargs="+", metavar="NAME")
     return parser
 
@@ -102,6 +104,7 @@ def _foreground(stack: Stack, given: argparse.Namespace) -> int:
 
 def _supervise(stack: Stack, given: argparse.Namespace) -> int:
     """Become the supervisor in a second process; end once that is ready or has failed."""
+    owner = Identity.parse(given.owner) if given.owner else None
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -114,7 +117,7 @@ def _supervise(stack: Stack, given: argparse.Namespace) -> int:
 
     with supervisor.sole(stack.instance):
         asyncio.run(
-            supervisor.supervise(stack.instance, given.names, supervisor.log_line, ready)
+            supervisor.supervise(stack.instance, given.names, supervisor.log_line, ready, owner)
         )
     return 0
 

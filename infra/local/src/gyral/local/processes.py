@@ -6,6 +6,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _MARK = "GYRAL_PROCESS"
 
@@ -16,6 +17,15 @@ class Identity:
 
     pid: int
     started: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.started}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the identity that was written as text."""
+        pid, _, began = text.strip().partition(" ")
+        return cls(int(pid), began)
 
     def alive(self) -> bool:
         """Whether this very process still runs."""

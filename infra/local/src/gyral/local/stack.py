@@ -29,9 +29,13 @@ def _silent(_line: str) -> None:
 class Stack:
     """The processes of one instance; a second `up` of the same instance joins the first."""
 
-    def __init__(self, instance: Instance, *, up_timeout_s: float = 300.0) -> None:
+    def __init__(
+        self, instance: Instance, *, up_timeout_s: float = 300.0, owner: Identity | None = None
+    ) -> None:
+        """Name the instance; with an owner, the stack goes down when that process ends."""
         self.instance = instance
         self._up_timeout_s = up_timeout_s
+        self._owner = owner
 
     def up(self, wanted: Iterable[str] = (), *, progress: Progress = _silent) -> None:
         """Return once every wanted service (all when none is named) is healthy or completed.
@@ -144,12 +148,9 @@ class Stack:
     def supervisor(self) -> Identity | None:
         """Return the supervisor's process when it runs."""
         try:
-            pid, _, started = (
-                (self.instance.run / "supervisor.pid").read_text().strip().partition(" ")
-            )
+            identity = Identity.parse((self.instance.run / "supervisor.pid").read_text())
         except FileNotFoundError:
             return None
-        identity = Identity(int(pid), started)
         return identity if identity.alive() else None
 
     def env(self) -> Mapping[str, str]:
@@ -169,10 +170,11 @@ class Stack:
     def _launch(self, names: Sequence[str]) -> None:
         """Start the supervisor in its own session; its first process ends once it is ready."""
         statuses.forget(self.instance)
+        owned = ["--owner", str(self._owner)] if self._owner else []
         log = self.instance.log("supervisor")
         with log.open("ab") as output:
             answer = subprocess.run(
-                [sys.executable, "-m", "gyral.local", "supervise", *names],
+                [sys.executable, "-m", "gyral.local", "supervise", *owned, *names],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

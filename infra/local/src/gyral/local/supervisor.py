@@ -13,9 +13,11 @@ from gyral.local import compose, processes, statuses
 from gyral.local.compose import Service
 from gyral.local.errors import LocalError
 from gyral.local.instance import Instance, write_private
+from gyral.local.processes import Identity
 from gyral.local.statuses import Phase, Status
 from gyral.local.unit import Unit
 
+_WATCH_S = 1.0
 Observer = Callable[[Status], None]
 
 
@@ -84,9 +86,16 @@ class Supervisor:
 
 
 async def supervise(
-    instance: Instance, names: Sequence[str], observe: Observer, ready: Callable[[], None]
+    instance: Instance,
+    names: Sequence[str],
+    observe: Observer,
+    ready: Callable[[], None],
+    owner: Identity | None = None,
 ) -> None:
-    """Keep the named services up until SIGTERM or SIGINT; SIGHUP has those of `wanted` join."""
+    """Keep the named services up until SIGTERM or SIGINT; SIGHUP has those of `wanted` join.
+
+    With an owner, they also go down when that process ends.
+    """
     supervisor = Supervisor(instance, observe)
     loop = asyncio.get_running_loop()
 
@@ -102,7 +111,21 @@ async def supervise(
     loop.add_signal_handler(signal.SIGHUP, lambda: join(read_wanted(instance)))
     join(names)
     ready()
-    await supervisor.run()
+    watching = asyncio.create_task(_stop_when_unwanted(instance, owner, supervisor.stop))
+    try:
+        await supervisor.run()
+    finally:
+        watching.cancel()
+
+
+async def _stop_when_unwanted(
+    instance: Instance, owner: Identity | None, stop: Callable[[], None]
+) -> None:
+    """Have everything stopped once the owner ended or somebody removed the instance."""
+    # Neither tells us: both have to be looked at.
+    while (owner is None or owner.alive()) and instance.run.is_dir():  # noqa: ASYNC110
+        await asyncio.sleep(_WATCH_S)
+    stop()
 
 
 @contextmanager
@@ -120,7 +143,7 @@ def sole(instance: Instance) -> Iterator[None]:
                 f"{instance.home} is up already: stop it with `make down` first"
             ) from error
         identity = processes.identify(os.getpid())
-        write_private(instance.run / "supervisor.pid", f"{identity.pid} {identity.started}\n")
+        write_private(instance.run / "supervisor.pid", f"{identity}\n")
         try:
             yield
         finally:
