@@ -56,7 +56,6 @@ class Run:
 class Decided:
     """A request that was decided on."""
 
-    request_id: str
     model: str
     why: str | None
     detail: str | None
@@ -80,14 +79,11 @@ class TrainerTx(Tx):
     async def decided(self, request_id: str) -> Decided | None:
         """Return the outcome of a request, or None while it has none."""
         row = await self.conn.fetchrow(
-            "SELECT request_id, model, why, detail, run_id FROM request WHERE request_id = $1",
-            request_id,
+            "SELECT model, why, detail, run_id FROM request WHERE request_id = $1", request_id
         )
         if row is None:
             return None
-        return Decided(
-            str(row["request_id"]), row["model"], row["why"], row["detail"], _id(row["run_id"])
-        )
+        return Decided(row["model"], row["why"], row["detail"], _id(row["run_id"]))
 
     async def suppress(self, request: RunRequested, suppressed: Suppressed) -> None:
         """Remember that a request became no run."""

@@ -80,8 +80,8 @@ def split(spec: ModelBody, as_of: datetime) -> Split:
 def fold_of_blocks(blocks: Ints, folds: int) -> Ints:
     """Cut the blocks that have rows into folds of consecutive blocks, in order of time.
 
-    Neighbouring blocks share their weather and their evening: dealt out in turn, each fold would be
-    predicted from the next door and look better than any block of the future can.
+    Neighbouring blocks share their weather and their evening: dealt out in turn, each fold
+    would be predicted from next door and look better than any block of the future can.
 
     Args:
         blocks: block of each row, shape (n,).
