@@ -1,0 +1,1 @@
+"""The monitor's work on bytes and arrays: reading the logs, counting into bins."""

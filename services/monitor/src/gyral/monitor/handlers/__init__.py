@@ -1,0 +1,1 @@
+"""What the monitor does when champions change and when rows and markers arrive."""
