@@ -1,4 +1,7 @@
-"""The check that refuses a breaking change, shown on planted pairs; and no released schema is broken."""
+"""The check that refuses a breaking change, shown on planted pairs.
+
+And no released schema is broken.
+"""
 
 import copy
 import json

@@ -1,4 +1,7 @@
-"""Golden examples: every valid one parses and round-trips, every invalid one is refused, by model and schema alike."""
+"""Golden examples.
+
+Every valid one parses and round-trips, every invalid one is refused, by model and schema alike.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Rollouts against real Postgres: counted once, judged at markers, published with a growing epoch."""
+"""Rollouts against real Postgres.
+
+Counted once, judged at markers, published with a growing epoch.
+"""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,7 @@
-"""The registry's reactions against real Postgres: each effect once, each refusal with its reason."""
+"""The registry's reactions against real Postgres.
+
+Each effect once, each refusal with its reason.
+"""
 
 import itertools
 from importlib import resources

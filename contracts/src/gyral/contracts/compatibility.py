@@ -1,11 +1,15 @@
-"""Whether a schema may follow another: what was valid stays valid, and old readers still find what they need."""
+"""Whether a schema may follow another.
+
+What was valid stays valid, and old readers still find what they need.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 FROZEN = ("pattern", "format")
-"""Keywords that never change: no tool can tell whether a new pattern accepts all that the old one did."""
+"""Keywords that never change: no tool can tell whether a new pattern accepts all that the old
+one did."""
 
 
 def breaks(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -1,4 +1,7 @@
-"""What is generated from the events: their JSON Schemas, the AsyncAPI document, and the page that lists them."""
+"""What is generated from the events.
+
+Their JSON Schemas, the AsyncAPI document, and the page that lists them.
+"""
 
 import inspect
 import json

@@ -1,4 +1,7 @@
-"""Who produces and who consumes each event; tests hold it against what the services really do."""
+"""Who produces and who consumes each event.
+
+Tests hold it against what the services really do.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Builds a Bento of a version: the export that runs wherever BentoML does, around the very predictor that serves.
+"""Builds a Bento of a version.
+
+The export that runs wherever BentoML does, around the very predictor that serves.
 
 The build runs in a process of its own (`python -m gyral.deployer.engine CONTEXT HOME TARGET`):
 BentoML keeps its store in process-wide settings and imports the service it packs.
@@ -61,7 +63,8 @@ class VersionFiles:
 async def build_bento(files: VersionFiles) -> bytes:
     """Return the version's Bento as one archive.
 
-    The build context is a folder made for it alone: whatever lies beside it would be packed too.
+    The build context is a folder made for it alone: whatever lies beside it would be packed
+    too.
 
     Raises:
         BentoError: BentoML failed or took longer than `TIMEOUT_S`.

@@ -124,7 +124,10 @@ class Handlers:
 
 
 def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
-    """Take a batch of the prediction log apart; what is no prediction counts for nothing: `validation` keeps it."""
+    """Take a batch of the prediction log apart; what is no prediction counts for nothing.
+
+    `validation` keeps it.
+    """
     decode = msgspec.json.Decoder(Answer).decode
     answers: list[Answer] = []
     markers: dict[tuple[str, int], Marker] = {}

@@ -1,4 +1,7 @@
-"""Long and periodic work: preparing approved versions, exporting Bentos, keeping the runtime in step."""
+"""Long and periodic work.
+
+Preparing approved versions, exporting Bentos, keeping the runtime in step.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -100,7 +103,10 @@ class Preparation:
     changes: Changes
 
     async def run(self, job: Job) -> None:
-        """Make room, load and warm up the version, then give it its first route; or take it back."""
+        """Make room, load and warm up the version, then give it its first route.
+
+        Or take it back.
+        """
         rollout = await self._rollout(job)
         if rollout.state.stage is not Stage.WARMING:
             return

@@ -116,7 +116,10 @@ class Handlers:
         )
 
     async def _ask_again(self, tx: RegistryTx, run: RunSucceeded) -> None:
-        """Ask for the comparison with today's champion; the request's id follows from the run's."""
+        """Ask for the comparison with today's champion.
+
+        The request's id follows from the run's.
+        """
         await tx.publish(
             RunRequested(
                 request_id=verdict.rejudging_id(run.run_id),
@@ -133,7 +136,10 @@ class Handlers:
         await self._came_to_nothing(event, "run.failed", event.reason)
 
     async def run_cancelled(self, event: RunCancelled) -> None:
-        """Leave a cancelled run in the audit log; a cancelled bootstrap may be asked for again."""
+        """Leave a cancelled run in the audit log.
+
+        A cancelled bootstrap may be asked for again.
+        """
         await self._came_to_nothing(event, "run.cancelled", event.reason)
 
     async def _came_to_nothing(

@@ -1,1 +1,4 @@
-"""What the deployer decides: how a version takes over, step by step, and when it is taken back."""
+"""What the deployer decides.
+
+How a version takes over, step by step, and when it is taken back.
+"""

@@ -1,7 +1,7 @@
 """A rollout as a pure state machine: (state, measured, rules) to the next decision.
 
-warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere. No data is not success: a
-step that lacks its share of rows is extended once, then aborted.
+warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere. No data is not
+success: a step that lacks its share of rows is extended once, then aborted.
 """
 
 from dataclasses import dataclass, replace
@@ -52,7 +52,8 @@ class Measured:
     champion: Arm
     candidate: Arm
     p99_ratio_lower: float | None = None
-    """Lower confidence bound of candidate's p99 over champion's; None below 500 requests an arm."""
+    """Lower confidence bound of candidate's p99 over champion's; None below 500 requests an
+    arm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,10 @@ def _next(state: State, rules: Rollout) -> State:
 
 
 def _canary(step: int, rules: Rollout) -> State:
-    """Return a canary step; the one that answers everything has nothing left to compare and completes."""
+    """Return a canary step.
+
+    The one that answers everything has nothing left to compare and completes.
+    """
     if step >= len(rules.canary) or rules.canary[step] == 100:  # noqa: PLR2004 - percent
         return State(Stage.COMPLETED)
     return State(Stage.CANARY, step)

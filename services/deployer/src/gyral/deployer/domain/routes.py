@@ -31,9 +31,12 @@ class Serving:
 def shares(
     before: tuple[Share, ...], candidate: Serving, state: State, rules: Rollout
 ) -> tuple[Share, ...]:
-    """Return the route's shares in this state: the champion's, and the candidate's while it has a part.
+    """Return the route's shares in this state.
 
-    The version that answered alone before stays in the route with weight 0: warm, one step away.
+    The champion's, and the candidate's while it has a part.
+
+    The version that answered alone before stays in the route with weight 0: warm, one step
+    away.
 
     Args:
         before: shares of the route so far, empty for a model's first version.

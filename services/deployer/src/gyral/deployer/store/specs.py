@@ -1,4 +1,7 @@
-"""What the deployer knows of declared models and streams: projections, asked for what they may not have yet."""
+"""What the deployer knows of declared models and streams.
+
+Projections, asked for what they may not have yet.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Moving a rollout: its state, the route that says the same, and the event that tells of it, at once."""
+"""Moving a rollout.
+
+Its state, the route that says the same, and the event that tells of it, at once.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The audit chain: each entry's hash covers the entry before it, so no entry changes unnoticed."""
+"""The audit chain.
+
+Each entry's hash covers the entry before it, so no entry changes unnoticed.
+"""
 
 import hashlib
 import json
@@ -12,7 +15,10 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One state change: who did what to which subject, why, and what it was before and after."""
+    """One state change.
+
+    Who did what to which subject, why, and what it was before and after.
+    """
 
     seq: int
     at: datetime

@@ -47,8 +47,8 @@ def check_compatible(before: StreamBody, after: StreamBody) -> None:
     """Refuse a stream's next generation when rows or readers of the present one would break.
 
     Raises:
-        IncompatibleSpecError: a field is gone, has another type, became required or stricter, or key,
-            event time or clock changed.
+        IncompatibleSpecError: a field is gone, has another type, became required or stricter,
+            or key, event time or clock changed.
     """
     for role in ("key", "event_time", "clock"):
         old, new = getattr(before, role), getattr(after, role)
@@ -81,8 +81,8 @@ def check_references(
     """Refuse a model that reads what nobody declared.
 
     Raises:
-        IncompatibleSpecError: a stream, a feature, the label's key or its field is not declared, or
-            the label's expression is outside its grammar.
+        IncompatibleSpecError: a stream, a feature, the label's key or its field is not
+            declared, or the label's expression is outside its grammar.
     """
     if features is None:
         raise IncompatibleSpecError(_missing_stream("features.stream", model.features.stream))

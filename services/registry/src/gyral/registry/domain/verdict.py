@@ -107,7 +107,10 @@ def _sound(
 
 
 def _sane(report: EvaluationReport, gates: Gates) -> Iterator[Check]:
-    """What any version must show by itself: enough rows, honest numbers, better than a constant."""
+    """What any version must show by itself.
+
+    Enough rows, honest numbers, better than a constant.
+    """
     scores, blocks = report.challenger, len(report.blocks)
     yield Check(
         name="blocks",
@@ -149,7 +152,10 @@ def _paired(report: EvaluationReport, gates: Gates, rng: Generator) -> Iterator[
 
 
 def _slices(report: EvaluationReport, gates: Gates, rng: Generator) -> Iterator[Check]:
-    """No slice may be harmed for certain: the lower bound of its harm, Bonferroni-corrected, stays below the limit."""
+    """No slice may be harmed for certain.
+
+    The lower bound of its harm, Bonferroni-corrected, stays below the limit.
+    """
     large = [part for part in report.slices if part.rows >= MIN_SLICE_ROWS]
     worst: tuple[float, str] | None = None
     for part in large:
@@ -179,7 +185,10 @@ def _gain(
 
 
 def _harm(part: Slice, rng: Generator, confidence: float) -> float | None:
-    """Return the lower bound of challenger's loss less champion's: a small slice's noise rejects nobody."""
+    """Return the lower bound of challenger's loss less champion's.
+
+    A small slice's noise rejects nobody.
+    """
     pairs = [
         (block.block, block.rows, block.challenger_log_loss, block.champion_log_loss)
         for block in part.blocks

@@ -1,4 +1,7 @@
-"""Declaring streams and models: the next generation, its event, and its entry in the audit log."""
+"""Declaring streams and models.
+
+The next generation, its event, and its entry in the audit log.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +83,10 @@ class DeclarationTx(BootstrapTx):
     async def ask_for_training(
         self, spec: ModelSpec, generation: int, cause: Cause, author: Author, *, reason: str
     ) -> bool:
-        """Ask for a version on all data there are; False when a stream has none yet, or no champion serves."""
+        """Ask for a version on all data there are.
+
+        False when a stream has none yet, or no champion serves.
+        """
         features = await self.data(spec.spec.features.stream)
         labels = await self.data(spec.spec.label.stream)
         if features is None or labels is None or await self.champion(spec.name) is None:

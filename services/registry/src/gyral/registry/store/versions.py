@@ -54,7 +54,10 @@ class VersionTx(AuditTx):
     """A transaction over versions and champions."""
 
     async def next_version(self, model: str) -> int:
-        """Return the number the model's next version gets; the caller holds the model's spec locked."""
+        """Return the number the model's next version gets.
+
+        The caller holds the model's spec locked.
+        """
         number: int = await self.conn.fetchval(
             "SELECT coalesce(max(version), 0) + 1 FROM version WHERE model = $1", model
         )
