@@ -51,6 +51,9 @@ _CLOSED = ("is closed", "is closing", "been released", "is not connected")
 
 def is_infrastructure(error: BaseException) -> bool:
     """Tell whether an error will pass by waiting, so that no event is blamed for it."""
+    if isinstance(error, asyncpg.InternalClientError):
+        # What asyncpg says of a connection that broke in the middle of an answer.
+        return True
     if isinstance(error, asyncpg.InterfaceError):
         return any(part in str(error) for part in _CLOSED)
     if isinstance(error, kafka.KafkaError):

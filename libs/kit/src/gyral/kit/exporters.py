@@ -33,6 +33,23 @@ def setup(service: str, *, traces_endpoint: str | None, log_level: str = "info")
     _setup_logs(service, log_level)
 
 
+class _Seldom(logging.Filter):
+    """Lets a library's complaint through once in a while: an outage repeats it for minutes."""
+
+    def __init__(self, *, every_s: float = 10.0) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._last_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether this place in the code has been silent for long enough."""
+        place = f"{record.pathname}:{record.lineno}"
+        recent = record.created - self._last_s.get(place, 0.0) < self._every_s
+        if not recent:
+            self._last_s[place] = record.created
+        return record.name.startswith("gyral") or not recent
+
+
 def flush() -> None:
     """Send what is still queued; call it last, off the event loop."""
     provider = trace.get_tracer_provider()
@@ -59,6 +76,7 @@ def _setup_logs(service: str, log_level: str) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

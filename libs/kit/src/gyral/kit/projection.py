@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -63,7 +63,7 @@ class Projection(Generic[E]):
         """Return the latest event of a key, or None."""
         return self._events.get(key)
 
-    def values(self) -> Iterable[E]:
+    def values(self) -> Sequence[E]:
         """Return the latest event of every key, as they are now."""
         return tuple(self._events.values())
 

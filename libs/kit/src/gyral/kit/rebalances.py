@@ -21,5 +21,5 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc] # published w
         self._revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Tell which partitions are ours now; nothing is fetched from them before this returns."""
+        """Tell which partitions are ours now, so that each is put to its stored offset."""
         await self._assigned(assigned)

@@ -75,19 +75,29 @@ async def fresh_schema(backends: Backends) -> AsyncIterator[str]:
     """Yield the address of an empty schema with a role of its own; drop both after."""
     name = f"t_{secrets.token_hex(6)}"
     secret = secrets.token_hex(12)
-    admin = await asyncpg.connect(backends.postgres_admin_dsn)
-    try:
+    async with _admin(backends) as admin:
         await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{secret}'")
         await admin.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
         await admin.execute(f"ALTER ROLE {name} SET search_path = {name}")
+    try:
         yield f"postgresql://{name}:{secret}@{backends.env['POSTGRES_ADDRESS']}/{_DATABASE}"
     finally:
-        await admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", name
-        )
-        await admin.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
-        await admin.execute(f"DROP ROLE IF EXISTS {name}")
-        await admin.close()
+        async with _admin(backends) as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
+                name,
+            )
+            await admin.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+            await admin.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+@asynccontextmanager
+async def _admin(backends: Backends) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(backends.postgres_admin_dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
