@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from gyral.modelling.blocks import block_sums
 from gyral.modelling.columns import Bools, Columns, Floats, Ints
-from gyral.modelling.detectors import LossBaseline
+from gyral.modelling.detectors import ExcessBaseline, LossBaseline
 from gyral.modelling.documents import canonical_json, parse_json
 from gyral.modelling.drift import DriftCalibration, DriftEvidence, calibrate_drift
 from gyral.modelling.features import FeatureKind, FeatureSpec
@@ -128,6 +128,13 @@ class ReferenceProfile(
             ValueError: fewer than two blocks were scored out of fold.
         """
         return LossBaseline.of([block.log_loss for block in self.block_losses])
+
+    @cached_property
+    def excess_baseline(self) -> ExcessBaseline:
+        """Usual excess of log-loss over entropy a block, for excess loss; none when unknown."""
+        return ExcessBaseline.of(
+            [block.log_loss - block.entropy for block in self.block_losses]
+        )
 
     def to_json(self) -> bytes:
         """Write the canonical JSON."""

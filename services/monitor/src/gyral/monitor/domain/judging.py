@@ -12,6 +12,7 @@ from gyral.contracts.training import Cause
 from gyral.modelling.detectors import (
     Cusum,
     CusumState,
+    ExcessBaseline,
     ExcessEvidence,
     ExcessLoss,
     ExcessState,
@@ -54,6 +55,8 @@ class Block:
     shift: Shift
     baseline: LossBaseline | None
     """The champion's normal block losses; None when its profile has none."""
+    usual_excess: ExcessBaseline
+    """What the champion's training blocks showed of excess loss."""
     schedule_from_us: int
     """First champion, or the block end at which the timer asked last."""
     rows_since_training: int
@@ -102,10 +105,12 @@ def judge(watch: Watch, before: Detectors, block: Block) -> Judgement:
     """
     z = _z(block)
     after = _step(watch, before, block, z)
-    excess = _excess(watch)
+    excess = _excess(watch, block)
     found = excess.evidence(after.excess)
     fired = [cause for it in watch.triggers if (cause := _cause(it, after, block)) is not None]
-    alarms = tuple(alarm for it in watch.triggers if (alarm := _alarm(it, after)) is not None)
+    alarms = tuple(
+        alarm for it in watch.triggers if (alarm := _alarm(it, after, block)) is not None
+    )
     judged = Judgement(
         detectors=after,
         z=z,
@@ -138,7 +143,7 @@ def _step(watch: Watch, before: Detectors, block: Block, z: float | None) -> Det
         return after
     if block.quality.excess_loss is not None:
         after = replace(
-            after, excess=_excess(watch).step(before.excess, block.quality.excess_loss)
+            after, excess=_excess(watch, block).step(before.excess, block.quality.excess_loss)
         )
     if z is not None:
         after = replace(after, cusum=_cusum(watch).step(before.cusum, z))
@@ -155,15 +160,17 @@ def _cusum(watch: Watch) -> Cusum:
     return Cusum(given.k, given.h) if given else Cusum()
 
 
-def _excess(watch: Watch) -> ExcessLoss:
+def _excess(watch: Watch, block: Block) -> ExcessLoss:
     given = next((it.excess_loss for it in watch.triggers if it.excess_loss), None)
-    return ExcessLoss(given.above, given.window, given.t) if given else ExcessLoss()
+    if given is None:
+        return ExcessLoss(baseline=block.usual_excess)
+    return ExcessLoss(given.above, given.window, given.t, block.usual_excess)
 
 
-def _alarm(trigger: Trigger, after: Detectors) -> Alarm | None:
+def _alarm(trigger: Trigger, after: Detectors, block: Block) -> Alarm | None:
     if trigger.excess_loss is not None:
         declared = trigger.excess_loss
-        excess = ExcessLoss(declared.above, declared.window, declared.t)
+        excess = ExcessLoss(declared.above, declared.window, declared.t, block.usual_excess)
         if excess.alarms(after.excess):
             return Alarm(Cause.EXCESS_LOSS, excess.evidence(after.excess).mean, declared.above)
     if trigger.cusum is not None and Cusum(trigger.cusum.k, trigger.cusum.h).alarms(
@@ -175,7 +182,7 @@ def _alarm(trigger: Trigger, after: Detectors) -> Alarm | None:
 
 def _cause(trigger: Trigger, after: Detectors, block: Block) -> Cause | None:
     """Return why this trigger asks for a training at this block, or None."""
-    alarm = _alarm(trigger, after)
+    alarm = _alarm(trigger, after, block)
     if alarm is not None:
         return alarm.detector
     if trigger.schedule is not None:
@@ -203,7 +210,8 @@ def _request(watch: Watch, block: Block, judged: Judgement, fired: list[Cause]) 
             "cusum_threshold": _cusum(watch).h,
             "excess_mean": judged.excess.mean,
             "excess_t": judged.excess.t,
-            "excess_threshold": _excess(watch).above,
+            "excess_usual": block.usual_excess.mean,
+            "excess_threshold": _excess(watch, block).above,
             "rows_since_training": block.rows_since_training,
             "drift_max_z": block.shift.features.max_z if block.shift.features else None,
             "other_causes": ",".join(others),

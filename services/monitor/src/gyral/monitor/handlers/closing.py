@@ -9,7 +9,7 @@ from gyral.contracts.monitoring import DriftDetected, QualityDropped, WindowMeas
 from gyral.contracts.training import RunRequested
 from gyral.kit.telemetry import get_log, span
 from gyral.modelling.columns import Ints
-from gyral.modelling.detectors import LossBaseline
+from gyral.modelling.detectors import ExcessBaseline, LossBaseline
 from gyral.modelling.profile import ReferenceProfile
 from gyral.monitor.domain import judging, measuring
 from gyral.monitor.domain.champions import Champion, champion_of
@@ -116,6 +116,7 @@ class Closing:
             quality=quality,
             shift=measuring.shift(profile, counts, seen.probabilities[own]),
             baseline=_baseline(profile),
+            usual_excess=profile.excess_baseline if profile else ExcessBaseline(),
             schedule_from_us=state.schedule_from_us or closed.first.as_of_us,
             rows_since_training=await tx.labelled_since(watch.model, cutoff_us)
             + quality.labelled_rows,
