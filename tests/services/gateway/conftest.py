@@ -1,21 +1,22 @@
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 import hashlib
 import json
-from pathlib import Path
 import secrets
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.access import AccessKeyChanged, Scope
-from gyral.contracts.deployment import Input, RouteChanged, Share
-from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.deployment import Datatype, Input, RouteChanged, Share
+from gyral.contracts.evaluation import Cell
+from gyral.contracts.inference import PredictionLogged, Role
 from gyral.contracts.names import BlobRef
 from gyral.kit import cloudevents
 from gyral.testkit.backends import Backends, fresh_bucket
@@ -27,13 +28,13 @@ from gyral.testkit.processes import ServiceProcess
 TOPIC = PredictionLogged.topic
 MARKER = "data.watermark.advanced.v1"
 INPUTS = (
-    Input(name="distance", datatype="FP64", nullable=True),
-    Input(name="hour", datatype="INT64"),
-    Input(name="carrier", datatype="BYTES", nullable=True),
-    Input(name="wet", datatype="BOOL"),
-    Input(name="wind", datatype="FP32"),
+    Input(name="distance", datatype=Datatype.FP64, nullable=True),
+    Input(name="hour", datatype=Datatype.INT64),
+    Input(name="carrier", datatype=Datatype.BYTES, nullable=True),
+    Input(name="wet", datatype=Datatype.BOOL),
+    Input(name="wind", datatype=Datatype.FP32),
 )
-ROWS = (
+ROWS: tuple[dict[str, Cell], ...] = (
     {"distance": 0.5, "hour": 3, "carrier": "AA", "wet": True, "wind": 0.25},
     {"distance": None, "hour": -1, "carrier": "never seen", "wet": False, "wind": -1.5},
     {"distance": -2.0, "hour": 0, "carrier": None, "wet": True, "wind": 0.0},
@@ -46,7 +47,7 @@ def a_version(number: int) -> Logistic:
     return Logistic(weights, bias=number / 10, categories={"carrier": ("UA", "AA")})
 
 
-def infer_body(rows, **more) -> dict[str, object]:
+def infer_body(rows, **more):
     """An Open Inference request for these rows."""
     tensors = [
         {
@@ -124,7 +125,7 @@ class Served:
         assert answer.status_code == 202, answer.text
 
     def follow(self, *, event_clock: bool = False, **weights) -> None:
-        """Publish a route such as v1=90, v2=10, v3="shadow" and wait until it is followed."""
+        """Publish a route such as v1=90, v2=10, v3="shadow"; wait until it is followed."""
         self.epoch += 1
         route = self.route(event_clock=event_clock, **weights)
         asyncio.run(self.publish(route))
@@ -152,7 +153,7 @@ class Served:
         return RouteChanged(
             model=self.model,
             epoch=self.epoch,
-            shares=shares,
+            shares=tuple(shares),
             runtime=f"unix:{self.folder / 'r.sock'}",
             event_clock=event_clock,
         )
@@ -170,7 +171,7 @@ class Served:
                 key_id=str(uuid.uuid4()),
                 name="test",
                 sha256=hashlib.sha256(key.encode()).hexdigest(),
-                scopes=scopes,
+                scopes=frozenset(scopes),
             )
             for key, scopes in ((self.key, {Scope.INFER}), (self.reader, {Scope.READ}))
         ]
@@ -200,13 +201,13 @@ class Served:
         return {part: ref.model_dump() for part, ref in refs.items()}
 
     def logged(self, until: str) -> list[list[PredictionLogged | str]]:
-        """Mark, then return each partition's predictions and markers of this model, in order."""
+        """Mark, then return each partition's predictions and markers of the model, in order."""
         self.mark(until)
         return asyncio.run(self._logged(until))
 
     def predictions(self, until: str) -> list[PredictionLogged]:
         """Mark, then return all predictions logged, deduplicated as consumers do."""
-        found = {}
+        found: dict[tuple[str, Role, int], PredictionLogged] = {}
         for partition in self.logged(until):
             for event in partition:
                 if isinstance(event, PredictionLogged):

@@ -1,8 +1,8 @@
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-import pytest
 
-from gyral.contracts.deployment import Input, RouteChanged, Share
+from gyral.contracts.deployment import Datatype, Input, RouteChanged, Share
 from gyral.gateway.domain.routing import (
     NoLiveVersionError,
     RouteTable,
@@ -22,12 +22,12 @@ def a_route(weights, *, shadows=(), epoch=1, model="m"):
             shadow=version in shadows,
             slot=f"{model}@{version}",
             sha256=f"{version:064x}",
-            inputs=(Input(name="x", datatype="FP64"),),
+            inputs=(Input(name="x", datatype=Datatype.FP64),),
         )
         for version, weight in weights.items()
     ]
     return RouteChanged(
-        model=model, epoch=epoch, shares=shares, runtime="unix:/x", event_clock=False
+        model=model, epoch=epoch, shares=tuple(shares), runtime="unix:/x", event_clock=False
     )
 
 
@@ -77,14 +77,17 @@ def test_two_models_split_the_same_keys_independently():
 def test_a_shadow_never_answers_and_the_heaviest_other_version_stands_in():
     laid_out = plan(a_route({1: 90, 2: 10, 3: 0}, shadows={3}))
     assert [share.version for share in laid_out.shadows] == [3]
-    assert laid_out.stand_in(laid_out.share_of(2)).version == 1
-    assert plan(a_route({1: 100})).stand_in(laid_out.share_of(1)) is None
+    champion, candidate = laid_out.share_of(1), laid_out.share_of(2)
+    assert champion is not None
+    assert candidate is not None
+    assert laid_out.stand_in(candidate) == champion
+    assert plan(a_route({1: 100})).stand_in(champion) is None
 
 
 def test_an_older_epoch_changes_nothing():
     table = RouteTable()
     table.follow("m", a_route({2: 100}, epoch=7))
     table.follow("m", a_route({1: 100}, epoch=6))
-    assert table.get("m").route.epoch == 7
+    assert [route.epoch for route in table.routes()] == [7]
     table.follow("m", None)
     assert table.get("m") is None

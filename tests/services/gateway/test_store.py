@@ -1,9 +1,9 @@
 import asyncio
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from gyral.gateway.store.journal import Journal, JournalBrokenError, JournalFullError, Limits
 from gyral.gateway.store.segments import Entry, Kind, Position, entries, frame
@@ -21,7 +21,10 @@ def opened(folder, limits=LIMITS):
     return journal
 
 
-def everything(journal, start=Position(0, 0)):
+START = Position(0, 0)
+
+
+def everything(journal, start=START):
     found = []
     while batch := journal.read(start):
         found += [entry for entry, _ in batch]
@@ -75,11 +78,15 @@ async def test_a_restart_goes_on_behind_the_last_acknowledged_entry(tmp_path):
     assert [entry.time_us for entry in everything(again, again.acked)] == list(range(3, 20))
 
 
+async def append_without_end(journal):
+    while True:
+        await journal.append(an_entry(1, os.urandom(9000)))
+
+
 async def test_acknowledged_segments_are_deleted_and_make_room(tmp_path):
     journal = opened(tmp_path, Limits(max_bytes=200_000, segment_bytes=1 << 16, fsync=False))
     with pytest.raises(JournalFullError, match="expected Kafka to take"):
-        for number in range(100):
-            await journal.append(an_entry(number, os.urandom(9000)))
+        await append_without_end(journal)
     at = Position(0, 0)
     while batch := journal.read(at):
         at = batch[-1][1]

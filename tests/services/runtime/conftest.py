@@ -1,8 +1,9 @@
 import pytest
 
+from gyral.contracts.evaluation import Cell
 from gyral.testkit.onnx_models import Logistic
 
-ROWS = (
+ROWS: tuple[dict[str, Cell], ...] = (
     {"x": 1.0, "kind": "b", "on": True},
     {"x": None, "kind": None, "on": False},
     {"x": -2.5, "kind": "new", "on": True},

@@ -1,14 +1,14 @@
 import hashlib
 import json
-from pathlib import Path
 import secrets
 import socket
 import tempfile
+from pathlib import Path
 
 import httpx
 import onnx
-from onnx import TensorProto
 import pytest
+from onnx import TensorProto
 
 from gyral.contracts.names import BlobRef
 from gyral.kit.frames import Batch, FrameReader, Kind, Rows, batch_payload, packed
@@ -64,7 +64,7 @@ def states(runtime):
 
 def ask(runtime, sha256, slot="m@1", **columns):
     """Return kind and payload of the runtime's answer to one batch, over its real socket."""
-    cells = [list(each) for each in columns.values()]
+    cells: list[bytes | list[str | bool | None]] = [list(each) for each in columns.values()]
     batch = Batch(slot, sha256, tuple(columns), [Rows(len(cells[0]), cells)])
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)

@@ -9,9 +9,7 @@ from gyral.runtime.store import Cache, DamagedCacheError
 
 
 def a_ref(content):
-    return BlobRef(
-        key="k", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
-    )
+    return BlobRef(key="k", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def kept(cache, content):

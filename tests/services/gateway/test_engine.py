@@ -1,0 +1,171 @@
+import asyncio
+import random
+import tempfile
+from array import array
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gyral.contracts.deployment import Datatype, Input, Share
+from gyral.gateway.engine.batcher import Batcher, ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.link import Link
+from gyral.kit.frames import FrameReader, Kind, batch_of, packed
+
+SHARE = Share(
+    version=1,
+    weight=100,
+    slot="m@1",
+    sha256="0" * 64,
+    inputs=(Input(name="x", datatype=Datatype.FP64),),
+)
+
+
+class Peer:
+    """A runtime that speaks the protocol and does as the test says; it answers x with x."""
+
+    def __init__(self, path):
+        self.path = path
+        self.batches = []
+        self.server = None
+        self.connections = {}
+        self.answer = self.echo
+
+    @staticmethod
+    def echo(batch):
+        cells = b"".join(bytes(rows.columns[0]) for rows in batch.requests)
+        return Kind.PROBABILITIES, cells
+
+    async def start(self):
+        self.server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def kill(self):
+        assert self.server is not None
+        self.server.close()
+        for writer in self.connections.values():
+            writer.transport.abort()
+        await asyncio.gather(*self.connections)
+        self.path.unlink(missing_ok=True)
+
+    async def _serve(self, reader, writer):
+        self.connections[asyncio.current_task()] = writer
+        frames = FrameReader()
+        while data := await self._read(reader):
+            for frame in frames.feed(data):
+                batch = batch_of(frame)
+                self.batches.append([rows.count for rows in batch.requests])
+                answer = self.answer(batch)
+                if answer is None:
+                    writer.transport.abort()
+                elif answer != "silence":
+                    writer.write(packed(frame.batch_id, *answer))
+        writer.close()
+
+    async def _read(self, reader):
+        try:
+            return await reader.read(1 << 16)
+        except ConnectionError:
+            return b""
+
+
+@asynccontextmanager
+async def connected(*, hang_s=5.0, started=True):
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        peer = Peer(Path(folder, "r.sock"))
+        link = Link(f"unix:{peer.path}", random.Random(1))
+        keeping = asyncio.create_task(link.keep())
+        if started:
+            await peer.start()
+        try:
+            yield peer, Batcher(link, SHARE, hang_s)
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            if peer.server is not None:
+                await peer.kill()
+
+
+async def ask(batcher, *numbers, within_s=10.0):
+    deadline = asyncio.get_running_loop().time() + within_s
+    return await batcher.ask([array("d", numbers).tobytes()], len(numbers), deadline)
+
+
+async def test_requests_of_one_tick_are_asked_together_and_answered_apart():
+    async with connected() as (peer, batcher):
+        await ask(batcher, 0.5)
+        answers = await asyncio.gather(*(ask(batcher, n / 100, 0.5) for n in range(40)))
+        assert answers == [[n / 100, 0.5] for n in range(40)]
+        assert len(peer.batches) == 2
+
+
+async def test_a_batch_never_holds_more_rows_than_allowed():
+    async with connected() as (peer, batcher):
+        await asyncio.gather(*(ask(batcher, *[0.1] * 100) for _ in range(7)))
+        assert max(sum(batch) for batch in peer.batches) <= 256
+
+
+async def test_what_was_asked_before_the_runtime_came_is_answered_when_it_does():
+    async with connected(started=False) as (peer, batcher):
+        asking = asyncio.create_task(ask(batcher, 0.25))
+        await asyncio.sleep(0)
+        await peer.start()
+        assert await asking == [0.25]
+
+
+async def test_a_version_that_is_loaded_a_moment_later_answers_then():
+    async with connected() as (peer, batcher):
+        replies = iter([(Kind.NOT_LOADED, b"m@1: nothing"), (Kind.NOT_LOADED, b"m@1: nothing")])
+        peer.answer = lambda batch: next(replies, None) or Peer.echo(batch)
+        assert await ask(batcher, 0.25) == [0.25]
+
+
+async def test_a_version_that_never_comes_is_given_up_at_the_deadline_with_the_reason():
+    async with connected() as (peer, batcher):
+        peer.answer = lambda _: (Kind.NOT_LOADED, b"m@1: found nothing")
+        with pytest.raises(RuntimeAwayError, match="version 1: m@1: found nothing"):
+            await ask(batcher, 0.25, within_s=0.3)
+
+
+async def test_rows_that_make_the_model_fail_fail_alone():
+    def picky(batch):
+        poisoned = any(-1.0 in array("d", bytes(rows.columns[0])) for rows in batch.requests)
+        return (Kind.FAILED, b"row -1") if poisoned else Peer.echo(batch)
+
+    async with connected() as (peer, batcher):
+        peer.answer = picky
+        answers = await asyncio.gather(
+            *(ask(batcher, n) for n in (0.1, -1.0, 0.3)), return_exceptions=True
+        )
+        assert answers[0::2] == [[0.1], [0.3]]
+        assert isinstance(answers[1], ModelFailedError)
+
+
+async def test_rows_that_kill_the_runtime_are_given_up_and_the_others_answered():
+    def fragile(batch):
+        poisoned = any(-1.0 in array("d", bytes(rows.columns[0])) for rows in batch.requests)
+        return None if poisoned else Peer.echo(batch)
+
+    async with connected() as (peer, batcher):
+        peer.answer = fragile
+        answers = await asyncio.gather(
+            *(ask(batcher, n) for n in (0.1, -1.0, 0.3)), return_exceptions=True
+        )
+        assert answers[0::2] == [[0.1], [0.3]]
+        assert isinstance(answers[1], ModelFailedError)
+        assert sum(batch == [1] for batch in peer.batches) <= 5
+
+
+async def test_a_runtime_that_falls_silent_is_hung_up_on_and_asked_again():
+    async with connected(hang_s=0.2) as (peer, batcher):
+        replies = iter(["silence"])
+        peer.answer = lambda batch: next(replies, None) or Peer.echo(batch)
+        assert await ask(batcher, 0.25) == [0.25]
+
+
+async def test_a_runtime_that_is_replaced_costs_nothing():
+    async with connected() as (peer, batcher):
+        assert await ask(batcher, 0.25) == [0.25]
+        await peer.kill()
+        asking = asyncio.create_task(ask(batcher, 0.5))
+        await peer.start()
+        assert await asking == [0.5]
