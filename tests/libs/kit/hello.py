@@ -1,7 +1,5 @@
 """A service for tests; a part of it dies when a file called `die` appears in STATE_DIR."""
 
-import asyncio
-
 from fastapi import APIRouter
 
 from gyral.contracts.access import AccessKeyChanged
@@ -22,7 +20,6 @@ def build(settings):
     health = Health(ready=[keys.ready])
 
     async def look():
-        await asyncio.sleep(0)
         if (settings.state_dir / "die").exists():
             raise ValueError("told to")
 

@@ -1,7 +1,6 @@
-"""Reading back what a test caused, and waiting for it."""
+"""Reading back what a test caused."""
 
 import asyncio
-import inspect
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -32,18 +31,6 @@ async def consume(brokers, topic, count, *, timeout_s=20.0, linger_s=0.0):
         return sorted(found, key=lambda record: (record.partition, record.offset))
     finally:
         await consumer.stop()
-
-
-async def until(condition, *, timeout_s=20.0):
-    """Return once a condition, a coroutine function or not, holds."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            answer = condition()
-            if inspect.isawaitable(answer):
-                answer = await answer
-            if answer:
-                return
-            await asyncio.sleep(0.02)
 
 
 def headers_of(record):

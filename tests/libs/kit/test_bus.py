@@ -13,7 +13,8 @@ from gyral.kit.reactions import Reactor
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
-from tests.libs.kit.reading import consume, headers_of, until
+from gyral.testkit.waiting import until
+from tests.libs.kit.reading import consume, headers_of
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,7 @@ from gyral.kit.dataplane import DataPlane, Fenced
 from gyral.kit.producer import open_producer
 from gyral.kit.tx import Tx, begin
 from gyral.testkit.events import MOMENT, a_delivery
-from tests.libs.kit.reading import until
+from gyral.testkit.waiting import until
 
 pytestmark = pytest.mark.live
 

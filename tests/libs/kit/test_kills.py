@@ -11,7 +11,8 @@ import pytest
 from gyral.kit.producer import open_producer
 from gyral.testkit.events import on_topic, send
 from gyral.testkit.suites import Happened
-from tests.libs.kit.reading import consume, headers_of, until
+from gyral.testkit.waiting import until
+from tests.libs.kit.reading import consume, headers_of
 
 pytestmark = pytest.mark.live
 

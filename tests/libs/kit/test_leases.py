@@ -7,7 +7,7 @@ import pytest
 from gyral.kit.leases import Jobs, Lost, Worker
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import a_delivery
-from tests.libs.kit.reading import until
+from gyral.testkit.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,8 @@ from gyral.kit.outbox import Relay
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import on_topic
 from gyral.testkit.suites import Happened
-from tests.libs.kit.reading import consume, until
+from gyral.testkit.waiting import until
+from tests.libs.kit.reading import consume
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,7 @@ from gyral.kit.producer import open_producer
 from gyral.kit.projection import Projection
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
-from tests.libs.kit.reading import until
+from gyral.testkit.waiting import until
 
 
 class Counted(Happened):

@@ -15,7 +15,8 @@ from gyral.kit.service import Part
 from gyral.kit.tx import Tx, begin
 from gyral.testkit.events import on_topic, send
 from gyral.testkit.suites import Happened
-from tests.libs.kit.reading import consume, headers_of, until
+from gyral.testkit.waiting import until
+from tests.libs.kit.reading import consume, headers_of
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 

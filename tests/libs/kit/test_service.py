@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.libs.kit.reading import until
+from gyral.testkit.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -58,7 +58,7 @@ async def test_a_change_wakes_whoever_waits():
     state: list[int] = []
     waiting = asyncio.create_task(changes.wait_until(lambda: len(state) == 2, 20))
     for step in (1, 2):
-        await asyncio.sleep(0)
+        await asyncio.wait({waiting}, timeout=0.01)
         state.append(step)
         changes.notify()
     assert await asyncio.wait_for(waiting, 5)

@@ -19,6 +19,7 @@ from gyral.kit.db import Pool, open_pool
 from gyral.kit.migrate import migrate
 from gyral.local.instance import Instance, PortChoice
 from gyral.local.stack import Stack
+from gyral.testkit.waiting import until
 
 _NAMES = ("kafka", "postgres", "minio", "provision")
 _DATABASE = "gyral"
@@ -125,9 +126,7 @@ async def make_topics(brokers: str, *topics: Topic) -> None:
         for name, code, *_ in answer.topic_errors:
             if code:
                 raise for_code(code)(name)
-        async with asyncio.timeout(20):
-            while not await _all_led(admin, [topic.name for topic in topics]):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until(lambda: _all_led(admin, [topic.name for topic in topics]))
     finally:
         await admin.close()
 
