@@ -4,6 +4,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from gyral.contracts.specs.stream import StreamSpec
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit.batches import Batch, Slice
 from gyral.kit.changes import Changes
+from gyral.kit.projection import Projection
 from gyral.modelling.blocks import block_ids
 from gyral.modelling.features import FeatureKind, FeatureSpec
 from gyral.modelling.profile import SCORE, BlockHistograms, ReferenceProfile, block_losses
@@ -91,9 +93,10 @@ class Declared:
 
 def specs(*models, clock="event"):
     streams = [a_stream("flights", clock), a_stream("arrivals", clock)]
+    declared = Declared(*(ModelDeclared(name=it.name, generation=1, spec=it) for it in models))
+    known = Declared(*(StreamDeclared(name=it.name, generation=1, spec=it) for it in streams))
     return Specs(
-        Declared(*(ModelDeclared(name=it.name, generation=1, spec=it) for it in models)),
-        Declared(*(StreamDeclared(name=it.name, generation=1, spec=it) for it in streams)),
+        cast("Projection[ModelDeclared]", declared), cast("Projection[StreamDeclared]", known)
     )
 
 
@@ -184,9 +187,12 @@ class Log:
     """Both topics, three partitions each, written as gateway and validation write them."""
 
     def __init__(self):
-        self.partitions = {(t, p): [] for t in (PREDICTIONS, LABELS) for p in range(3)}
+        self.partitions: dict[tuple[str, int], list[Record]] = {
+            (topic, number): [] for topic in (PREDICTIONS, LABELS) for number in range(3)
+        }
 
-    def add(self, topic, partition, value, type_=None):
+    def add(self, place, value, type_=None):
+        topic, partition = place
         records = self.partitions[topic, partition]
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         records.append(Record(topic, partition, len(records), raw, type_ or topic))
@@ -194,13 +200,13 @@ class Log:
     def mark(self, topic, subject, time_us):
         value = {"subject": subject, "event_time": to_datetime(time_us).isoformat()}
         for partition in range(3):
-            self.add(topic, partition, value, MARKER)
+            self.add((topic, partition), value, MARKER)
 
     def day(self, day, answers, labels, *, model="delays"):
         """Write one day: its answers, the marker behind them, the labels, theirs."""
         for number, answer in enumerate(answers):
-            self.add(PREDICTIONS, number % 3, answer)
-        self.add(LABELS, day % 3, labels)
+            self.add((PREDICTIONS, number % 3), answer)
+        self.add((LABELS, day % 3), labels)
         self.mark(PREDICTIONS, model, START_US + (day + 1) * DAY_US)
         self.mark(LABELS, "arrivals", START_US + (day + 1) * DAY_US)
 

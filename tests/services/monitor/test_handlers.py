@@ -174,13 +174,13 @@ async def test_what_is_no_record_of_ours_is_skipped(monitor):
     await monitor.crown()
     log = a_log(days=2)
     for place in log.partitions:
-        log.add(*place, b"\xff")
-        log.add(*place, b'{"model": 3}')
-        log.add(*place, an_answer(0, 0, model="nobody"))
-        log.add(*place, an_answer(0, 1, probabilities=[2.0]))
-        log.add(*place, an_answer(0, 1, entity_keys=["a\0b"]))
-        log.add(*place, an_answer(0, 1, request_id="me"))
-        log.add(*place, b'{"subject": 5}', "data.watermark.advanced.v1")
+        log.add(place, b"\xff")
+        log.add(place, b'{"model": 3}')
+        log.add(place, an_answer(0, 0, model="nobody"))
+        log.add(place, an_answer(0, 1, probabilities=[2.0]))
+        log.add(place, an_answer(0, 1, entity_keys=["a\0b"]))
+        log.add(place, an_answer(0, 1, request_id="me"))
+        log.add(place, b'{"subject": 5}', "data.watermark.advanced.v1")
     await monitor.read(log)
     [window] = (await monitor.outcome())[0]
     assert window.rows == 40
@@ -211,15 +211,15 @@ def again(log, rng):
     repeated = Log()
     for place, records in log.partitions.items():
         for at, record in enumerate(records):
-            repeated.add(*place, record.value, record.type)
+            repeated.add(place, record.value, record.type)
             if at and rng.random() < 0.3:
                 earlier = records[rng.randrange(at)]
-                repeated.add(*place, earlier.value, earlier.type)
+                repeated.add(place, earlier.value, earlier.type)
     return repeated
 
 
 async def read_in_pieces(monitor, log, rng):
-    """Deliver a log in batches cut anywhere; each partition keeps its own order, and no more."""
+    """Deliver a log in batches cut anywhere; each partition keeps its order, no more."""
     waiting = {place: list(records) for place, records in log.partitions.items()}
     while any(waiting.values()):
         batch = []
