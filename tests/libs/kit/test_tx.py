@@ -2,7 +2,7 @@
 
 import pytest
 
-from gyral.kit.tx import Tx, begin
+from gyral.kit.tx import Tx, begin, forget_claims
 from gyral.testkit.memory import MemoryTx, memory_begin
 from gyral.testkit.suites import TxSuite
 
@@ -59,3 +59,14 @@ class TestPostgresTx(TxSuite):
             return found
 
         return read
+
+
+@pytest.mark.live
+async def test_old_claims_are_forgotten_and_recent_ones_kept(pool):
+    await pool.execute(
+        "INSERT INTO inbox (consumer, event_id, claimed_at) VALUES ('kit/a', 'old', now() - interval '40 days'), ('kit/a', 'new', now())"
+    )
+    await forget_claims(pool)
+    assert [row["event_id"] for row in await pool.fetch("SELECT event_id FROM inbox")] == [
+        "new"
+    ]

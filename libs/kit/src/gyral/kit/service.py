@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources.abc import Traversable
 from typing import Protocol
 
@@ -23,9 +24,11 @@ from gyral.kit.server import HttpServer
 from gyral.kit.settings import ProcessSettings
 from gyral.kit.telemetry import get_log
 from gyral.kit.threads import require_single_threaded
+from gyral.kit.tx import forget_claims
 
 _WATCH_S = 1.0
 _STRIKES = 3
+_UPKEEP_S = 3600.0
 _STOP_S = 20.0
 log = get_log()
 
@@ -102,7 +105,7 @@ class Service:
             await self._prepare_database(self.pool)
         for call in self.on_start:
             await _patiently(call)
-        for part in self.parts:
+        for part in (*self.parts, *self._upkeep()):
             self.running.append(part)
             await part.start()
             self.health.live.append(part.healthy)
@@ -110,6 +113,12 @@ class Service:
         gc.freeze()
         self.health.started = True
         log.info("service.started", port=server.port)
+
+    def _upkeep(self) -> Sequence[Part]:
+        """Return what every service with a database needs beside its own parts."""
+        if self.pool is None:
+            return ()
+        return (Periodic("inbox", partial(forget_claims, self.pool), every_s=_UPKEEP_S),)
 
     async def _prepare_database(self, pool: Pool) -> None:
         # A pool keeps the loop of the moment it was made, before `serve` starts its own.

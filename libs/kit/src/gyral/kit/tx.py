@@ -137,3 +137,15 @@ async def claim(conn: Connection, service: str, topic: str, event_id: str) -> bo
 def following(delivery: Delivery, traceparent: str | None) -> Delivery:
     """Return a delivery to remember for later work, continuing the given trace."""
     return replace(delivery, traceparent=traceparent or delivery.traceparent)
+
+
+CLAIMS_KEPT_DAYS = 31
+"""Longer than any topic keeps its events, so that whatever may come again is known."""
+
+
+async def forget_claims(pool: Pool, *, older_than_days: int = CLAIMS_KEPT_DAYS) -> None:
+    """Drop inbox rows of events that no topic holds any more: the inbox stays bounded."""
+    await pool.execute(
+        "DELETE FROM inbox WHERE claimed_at < now() - make_interval(days => $1)",
+        older_than_days,
+    )
