@@ -1,0 +1,186 @@
+"""The monitor as a process, among real Kafka, Postgres and S3: killed, and right all the same."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.data import StreamDeclared
+from gyral.contracts.training import Artifacts
+from gyral.contracts.versions import ChampionChanged, ModelDeclared
+from gyral.monitor.domain.watches import to_datetime
+from gyral.testkit.events import send
+
+from .builders import DAY_US, START_US, a_log, a_model, a_profile, a_stream
+
+pytestmark = pytest.mark.live
+DAYS = 9
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def service(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gyral.monitor", env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+@pytest.fixture
+def environment(stack, blobs, postgres_dsn, tmp_path) -> dict[str, str]:
+    s3 = stack.s3(blobs.bucket)
+    return {
+        "KAFKA_BROKERS": stack.kafka_brokers,
+        "DATABASE": postgres_dsn,
+        "S3_ENDPOINT": s3.s3_endpoint,
+        "S3_ACCESS_KEY": s3.s3_access_key,
+        "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
+        "S3_BUCKET": s3.s3_bucket,
+        "HTTP_PORT": str(_free_port()),
+        "STATE_DIR": str(tmp_path / "state"),
+        "INSTANCE_ID": f"monitor-{uuid.uuid4().hex[:8]}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+async def producer(stack) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as sending:
+        yield sending
+
+
+@pytest.fixture
+async def client(environment, producer) -> AsyncIterator[httpx.AsyncClient]:
+    key = secrets.token_urlsafe(32)
+    issued = AccessKeyChanged(
+        key_id=str(uuid.uuid4()),
+        name="tests",
+        sha256=hashlib.sha256(key.encode()).hexdigest(),
+        scopes=frozenset({Scope.READ}),
+    )
+    await send(producer, issued)
+    address = f"http://127.0.0.1:{environment['HTTP_PORT']}"
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(
+        base_url=address,
+        headers=headers,
+        timeout=30,
+        transport=httpx.AsyncHTTPTransport(retries=10),
+    ) as opened:
+        yield opened
+
+
+async def declare(producer, blobs):
+    """Declare streams and model and crown a champion, as the registry would."""
+    for name in ("flights", "arrivals"):
+        await send(producer, StreamDeclared(name=name, generation=1, spec=a_stream(name)))
+    await send(producer, ModelDeclared(name="delays", generation=1, spec=a_model()))
+    profile = await blobs.put_bytes("profile.json", a_profile().to_json())
+    others = ("onnx", "manifest", "golden", "evaluation")
+    champion = ChampionChanged(
+        model="delays",
+        generation=1,
+        version=1,
+        run_id=str(uuid.UUID(int=1)),
+        as_of=to_datetime(START_US),
+        artifacts=Artifacts(profile=profile, **dict.fromkeys(others, profile)),
+        actor="deployer",
+        reason="rollout completed",
+    )
+    await send(producer, champion)
+
+
+async def write(producer, log, days):
+    """Write the records of some days to both logs, each partition's in order."""
+    ends = {place: len(records) for place, records in a_log(days[1]).partitions.items()}
+    begins = {place: len(records) for place, records in a_log(days[0]).partitions.items()}
+    for place, records in log.partitions.items():
+        for record in records[begins[place] : ends[place]]:
+            await producer.send(
+                record.topic,
+                record.value,
+                key=b"any",
+                partition=record.partition,
+                headers=record.headers,
+            )
+    await producer.flush()
+
+
+async def listening(client):
+    """Return once the process answers; whatever asks waits in a bounded loop of the server's."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                ready = await client.get("/health/ready")
+            except httpx.TransportError:
+                continue
+            if ready.status_code == HTTPStatus.OK:
+                return
+
+
+async def measured(client, day):
+    """Return the progress once the model is measured up to the end of a day."""
+    until = to_datetime(START_US + (day + 1) * DAY_US)
+    async with asyncio.timeout(60):
+        while True:
+            answer = await client.get(
+                "/v1/models/delays/progress",
+                params={"watermark": until.isoformat(), "wait_s": 20},
+            )
+            assert answer.status_code == HTTPStatus.OK, answer.text
+            found = answer.json()
+            reached = found["measured_until"]
+            if reached and reached >= until.isoformat().replace("+00:00", "Z"):
+                return found
+
+
+async def test_a_killed_monitor_goes_on_where_it_was(environment, producer, blobs, client):
+    await declare(producer, blobs)
+    log = a_log(DAYS)
+    async with service(environment) as doomed:
+        await listening(client)
+        await write(producer, log, (0, 5))
+        assert (await measured(client, 4))["requests"] == []
+        await write(producer, log, (5, 7))
+        doomed.kill()
+        await doomed.wait()
+    async with service(environment):
+        await listening(client)
+        await write(producer, log, (7, DAYS))
+        progress = await measured(client, DAYS - 1)
+        windows = (await client.get("/v1/models/delays/windows")).json()
+        assert [it["rows"] for it in windows] == [40] * (DAYS - 1)
+        assert all(it["labelled_rows"] == 40 for it in windows)
+        assert all(it["measures"]["drift_max_z"] is not None for it in windows)
+        alarms = (await client.get("/v1/models/delays/alarms")).json()
+        asked = {it["request_id"] for it in progress["requests"]}
+        assert asked
+        assert {it["request_id"] for it in alarms if it["detector"] != "drift"} == asked
+        known = (await client.get("/v1/projections")).json()
+        assert known[ChampionChanged.topic.name] == {"delays": 1}
+        del client.headers["authorization"]
+        refused = await client.get("/v1/models/delays/progress")
+        assert refused.status_code == HTTPStatus.UNAUTHORIZED
