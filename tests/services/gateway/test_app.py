@@ -284,6 +284,7 @@ class Callers:
         self.statuses = []
         self.answered = {}
         self._stop = threading.Event()
+        self._more = threading.Condition()
         self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
 
     def __enter__(self):
@@ -298,10 +299,10 @@ class Callers:
 
     def until(self, more):
         """Return once so many more answers have arrived."""
-        wanted, deadline = len(self.answered) + more, time.monotonic() + 60
-        while len(self.answered) < wanted:
-            assert time.monotonic() < deadline, self.served.gateway.tail()
-            time.sleep(0.01)
+        wanted = len(self.answered) + more
+        with self._more:
+            arrived = self._more.wait_for(lambda: len(self.answered) >= wanted, timeout=60)
+        assert arrived, self.served.gateway.tail()
 
     def _ask(self):
         body = infer_body(ROWS)
@@ -312,7 +313,9 @@ class Callers:
                 continue
             self.statuses.append(answer.status_code)
             if answer.status_code == 200:
-                self.answered[answer.headers["x-gyral-request-id"]] = probabilities(answer)
+                with self._more:
+                    self.answered[answer.headers["x-gyral-request-id"]] = probabilities(answer)
+                    self._more.notify_all()
 
 
 def test_a_killed_runtime_costs_no_request(served):

@@ -107,7 +107,6 @@ async def test_a_batch_never_holds_more_rows_than_allowed():
 async def test_what_was_asked_before_the_runtime_came_is_answered_when_it_does():
     async with connected(started=False) as (peer, batcher):
         asking = asyncio.create_task(ask(batcher, 0.25))
-        await asyncio.sleep(0)
         await peer.start()
         assert await asking == [0.25]
 

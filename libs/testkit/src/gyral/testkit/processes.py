@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,8 @@ class ServiceProcess:
                     return
             except httpx.TransportError:
                 pass
-            time.sleep(_POLL_S)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_S)  # and look again, at once should it end
         raise NotUpError(f"{self.module}: {health} not 200 within {within_s} s: {self.tail()}")
 
     def kill(self) -> None:
