@@ -1,0 +1,173 @@
+"""Invariants of the lake: what was accepted is there once, and every offset has a place."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from gyral.client.audit.log import Reach
+from gyral.client.replay.journal import Sent, SentPrediction, SentRecords
+from gyral.modelling.columns import Ints
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """The Delta tables under one address."""
+
+    root: str
+    options: Mapping[str, str]
+
+    def read(self, name: str, columns: Sequence[str]) -> pa.Table | None:
+        """Return these columns of a table, or None when there is no such table."""
+        try:
+            table = DeltaTable(f"{self.root}/{name}", storage_options=dict(self.options))
+        except TableNotFoundError:
+            return None
+        return table.to_pyarrow_table(columns=list(columns))
+
+
+def lake_of(settings: Mapping[str, str]) -> Lake:
+    """Return the lake of an instance."""
+    return Lake(
+        f"s3://{settings['S3_BUCKET']}/lake",
+        {
+            "endpoint_url": settings["S3_ENDPOINT"],
+            "access_key_id": settings["S3_ACCESS_KEY"],
+            "secret_access_key": settings["S3_SECRET_KEY"],
+            "region": "us-east-1",
+            "allow_http": "true",
+            "aws_conditional_put": "etag",
+        },
+    )
+
+
+@dataclass(slots=True)
+class Sender:
+    """What a sender's journal says was accepted and answered."""
+
+    keys: dict[str, set[str]]
+    """Stream to the keys of the rows it accepted."""
+    answers: dict[str, dict[str, tuple[int, int]]]
+    """Model to request id to (version, rows)."""
+
+
+def sender_of(journal: Iterator[Sent]) -> Sender:
+    """Sum up a journal."""
+    sender = Sender({}, {})
+    for sent in journal:
+        match sent:
+            case SentRecords(stream=stream, keys=keys):
+                sender.keys.setdefault(stream, set()).update(keys)
+            case SentPrediction(model=model, request_id=request_id):
+                answered = sender.answers.setdefault(model, {})
+                answered[request_id] = (sent.version, len(sent.probabilities))
+    return sender
+
+
+def records(
+    lake: Lake,
+    streams: Mapping[str, str],
+    quarantined: Mapping[str, set[str]],
+    sender: Sender | None,
+) -> Iterator[str]:
+    """Yield a line for each row that is lost, or twice in the lake.
+
+    Args:
+        lake: the tables.
+        streams: declared streams and the names of their keys.
+        quarantined: stream to the keys of rows kept aside.
+        sender: what was accepted; None to look for doubles alone.
+    """
+    for stream, key in streams.items():
+        table = lake.read(stream, [key])
+        held = Counter(table.column(key).to_pylist()) if table is not None else Counter[str]()
+        for name, count in held.items():
+            if count > 1:
+                yield f"{stream}: {name!r} is {count} times in the lake"
+        sent = sender.keys.get(stream, set()) if sender else set()
+        for name in sorted(sent - held.keys() - quarantined.get(stream, set())):
+            yield f"{stream}: {name!r} was accepted and is nowhere"
+
+
+def predictions(lake: Lake, models: Sequence[str], sender: Sender | None) -> Iterator[str]:
+    """Yield a line for each answer that was not logged once as its version's."""
+    for model in models:
+        table = lake.read(f"predictions-{model}", ["request_id", "row", "role", "version"])
+        logged: Counter[tuple[str, int]] = Counter()
+        live: dict[str, tuple[int, int]] = {}
+        if table is not None:
+            columns = (table.column(name).to_pylist() for name in table.column_names)
+            by_name = dict(zip(table.column_names, columns, strict=True))
+            for request_id, row, role, version in zip(
+                by_name["request_id"],
+                by_name["row"],
+                by_name["role"],
+                by_name["version"],
+                strict=True,
+            ):
+                if role == "live":
+                    logged[request_id, row] += 1
+                    live[request_id] = (version, live.get(request_id, (0, 0))[1] + 1)
+        for (request_id, row), count in logged.items():
+            if count > 1:
+                yield f"{model}: prediction {request_id}-{row} is {count} times in the lake"
+        for request_id, said in (sender.answers.get(model, {}) if sender else {}).items():
+            if live.get(request_id) != said:
+                yield (
+                    f"{model}: request {request_id} was answered by version, rows {said}; "
+                    f"logged are {live.get(request_id)}"
+                )
+
+
+def offsets(
+    lake: Lake,
+    tables: Sequence[str],
+    aside: Mapping[str, Mapping[Place, Ints]],
+    reach: Mapping[Place, Reach],
+) -> Iterator[str]:
+    """Yield a line for each offset that has no place, or two.
+
+    Args:
+        lake: the tables.
+        tables: their names.
+        aside: quarantine, duplicate and marker to the offsets each holds.
+        reach: how far each partition goes.
+    """
+    places: dict[Place, list[Ints]] = {place: [] for place in reach}
+    for kinds in aside.values():
+        for place, held in kinds.items():
+            places.setdefault(place, []).append(held)
+    for name in tables:
+        for place, held in _held(lake, name):
+            places.setdefault(place, []).append(held)
+    for place, parts in places.items():
+        every = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+        ends = reach.get(place, Reach(0, 0))
+        where = f"{place[0]}/{place[1]}"
+        for offset in every[1:][np.diff(every) == 0]:
+            yield f"{where}/{offset}: it has two places"
+        expected = np.arange(ends.begin, ends.end, dtype=np.int64)
+        for offset in np.setdiff1d(expected, every):
+            yield f"{where}/{offset}: it is in no table, quarantine, duplicate or marker"
+
+
+def _held(lake: Lake, name: str) -> Iterator[tuple[Place, Ints]]:
+    """Yield the offsets a table's rows came from, by topic and partition; each offset once."""
+    table = lake.read(name, ["_topic", "_partition", "_offset"])
+    if table is None or not table.num_rows:
+        return
+    once = table.group_by(["_topic", "_partition", "_offset"]).aggregate([])
+    topics = once.column("_topic").to_pylist()
+    partitions = once.column("_partition").to_numpy()
+    found: Ints = once.column("_offset").to_numpy()
+    for topic in set(topics):
+        of_topic = np.array([each == topic for each in topics])
+        for partition in np.unique(partitions[of_topic]):
+            yield (topic, int(partition)), found[of_topic & (partitions == partition)]

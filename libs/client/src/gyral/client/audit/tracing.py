@@ -1,0 +1,56 @@
+"""Finds the trace that connects an alarm with the route it changed."""
+
+from collections.abc import Mapping, Sequence
+
+import httpx
+import msgspec
+
+from gyral.client.audit.checking import database
+from gyral.client.report.content import Trace
+
+_TRACED = """
+    SELECT split_part(traceparent, '-', 2)
+      FROM trainer.run
+     WHERE request_id = $1::uuid AND traceparent IS NOT NULL
+"""
+_WHOLE = frozenset({"monitor", "trainer", "registry", "deployer", "gateway"})
+
+
+class _Endpoint(msgspec.Struct, rename="camel"):
+    service_name: str | None = None
+
+
+class _Span(msgspec.Struct, rename="camel"):
+    local_endpoint: _Endpoint | None = None
+
+
+async def of_requests(settings: Mapping[str, str], request_ids: Sequence[str]) -> Trace | None:
+    """Return the trace of the first request that went from the monitor to the gateway.
+
+    Without Zipkin, or when it has forgotten, the trace of the newest request, unproven.
+    """
+    async with database(settings) as connection:
+        found = [await connection.fetchval(_TRACED, each) for each in request_ids]
+    known = [str(each) for each in found if each]
+    traces = [await _look(settings.get("ZIPKIN_URL"), each) for each in known]
+    whole = [trace for trace in traces if set(trace.services) >= _WHOLE]
+    candidates = whole or sorted(traces, key=lambda trace: len(trace.services))[-1:]
+    return candidates[0] if candidates else None
+
+
+async def _look(zipkin: str | None, trace_id: str) -> Trace:
+    if zipkin is None:
+        return Trace(trace_id)
+    try:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+            answer = await http.get(f"{zipkin}/api/v2/trace/{trace_id}")
+            answer.raise_for_status()
+    except httpx.HTTPError:
+        return Trace(trace_id)
+    spans = msgspec.json.decode(answer.content, type=list[_Span])
+    services = {
+        span.local_endpoint.service_name
+        for span in spans
+        if span.local_endpoint and span.local_endpoint.service_name
+    }
+    return Trace(trace_id, tuple(sorted(services)), len(spans))

@@ -1,0 +1,182 @@
+"""HTTP to the services: typed answers, and patience with one that is just restarting."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from gyral.client.addresses import Addresses
+from gyral.client.errors import ServiceError, UnreachableError
+
+T = TypeVar("T")
+Params = Mapping[str, str | int | float]
+POLL_S = 20.0
+"""Longest time a service lets a question wait for its answer."""
+_RETRIED = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+_LONGEST_PAUSE_S = 2.0
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One service."""
+
+    service: str
+    http: httpx.AsyncClient
+    patience_s: float = 120.0
+    """How long a service may be away before we give up."""
+
+    async def get(self, path: str, answer: type[T], params: Params | None = None) -> T:
+        """Return what the service says at `path`.
+
+        Raises:
+            ServiceError: it says no.
+            UnreachableError: it stays away.
+        """
+        response = await self._call("GET", path, params=params or {})
+        return msgspec.json.decode(response.content, type=answer)
+
+    async def find(self, path: str, answer: type[T], params: Params | None = None) -> T | None:
+        """Return what the service says at `path`, or None when it knows no such thing."""
+        try:
+            return await self.get(path, answer, params)
+        except ServiceError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        answer: type[T],
+        *,
+        content_type: str = JSON,
+        idempotency_key: str | None = None,
+    ) -> T:
+        """Send a body and return the answer; raises as `get` does.
+
+        Sent again until answered: an idempotency key makes that one effect.
+        """
+        headers = {"content-type": content_type}
+        if idempotency_key is not None:
+            headers["idempotency-key"] = idempotency_key
+        response = await self._call("POST", path, content=body, headers=headers)
+        return msgspec.json.decode(response.content, type=answer)
+
+    async def delete(self, path: str) -> None:
+        """Have something removed; raises as `get` does."""
+        await self._call("DELETE", path)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.patience_s
+        pause_s = 0.05
+        while True:
+            try:
+                response = await self.http.request(
+                    method, path, params=params, content=content, headers=headers
+                )
+            except httpx.TransportError as error:
+                if clock() > deadline:
+                    raise UnreachableError(
+                        f"{self.service} at {self.http.base_url}: no answer "
+                        f"({type(error).__name__}) for {self.patience_s:.0f} s: see `gyral status`"
+                    ) from error
+            else:
+                if response.is_success:
+                    return response
+                again_s = _again_s(response)
+                if again_s is None or clock() > deadline:
+                    raise _refused(self.service, response)
+                pause_s = max(pause_s, again_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+
+@dataclass(slots=True)
+class Platform:
+    """All services behind one key; use as an async context manager."""
+
+    addresses: Addresses
+    patience_s: float = 120.0
+    connections: int = 16
+    _apis: dict[str, Api] = field(default_factory=dict)
+
+    def __getitem__(self, service: str) -> Api:
+        if service not in self._apis:
+            http = httpx.AsyncClient(
+                base_url=self.addresses.url(service),
+                headers={"authorization": f"Bearer {self.addresses.key}"},
+                timeout=httpx.Timeout(POLL_S + 40, connect=5),
+                limits=httpx.Limits(
+                    max_connections=self.connections,
+                    max_keepalive_connections=self.connections,
+                    keepalive_expiry=60,
+                ),
+                trust_env=False,
+            )
+            self._apis[service] = Api(service, http, self.patience_s)
+        return self._apis[service]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        for api in self._apis.values():
+            await api.http.aclose()
+
+
+def _again_s(response: httpx.Response) -> float | None:
+    """Return when to send the same again, or None when that would not help."""
+    after = response.headers.get("retry-after")
+    busy = response.status_code == HTTPStatus.CONFLICT and after is not None
+    if response.status_code not in _RETRIED and not busy:
+        return None
+    return min(_LONGEST_PAUSE_S, float(after)) if after and after.isdigit() else 0.0
+
+
+class _Detail(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Error(msgspec.Struct):
+    error: _Detail | str
+
+
+def _refused(service: str, response: httpx.Response) -> ServiceError:
+    status = response.status_code
+    try:
+        said = msgspec.json.decode(response.content, type=_Error).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = response.text[:200] or "no reason given"
+    if isinstance(said, str):
+        return ServiceError(service, status, HTTPStatus(status).phrase, said)
+    hint = ""
+    if status == HTTPStatus.UNAUTHORIZED:
+        hint = ": set GYRAL_API_KEY or GYRAL_HOME to those of this platform"
+    return ServiceError(service, status, said.code, said.message + hint)

@@ -1,0 +1,183 @@
+"""The command line: what each command takes; how it works is in `commands`."""
+
+import argparse
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from gyral.client.errors import ClientError
+
+INTERRUPTED = 130
+_FAILED = 1
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; a failure is one line on stderr."""
+    given = parser().parse_args(arguments)
+    module, _, function = str(given.run).partition(":")
+    try:
+        command = getattr(importlib.import_module(f"gyral.client.commands.{module}"), function)
+        result = command(given)
+        status: int = asyncio.run(result) if asyncio.iscoroutine(result) else result
+        sys.stdout.flush()
+    except (ClientError, BaseExceptionGroup) as error:
+        _tell(_first_line(error))
+        return _FAILED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    top = argparse.ArgumentParser(
+        prog="gyral",
+        description="Keep models current: drive a Gyral platform from outside.",
+        epilog="Addresses and key come from GYRAL_HOME (default .gyral), or from "
+        "GYRAL_<SERVICE>_URL and GYRAL_API_KEY.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _stack(commands)
+    _declaring(commands)
+    _using(commands)
+    _replay(commands)
+    _audit(commands)
+    return top
+
+
+class _Commands(Protocol):
+    """What sub-commands are added to; argparse has no public name for it."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002
+        """Return the parser of a new command."""
+
+
+def _stack(commands: _Commands) -> None:
+    up = _command(commands, "up", "stack:up", "start the platform on this machine")
+    up.add_argument("names", nargs="*", metavar="NAME", help="only these, with their needs")
+    _command(commands, "down", "stack:down", "stop it")
+    _output(_command(commands, "status", "stack:status", "say how each process stands"))
+
+
+def _declaring(commands: _Commands) -> None:
+    apply = _command(commands, "apply", "declaring:apply", "declare streams and models")
+    apply.add_argument(
+        "-f", "--file", type=Path, required=True, metavar="PATH", help="a YAML file or a folder"
+    )
+    _output(apply)
+    get = _command(commands, "get", "showing:get", "show what there is")
+    get.add_argument(
+        "kind",
+        choices=("streams", "models", "versions", "datasets", "quarantine", "keys", "alarms"),
+    )
+    get.add_argument("name", nargs="?", help="of a stream or a model")
+    _output(get)
+    runs = _command(commands, "runs", "showing:runs", "list trainings, newest first")
+    runs.add_argument("model", nargs="?")
+    runs.add_argument("--limit", type=int, default=20)
+    _output(runs)
+    rollout = _command(commands, "rollout", "showing:rollout", "show or steer rollouts")
+    rollout.add_argument("model")
+    rollout.add_argument("version", nargs="?", type=int)
+    rollout.add_argument("--abort", metavar="REASON", help="take the version back")
+    rollout.add_argument("--promote", metavar="REASON", help="let the version answer alone")
+    _output(rollout)
+    trace = _command(
+        commands, "trace", "showing:trace", "follow a model's loop, cause to effect"
+    )
+    trace.add_argument("model")
+    _output(trace)
+
+
+def _using(commands: _Commands) -> None:
+    predict = _command(commands, "predict", "using:predict", "ask a model")
+    predict.add_argument("model")
+    predict.add_argument(
+        "rows", nargs="?", type=Path, help="NDJSON, an object of features a line; default stdin"
+    )
+    predict.add_argument("--key", metavar="FIELD", help="field with the entity's key")
+    predict.add_argument("--time", metavar="FIELD", help="field with the event time")
+    _output(predict)
+    send = _command(commands, "send", "using:send", "send rows to a stream")
+    send.add_argument("stream")
+    send.add_argument("rows", nargs="?", type=Path, help="NDJSON, a row a line; default stdin")
+    send.add_argument(
+        "--watermark", metavar="TIME", help="say afterwards that all before it was sent"
+    )
+    _output(send)
+
+
+def _replay(commands: _Commands) -> None:
+    replay = _command(
+        commands, "replay", "replaying:replay", "play a file of the past through the platform"
+    )
+    replay.add_argument("--spec", type=Path, required=True, metavar="DIR")
+    replay.add_argument("--data", type=Path, required=True, metavar="FILE")
+    replay.add_argument("--time", required=True, metavar="COLUMN", help="when a row happened")
+    replay.add_argument("--label", required=True, metavar="COLUMN", help="what came true")
+    replay.add_argument("--key", metavar="COLUMN", help="what identifies a row")
+    known = replay.add_mutually_exclusive_group()
+    known.add_argument("--label-at", metavar="COLUMN", help="when its label was known")
+    known.add_argument("--label-lag", metavar="DURATION", help="how long after the row")
+    replay.add_argument(
+        "--bootstrap", default="59d", metavar="DURATION", help="what the first version learns"
+    )
+    replay.add_argument("--until", metavar="TIME", help="where to stop")
+    replay.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="do not wait for the platform at a day's end: the racing case",
+    )
+    replay.add_argument("--report", type=Path, required=True, metavar="OUT", help="a folder")
+    _output(replay)
+    check = _command(
+        commands, "check-report", "replaying:check", "hold a report to limits; 1 when one fails"
+    )
+    check.add_argument("report", type=Path, metavar="report.json")
+    check.add_argument("--gain", type=float, default=0.015, help="least log-loss gain")
+    check.add_argument("--lower95", type=float, default=0.008, help="least lower bound of it")
+    check.add_argument("--auc-gain", type=float, default=0.02)
+    check.add_argument("--promotions", type=int, nargs=2, default=(2, 12), metavar="N")
+
+
+def _audit(commands: _Commands) -> None:
+    audit = _command(
+        commands, "audit", "auditing:audit", "check the invariants; 1 when one is violated"
+    )
+    audit.add_argument(
+        "--sent", type=Path, metavar="FILE", help="a sender's journal, sent.jsonl"
+    )
+    _output(audit)
+
+
+def _command(commands: _Commands, name: str, run: str, summary: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    made.set_defaults(run=run)
+    return made
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the one thing that went wrong, wherever it lies in a group of tasks."""
+    while isinstance(error, BaseExceptionGroup):
+        known = error.subgroup(ClientError)
+        error = (known or error).exceptions[0]
+    if isinstance(error, ClientError):
+        return str(error)
+    raise error
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"gyral: {' '.join(line.split())}\n")

@@ -1,0 +1,119 @@
+"""`gyral get`, `runs`, `rollout` and `trace`: how things stand."""
+
+import argparse
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import orjson
+from msgspec import Raw
+
+from gyral.client import addresses
+from gyral.client.answers import Outcome, Rollout
+from gyral.client.calls import Api, Platform
+from gyral.client.commands import output
+from gyral.client.errors import ClientError
+
+Rows = list[dict[str, object]]
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "streams": ("name", "generation", "rows", "watermark"),
+    "models": ("name", "generation", "champion", "previous", "champion_since"),
+    "versions": ("version", "state", "cause", "as_of", "champion_version", "reasons"),
+    "datasets": ("stream", "version", "rows", "watermark"),
+    "quarantine": ("id", "stream", "record_key", "reason", "detail"),
+    "keys": ("key_id", "name", "scopes", "expires_at", "revoked"),
+    "alarms": ("window_start", "detector", "version", "measured", "threshold", "request_id"),
+}
+_OF_ONE_MODEL = ("versions", "alarms")
+_RUNS = ("run_id", "model", "cause", "as_of", "state", "stage", "reason")
+_ROLLOUTS = ("version", "stage", "weight", "epoch", "previous", "reason")
+
+
+async def get(given: argparse.Namespace) -> int:
+    """Show things of one kind."""
+    kind, name = given.kind, given.name
+    if kind in _OF_ONE_MODEL and name is None:
+        raise ClientError(f"get {kind}: expected a model's name after it; found none")
+    part = quote(name or "", safe="")
+    async with Platform(addresses.find()) as platform:
+        match kind:
+            case "streams" | "models" | "keys":
+                one = f"/{part}" if name and kind != "keys" else ""
+                found = await _rows(platform["registry"], f"/v1/{kind}{one}")
+            case "versions":
+                found = await _rows(platform["registry"], f"/v1/models/{part}/versions")
+            case "alarms":
+                found = await _rows(platform["monitor"], f"/v1/models/{part}/alarms")
+            case _:
+                only = {"stream": name} if name else {}
+                found = await _rows(platform["validation"], f"/v1/{kind}", only)
+    output.rows(found, _COLUMNS[kind], given.output)
+    return 0
+
+
+async def runs(given: argparse.Namespace) -> int:
+    """List trainings, newest first."""
+    only = {"model": given.model} if given.model else {}
+    async with Platform(addresses.find()) as platform:
+        asked = {**only, "limit": str(given.limit)}
+        found = await _rows(platform["trainer"], "/v1/runs", asked)
+    output.rows(found, _RUNS, given.output)
+    return 0
+
+
+async def rollout(given: argparse.Namespace) -> int:
+    """Show a model's rollouts, or have one aborted or promoted."""
+    order = "abort" if given.abort else "promote" if given.promote else None
+    path = f"/v1/models/{quote(given.model, safe='')}/rollouts"
+    if order and given.version is None:
+        raise ClientError(f"--{order}: expected a version after the model; found none")
+    async with Platform(addresses.find()) as platform:
+        deployer = platform["deployer"]
+        if order:
+            body = orjson.dumps({"reason": given.abort or given.promote})
+            await deployer.post(f"{path}/{given.version}/{order}", body, Rollout)
+        one = f"/{given.version}" if given.version is not None else ""
+        found = await _rows(deployer, f"{path}{one}")
+    output.rows(found, _ROLLOUTS, given.output)
+    return 0
+
+
+async def trace(given: argparse.Namespace) -> int:
+    """Follow a model's loop: request, run, verdict, rollout, one line each."""
+    model = quote(given.model, safe="")
+    async with Platform(addresses.find()) as platform:
+        ran = await _rows(
+            platform["trainer"], "/v1/runs", {"model": given.model, "limit": "500"}
+        )
+        judged = await _rows(platform["registry"], f"/v1/models/{model}/versions")
+        rolled = await _rows(platform["deployer"], f"/v1/models/{model}/rollouts")
+        asked = [str(run["request_id"]) for run in ran]
+        outcomes = {
+            each: await platform["trainer"].get(f"/v1/requests/{each}", Outcome)
+            for each in asked
+        }
+    by_run = {each["run_id"]: each for each in judged}
+    by_version = {each["version"]: each for each in rolled}
+    found: Rows = []
+    for run in reversed(ran):
+        version = by_run.get(run["run_id"], {})
+        step = by_version.get(version.get("version"), {})
+        found.append(
+            {
+                "as_of": run["as_of"],
+                "cause": run["cause"],
+                "outcome": outcomes[str(run["request_id"])].outcome,
+                "version": version.get("version"),
+                "verdict": version.get("state"),
+                "rollout": step.get("stage"),
+                "epoch": step.get("epoch"),
+                "request_id": run["request_id"],
+            }
+        )
+    columns = ("as_of", "cause", "outcome", "version", "verdict", "rollout", "request_id")
+    output.rows(found, columns, given.output)
+    return 0
+
+
+async def _rows(api: Api, path: str, params: Mapping[str, str] | None = None) -> Rows:
+    found: Rows | dict[str, object] = orjson.loads(await api.get(path, Raw, params))
+    return found if isinstance(found, list) else [found]

@@ -1,0 +1,168 @@
+"""A whole replay: declare, bootstrap, then day by day send, ask, deliver, mark and wait."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from gyral.client import documents
+from gyral.client.answers import Applied
+from gyral.client.calls import Platform
+from gyral.client.documents import Spec
+from gyral.client.replay import source as sources
+from gyral.client.replay.history import History
+from gyral.client.replay.journal import Journal
+from gyral.client.replay.live import Line
+from gyral.client.replay.moments import moment, text
+from gyral.client.replay.schedule import Day, Schedule, plan
+from gyral.client.replay.sending import Answers, Sender, Tally
+from gyral.client.replay.source import Columns, Source
+from gyral.client.replay.variants import Declared, Variant, declared, derive
+from gyral.client.replay.watching import Watcher
+from gyral.contracts.data import StreamDeclared
+from gyral.contracts.specs.document import duration_seconds
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.versions import ModelDeclared
+from gyral.modelling.columns import Bools
+from gyral.modelling.labels import LabelRule
+from gyral.modelling.metrics import log_losses
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to replay, and how."""
+
+    spec: Path
+    data: Path
+    columns: Columns
+    report: Path
+    bootstrap: str = "59d"
+    until_us: int | None = None
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay left behind, for the report."""
+
+    declared: Declared
+    models: Mapping[Variant, str]
+    source: Source
+    positive: Bools
+    labelled: Bools
+    schedule: Schedule
+    answers: Answers
+    tally: Tally
+    history: History
+    journal: Path
+    bootstrap_s: float
+    replay_s: float
+
+
+async def play(options: Options, platform: Platform, line: Line) -> Replayed:
+    """Replay a file; return what was answered and what happened.
+
+    Raises:
+        ClientError: the input is unusable, or the platform refuses it or stays away.
+    """
+    line.doing("reading the file")
+    found = declared(documents.read(options.spec), str(options.spec))
+    source = sources.read(options.data, options.columns, found)
+    schedule = plan(
+        source.times_us,
+        source.known_us,
+        block_us=round(duration_seconds(found.model.spec.monitor.block) * 1e6),
+        bootstrap_us=round(duration_seconds(options.bootstrap) * 1e6),
+        until_us=options.until_us,
+    )
+    specs = derive(found.model, moment(schedule.cutoff_us))
+    models = {variant: spec.name for variant, spec in specs.items()}
+    options.report.mkdir(parents=True, exist_ok=True)
+    answers = Answers.none_yet(len(source), tuple(models))
+    watcher = Watcher(platform, models, line.doing)
+    positive, labelled = _labels(found, source)
+    with Journal(options.report / "sent.jsonl") as journal:
+        sender = Sender(platform, source, found, models, journal, answers)
+        began = perf_counter()
+        await _declare((found.features, found.labels, *specs.values()), platform, watcher)
+        line.doing(f"sending what is known at {text(schedule.cutoff_us)}")
+        await sender.bootstrap(schedule)
+        await watcher.first_versions()
+        first = perf_counter()
+        sender.tally = Tally()
+        score = _Score(answers, positive, labelled)
+        for number, day in enumerate(schedule.days, start=1):
+            line.day = f"{text(day.start_us)[:10]} ({number} of {len(schedule.days)})"
+            await _play_day(day, sender, watcher, line, wait=options.wait)
+            line.scores = score.after(day.rows)
+        if not options.wait:
+            await watcher.day(schedule.days[-1].end_us)
+    return Replayed(
+        found,
+        models,
+        source,
+        positive,
+        labelled,
+        schedule,
+        answers,
+        sender.tally,
+        watcher.history,
+        options.report / "sent.jsonl",
+        bootstrap_s=first - began,
+        replay_s=perf_counter() - first,
+    )
+
+
+async def _declare(specs: tuple[Spec, ...], platform: Platform, watcher: Watcher) -> None:
+    wanted = {}
+    for spec in specs:
+        body = documents.json_of(spec)
+        applied = await platform["registry"].post("/v1/specs", body, Applied)
+        event = ModelDeclared if isinstance(spec, ModelSpec) else StreamDeclared
+        wanted[event.topic.name, applied.name] = applied.generation
+    await watcher.declared(wanted)
+
+
+async def _play_day(
+    day: Day, sender: Sender, watcher: Watcher, line: Line, *, wait: bool
+) -> None:
+    line.doing("sending and asking")
+    await sender.day(day)
+    await sender.mark_models(day.end_us)
+    await sender.mark_streams(day.end_us)
+    if wait:
+        await watcher.day(day.end_us)
+
+
+def _labels(found: Declared, source: Source) -> tuple[Bools, Bools]:
+    rule = LabelRule.parse(found.model.spec.label.positive)
+    labels = rule.evaluate({rule.field: source.labels[rule.field]})
+    return labels.positive, labels.known & (source.known_us >= 0)
+
+
+@dataclass(slots=True)
+class _Score:
+    """Log-loss so far of each model, for whoever watches."""
+
+    answers: Answers
+    positive: Bools
+    labelled: Bools
+    _rows: int = 0
+    _sums: dict[Variant, float] | None = None
+
+    def after(self, rows: slice) -> str:
+        """Add a day's rows and return the scores so far."""
+        at = np.flatnonzero(self.labelled[rows]) + rows.start
+        self._rows += len(at)
+        self._sums = self._sums or dict.fromkeys(self.answers.probability, 0.0)
+        shown = []
+        for variant, probability in self.answers.probability.items():
+            losses = log_losses(self.positive[at], probability[at])
+            self._sums[variant] += float(np.nansum(losses))
+            mean = self._sums[variant] / max(1, self._rows)
+            served = self.answers.version[variant][rows]
+            version = f"@{served[-1]}" if len(served) else ""
+            shown.append(f"{variant}{version} {mean:.4f}")
+        return "log-loss " + ", ".join(shown)

@@ -1,0 +1,1 @@
+"""What a replay showed, for programs (report.json) and for people (report.html)."""

@@ -1,0 +1,30 @@
+"""Writes a replay's report: checks the invariants, finds the trace, and saves both forms."""
+
+from pathlib import Path
+
+import orjson
+
+from gyral.client.addresses import home, variables
+from gyral.client.audit import checking, tracing
+from gyral.client.replay.playing import Replayed
+from gyral.client.replay.variants import Variant
+from gyral.client.report import page
+from gyral.client.report.content import Report, content
+
+
+async def write(replayed: Replayed, folder: Path) -> Report:
+    """Return the report, having written report.json and report.html."""
+    settings = variables(home())
+    findings = await checking.check(settings, replayed.journal)
+    promoted = [
+        each.request_id
+        for each in replayed.history.triggers
+        if each.variant is Variant.LOOP and each.outcome == "approved"
+    ]
+    trace = await tracing.of_requests(settings, promoted)
+    wall_s = replayed.bootstrap_s + replayed.replay_s
+    report = content(replayed, findings, trace, wall_s)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    (folder / "report.json").write_bytes(orjson.dumps(report.json(), option=options))
+    (folder / "report.html").write_text(page.render(report))
+    return report
