@@ -49,11 +49,11 @@ def a_stream(name="flights", clock="event"):
     )
 
 
-def a_model(name="delays", triggers=TRIGGERS, **changes):
+def a_model(name="delays", triggers=TRIGGERS, streams=("flights", "arrivals"), **changes):
     body = {
         "task": "binary-classification",
-        "features": {"stream": "flights", "fields": ["x", "c"]},
-        "label": {"stream": "arrivals", "key": "id", "positive": "delay > 15"},
+        "features": {"stream": streams[0], "fields": ["x", "c"]},
+        "label": {"stream": streams[1], "key": "id", "positive": "delay > 15"},
         "train": {"trainer": "sklearn.hist_gradient_boosting"},
         "triggers": {"anyOf": triggers},
         "monitor": {"min_rows": 5},
@@ -161,7 +161,7 @@ def an_answer(
     return answer | changes
 
 
-def labels_of(answers, *, wrong=False, after_us=3600 * 1_000_000):
+def labels_of(answers, *, wrong=False, stream="arrivals", after_us=3600 * 1_000_000):
     """Let come true what was predicted, by chance as likely as predicted, or as unlikely."""
     keys, times, delays = [], [], []
     for answer in answers:
@@ -175,7 +175,7 @@ def labels_of(answers, *, wrong=False, after_us=3600 * 1_000_000):
             times.append(time_us + after_us)
             delays.append(60.0 if late else 0.0)
     return {
-        "stream": "arrivals",
+        "stream": stream,
         "keys": keys,
         "event_times": times,
         "revisions": [0] * len(keys),
@@ -208,15 +208,16 @@ class Log:
             self.add((PREDICTIONS, number % 3), answer)
         self.add((LABELS, day % 3), labels)
         self.mark(PREDICTIONS, model, START_US + (day + 1) * DAY_US)
-        self.mark(LABELS, "arrivals", START_US + (day + 1) * DAY_US)
+        self.mark(LABELS, labels["stream"], START_US + (day + 1) * DAY_US)
 
 
-def a_log(days=12, wrong_from=5):
+def a_log(days=12, wrong_from=5, *, model="delays", stream="arrivals"):
     """A model that is right for some days and then as wrong as can be."""
     log = Log()
     for day in range(days):
-        answers = [an_answer(number, day, rows=5) for number in range(8)]
-        log.day(day, answers, labels_of(answers, wrong=day >= wrong_from))
+        answers = [an_answer(number, day, rows=5, model=model) for number in range(8)]
+        labels = labels_of(answers, wrong=day >= wrong_from, stream=stream)
+        log.day(day, answers, labels, model=model)
     return log
 
 

@@ -204,11 +204,3 @@ def test_a_model_without_triggers_is_measured_and_asks_for_nothing():
         assert not found.alarms
     assert states.cusum.value > 100
     assert found.excess.mean == pytest.approx(0.5)
-
-
-@given(st.lists(st.floats(0, 5), max_size=20))
-def test_detectors_survive_the_store(losses):
-    states = Detectors()
-    for day, loss in enumerate(losses):
-        states = judge(a_watch(), states, a_block(day, loss, excess=loss / 2)).detectors
-    assert Detectors.from_json(states.to_json()) == states

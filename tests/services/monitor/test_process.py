@@ -1,4 +1,4 @@
-"""The monitor as a process, among real Kafka, Postgres and S3: killed, and right all the same."""
+"""The monitor as a process among real Kafka, Postgres and S3: killed, and still right."""
 
 import asyncio
 import hashlib
@@ -27,6 +27,8 @@ from .builders import DAY_US, START_US, a_log, a_model, a_profile, a_stream
 
 pytestmark = pytest.mark.live
 DAYS = 9
+TAG = uuid.uuid4().hex[:8]
+MODEL, STREAMS = f"delays-{TAG}", (f"flights-{TAG}", f"arrivals-{TAG}")
 
 
 def _free_port() -> int:
@@ -95,13 +97,15 @@ async def client(environment, producer) -> AsyncIterator[httpx.AsyncClient]:
 
 async def declare(producer, blobs):
     """Declare streams and model and crown a champion, as the registry would."""
-    for name in ("flights", "arrivals"):
+    for name in STREAMS:
         await send(producer, StreamDeclared(name=name, generation=1, spec=a_stream(name)))
-    await send(producer, ModelDeclared(name="delays", generation=1, spec=a_model()))
+    await send(
+        producer, ModelDeclared(name=MODEL, generation=1, spec=a_model(MODEL, streams=STREAMS))
+    )
     profile = await blobs.put_bytes("profile.json", a_profile().to_json())
     others = ("onnx", "manifest", "golden", "evaluation")
     champion = ChampionChanged(
-        model="delays",
+        model=MODEL,
         generation=1,
         version=1,
         run_id=str(uuid.UUID(int=1)),
@@ -130,7 +134,7 @@ async def write(producer, log, days):
 
 
 async def listening(client):
-    """Return once the process answers; whatever asks waits in a bounded loop of the server's."""
+    """Return once the process is ready; the time-out is a bound, never a wait."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -147,7 +151,7 @@ async def measured(client, day):
     async with asyncio.timeout(60):
         while True:
             answer = await client.get(
-                "/v1/models/delays/progress",
+                f"/v1/models/{MODEL}/progress",
                 params={"watermark": until.isoformat(), "wait_s": 20},
             )
             assert answer.status_code == HTTPStatus.OK, answer.text
@@ -159,7 +163,7 @@ async def measured(client, day):
 
 async def test_a_killed_monitor_goes_on_where_it_was(environment, producer, blobs, client):
     await declare(producer, blobs)
-    log = a_log(DAYS)
+    log = a_log(DAYS, model=MODEL, stream=STREAMS[1])
     async with service(environment) as doomed:
         await listening(client)
         await write(producer, log, (0, 5))
@@ -171,16 +175,16 @@ async def test_a_killed_monitor_goes_on_where_it_was(environment, producer, blob
         await listening(client)
         await write(producer, log, (7, DAYS))
         progress = await measured(client, DAYS - 1)
-        windows = (await client.get("/v1/models/delays/windows")).json()
+        windows = (await client.get(f"/v1/models/{MODEL}/windows")).json()
         assert [it["rows"] for it in windows] == [40] * (DAYS - 1)
         assert all(it["labelled_rows"] == 40 for it in windows)
         assert all(it["measures"]["drift_max_z"] is not None for it in windows)
-        alarms = (await client.get("/v1/models/delays/alarms")).json()
+        alarms = (await client.get(f"/v1/models/{MODEL}/alarms")).json()
         asked = {it["request_id"] for it in progress["requests"]}
         assert asked
         assert {it["request_id"] for it in alarms if it["detector"] != "drift"} == asked
         known = (await client.get("/v1/projections")).json()
-        assert known[ChampionChanged.topic.name] == {"delays": 1}
+        assert known[ChampionChanged.topic.name][MODEL] == 1
         del client.headers["authorization"]
-        refused = await client.get("/v1/models/delays/progress")
+        refused = await client.get(f"/v1/models/{MODEL}/progress")
         assert refused.status_code == HTTPStatus.UNAUTHORIZED

@@ -3,9 +3,6 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
-
-import msgspec
 
 from gyral.contracts.specs.model import Trigger
 from gyral.contracts.training import Cause
@@ -34,15 +31,6 @@ class Detectors:
     excess: ExcessState = field(default_factory=ExcessState)
     drifted: int = 0
     """Windows in a row whose inputs were off."""
-
-    def to_json(self) -> str:
-        """Write the states for the store."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read states back; raises msgspec.ValidationError when they are another thing."""
-        return msgspec.json.decode(text, type=cls)
 
 
 @dataclass(frozen=True, slots=True)

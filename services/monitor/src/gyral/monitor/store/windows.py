@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gyral.contracts.training import Cause
 from gyral.kit.tx import Tx
 from gyral.monitor.domain.judging import Detectors, Evidence, Request
@@ -72,7 +74,7 @@ class WindowTx(Tx):
         if row is None:
             return None
         stored = row["detectors"]
-        detectors = Detectors.from_json(stored) if stored else Detectors()
+        detectors = msgspec.json.decode(stored, type=Detectors) if stored else Detectors()
         return Watched(
             row["closed_until_us"], row["schedule_from_us"], row["generation"], detectors
         )
@@ -95,7 +97,7 @@ class WindowTx(Tx):
                SET closed_until_us = $2, schedule_from_us = $3, generation = $4, detectors = $5
             """,
             model, watched.closed_until_us, watched.schedule_from_us, watched.generation,
-            watched.detectors.to_json(),
+            msgspec.json.encode(watched.detectors).decode(),
         )  # fmt: skip
 
     async def add_window(self, window: Window) -> None:
