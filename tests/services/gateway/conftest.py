@@ -67,6 +67,13 @@ def infer_body(rows, **more):
     return {"inputs": tensors, **more}
 
 
+def probabilities(answer) -> list[float]:
+    """What an answer says of its rows."""
+    outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    found: list[float] = outputs["probability"]
+    return found
+
+
 @dataclass
 class Served:
     """A gateway and a runtime as processes, on real Kafka and S3."""
@@ -246,7 +253,7 @@ class Served:
             events.append(event)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def served(stack: Backends) -> Iterator[Served]:
     """One version, answering alone."""
     with ExitStack() as undo:
