@@ -36,8 +36,8 @@ class Addresses:
             return self.urls[service]
         except KeyError as error:
             raise ClientError(
-                f"{service}: expected an address; found neither GYRAL_{service.upper()}_URL nor "
-                f"an instance: {_START}"
+                f"{service}: expected an address; found neither GYRAL_{service.upper()}_URL "
+                f"nor an instance: {_START}"
             ) from error
 
 

@@ -56,7 +56,7 @@ class Output(Struct, frozen=True):
     """One tensor of an answer."""
 
     name: str
-    data: list[float] | list[str]
+    data: list[float | str]
 
 
 class Inferred(Struct, frozen=True):
@@ -66,7 +66,7 @@ class Inferred(Struct, frozen=True):
     model_version: str
     outputs: list[Output]
 
-    def output(self, name: str) -> list[float] | list[str]:
+    def output(self, name: str) -> list[float | str]:
         """Return one output's cells."""
         return next(each.data for each in self.outputs if each.name == name)
 

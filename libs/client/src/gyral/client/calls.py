@@ -99,7 +99,8 @@ class Api:
                 if clock() > deadline:
                     raise UnreachableError(
                         f"{self.service} at {self.http.base_url}: no answer "
-                        f"({type(error).__name__}) for {self.patience_s:.0f} s: see `gyral status`"
+                        f"({type(error).__name__}) for {self.patience_s:.0f} s: "
+                        "see `gyral status`"
                     ) from error
             else:
                 if response.is_success:

@@ -56,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
 class _Commands(Protocol):
     """What sub-commands are added to; argparse has no public name for it."""
 
-    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002 - argparse calls it so
+        description: str,
+    ) -> argparse.ArgumentParser:
         """Return the parser of a new command."""
 
 

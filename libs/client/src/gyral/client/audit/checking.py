@@ -23,7 +23,17 @@ from gyral.modelling.columns import Ints
 
 _SUNK = (RecordSubmitted.topic.name, PredictionLogged.topic.name)
 _LOOK_S = 0.1
-_ASIDE = ("quarantine", "duplicate", "marker")
+_OFFSETS: Mapping[str, str] = {
+    "quarantine": """
+        SELECT topic, partition, array_agg("offset") FROM validation.quarantine GROUP BY 1, 2
+    """,
+    "duplicate": """
+        SELECT topic, partition, array_agg("offset") FROM validation.duplicate GROUP BY 1, 2
+    """,
+    "marker": """
+        SELECT topic, partition, array_agg("offset") FROM validation.marker GROUP BY 1, 2
+    """,
+}
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
 _SUNK_UNTIL = """
@@ -105,7 +115,7 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     quarantined: dict[str, set[str]] = {}
     for stream, key in await sides.database.fetch(_QUARANTINED):
         quarantined.setdefault(stream, set()).add(key)
-    aside = {kind: await _offsets(sides.database, kind) for kind in _ASIDE}
+    aside = {kind: await _offsets(sides.database, kind) for kind in _OFFSETS}
     tables = [*streams, *(f"predictions-{model}" for model in models)]
     for name, work in (
         (
@@ -125,15 +135,12 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
 
 
 async def _offsets(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:
-    rows = await connection.fetch(
-        'SELECT topic, partition, array_agg("offset") '
-        f"FROM validation.{kind} GROUP BY topic, partition"  # noqa: S608 - one of _ASIDE
-    )
+    rows = await connection.fetch(_OFFSETS[kind])
     return {(row[0], row[1]): np.array(row[2], dtype=np.int64) for row in rows}
 
 
 async def _sunk(sides: Sides, patience_s: float) -> Mapping[Place, Reach]:
-    """Return how far the log goes once validation has sunk it that far, or as far as it came."""
+    """Return how far the log goes, once validation has sunk it if that comes to be."""
     wanted = await sides.log.reach(_SUNK)
     deadline = monotonic() + patience_s
     while True:

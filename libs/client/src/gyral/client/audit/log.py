@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from gyral.client.errors import ClientError
@@ -40,10 +41,12 @@ class Log:
     """Kafka, read without a group."""
 
     consumer: AIOKafkaConsumer
+    partitions: Mapping[str, int]
+    """Topic to how many it has."""
 
     async def reach(self, topics: Sequence[str]) -> Mapping[tuple[str, int], Reach]:
         """Return how far each partition goes; (topic, partition) to its ends."""
-        parts = await self._parts(topics)
+        parts = self._parts(topics)
         begins = await self.consumer.beginning_offsets(parts)
         ends = await self.consumer.end_offsets(parts)
         return {(part.topic, part.partition): Reach(begins[part], ends[part]) for part in parts}
@@ -70,18 +73,16 @@ class Log:
             if _header(record, "dlq_reason") in _UNEXPLAINED
         ]
 
-    async def _parts(self, topics: Sequence[str]) -> list[TopicPartition]:
-        known = await self.consumer.topics()
-        present = [topic for topic in topics if topic in known]
+    def _parts(self, topics: Sequence[str]) -> list[TopicPartition]:
         return [
             TopicPartition(topic, partition)
-            for topic in present
-            for partition in sorted(self.consumer.partitions_for_topic(topic) or ())
+            for topic in topics
+            for partition in range(self.partitions.get(topic, 0))
         ]
 
     async def _all(self, topics: Sequence[str]) -> AsyncIterator[ConsumerRecord]:
         """Yield every record of these topics up to where they end now."""
-        parts = await self._parts(topics)
+        parts = self._parts(topics)
         ends = await self.consumer.end_offsets(parts)
         begins = await self.consumer.beginning_offsets(parts)
         left = {part for part in parts if ends[part] > begins[part]}
@@ -109,15 +110,20 @@ async def connect(brokers: str) -> AsyncIterator[Log]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers, group_id=None, enable_auto_commit=False
     )
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     try:
+        await admin.start()
+        described = await admin.describe_topics()
         await consumer.start()
     except KafkaError as error:
         await consumer.stop()
         raise ClientError(
             f"Kafka at {brokers}: no answer ({type(error).__name__}): see `gyral status`"
         ) from error
+    finally:
+        await admin.close()
     try:
-        yield Log(consumer)
+        yield Log(consumer, {each["topic"]: len(each["partitions"]) for each in described})
     finally:
         await consumer.stop()
 

@@ -115,5 +115,5 @@ async def trace(given: argparse.Namespace) -> int:
 
 
 async def _rows(api: Api, path: str, params: Mapping[str, str] | None = None) -> Rows:
-    found: Rows | dict[str, object] = orjson.loads(await api.get(path, Raw, params))
+    found: Rows | dict[str, object] = orjson.loads(bytes(await api.get(path, Raw, params)))
     return found if isinstance(found, list) else [found]

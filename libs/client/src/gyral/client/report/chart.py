@@ -63,8 +63,9 @@ class Chart:
             value = low + (high - low) * tick / _TICKS
             y = self._y(value, low, high)
             parts.append(
-                f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>'
+                f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" '
+                f'y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" '
+                f'y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>'
             )
         for position, label in enumerate(self.labels):
             parts.append(

@@ -127,15 +127,20 @@ class Report:
         ]
         gain = self.loop_gain
         violated = [each.name for each in self.findings if each.violations]
-        asked = len(self.triggers)
+        gained = (
+            f"log-loss gain of loop over frozen {_shown(gain.mean)}, "
+            f"95 % lower bound {_shown(gain.lower95)} over {gain.weeks} weeks"
+        )
+        counts = (
+            f"{len(self.triggers)} requests, {len(self.promotions)} promotions, "
+            f"{len(self.rejections)} rejections; {self.wall_s:.0f} s in all"
+        )
         return [
             head,
             *body,
             "",
-            f"log-loss gain of loop over frozen {_shown(gain.mean)}, "
-            f"95 % lower bound {_shown(gain.lower95)} over {gain.weeks} weeks",
-            f"{asked} requests, {len(self.promotions)} promotions, "
-            f"{len(self.rejections)} rejections; {self.wall_s:.0f} s in all",
+            gained,
+            counts,
             f"invariants violated: {', '.join(violated) or 'none'}",
         ]
 

@@ -11,32 +11,50 @@ from gyral.client.report.content import Report
 from gyral.client.report.statistics import Scores, Summary
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #e3e7ee; --page: #fff;
-  --frozen: #98a2b3; --timer: #d97706; --loop: #2563eb; --good: #16803c; --bad: #c0262d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3442;
-  --page: #12161d; --frozen: #7a8497; --timer: #f2a33a; --loop: #6ea8fe; --good: #4cc277; --bad: #f2777d; } }
+:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #e3e7ee;
+  --page: #fff; --frozen: #98a2b3; --timer: #d97706; --loop: #2563eb; --good: #16803c;
+  --bad: #c0262d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3;
+  --line: #2c3442; --page: #12161d; --frozen: #7a8497; --timer: #f2a33a; --loop: #6ea8fe;
+  --good: #4cc277; --bad: #f2777d; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
   max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-p.lead { color: var(--soft); margin-top: .2rem; } svg { width: 100%; height: auto; }
+h1 { font-size: 1.5rem; margin-bottom: 0; }
+h2 { font-size: 1.1rem; margin-top: 2rem; }
+p.lead { color: var(--soft); margin-top: .2rem; }
+svg { width: 100%; height: auto; }
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
-.card { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem; flex: 1 1 150px; }
-.card b { display: block; font-size: 1.35rem; } .card span { color: var(--soft); font-size: .85rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem;
+  flex: 1 1 150px; }
+.card b { display: block; font-size: 1.35rem; }
+.card span { color: var(--soft); font-size: .85rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: .9rem; }
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, td.text, th.text { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child, td.text, th.text { text-align: left;
+  overflow-wrap: anywhere; }
 .title { font-weight: 600; fill: var(--ink); font-size: 13px; }
-.tick { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
-.line polyline { fill: none; stroke-width: 2.2; } .mark line { stroke-dasharray: 3 3; opacity: .55; }
-.frozen polyline { stroke: var(--frozen); } .frozen circle { fill: var(--frozen); }
-.timer polyline { stroke: var(--timer); } .timer circle { fill: var(--timer); }
-.loop polyline { stroke: var(--loop); } .loop circle { fill: var(--loop); }
-.promoted line { stroke: var(--good); } .promoted circle { fill: var(--good); }
-.rejected line { stroke: var(--bad); } .rejected circle { fill: var(--bad); }
-.asked line { stroke: var(--soft); } .asked circle { fill: var(--soft); }
-.key { color: var(--soft); } .key i { display: inline-block; width: .8em; height: .8em;
-  border-radius: 50%; margin: 0 .3em 0 .9em; }
-.bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); }
+.tick { fill: var(--soft); font-size: 11px; }
+.grid { stroke: var(--line); }
+.line polyline { fill: none; stroke-width: 2.2; }
+.mark line { stroke-dasharray: 3 3; opacity: .55; }
+.frozen polyline { stroke: var(--frozen); }
+.frozen circle { fill: var(--frozen); }
+.timer polyline { stroke: var(--timer); }
+.timer circle { fill: var(--timer); }
+.loop polyline { stroke: var(--loop); }
+.loop circle { fill: var(--loop); }
+.promoted line { stroke: var(--good); }
+.promoted circle { fill: var(--good); }
+.rejected line { stroke: var(--bad); }
+.rejected circle { fill: var(--bad); }
+.asked line { stroke: var(--soft); }
+.asked circle { fill: var(--soft); }
+.key { color: var(--soft); }
+.key i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
+  margin: 0 .3em 0 .9em; }
+.bad { color: var(--bad); font-weight: 600; }
+.good { color: var(--good); }
 """
 _KEY = (
     ("frozen", "frozen"),
@@ -52,10 +70,13 @@ def render(report: Report) -> str:
     """Return the page."""
     days = report.replayed.schedule.days
     start, end = _date(days[0].start_us), _date(days[-1].end_us)
+    lead = (
+        f"{report.overall.rows:,} labelled predictions, {start} to {end} in event time, "
+        f"replayed in {report.wall_s:.0f} s."
+    )
     body = [
         f"<h1>{escape(report.model)}: what the loop gained</h1>",
-        f'<p class="lead">{report.overall.rows:,} labelled predictions, {start} to {end} '
-        f"in event time, replayed in {report.wall_s:.0f} s.</p>",
+        f'<p class="lead">{escape(lead)}</p>',
         _cards(report),
         _key(),
         *(_chart(report, title, pick).svg() for title, pick in _PICKS),
