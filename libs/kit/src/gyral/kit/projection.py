@@ -155,7 +155,8 @@ class Projection(Generic[E]):
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=200,
+            # Kafka answers as soon as there is something; this is how often it says "nothing".
+            fetch_max_wait_ms=2000,
         )
         try:
             await consumer.start()
