@@ -7,11 +7,11 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self, TypeVar
 
-import httpx
 import msgspec
 
 from gyral.client.addresses import Addresses
 from gyral.client.errors import ServiceError, UnreachableError
+from gyral.client.wire import Pool, Response, WireError
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | float]
@@ -32,7 +32,7 @@ class Api:
     """One service."""
 
     service: str
-    http: httpx.AsyncClient
+    http: Pool
     patience_s: float = 120.0
     """How long a service may be away before we give up."""
 
@@ -44,7 +44,7 @@ class Api:
             UnreachableError: it stays away.
         """
         response = await self._call("GET", path, params=params or {})
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(response.body, type=answer)
 
     async def find(self, path: str, answer: type[T], params: Params | None = None) -> T | None:
         """Return what the service says at `path`, or None when it knows no such thing."""
@@ -72,7 +72,7 @@ class Api:
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
         response = await self._call("POST", path, content=body, headers=headers)
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(response.body, type=answer)
 
     async def delete(self, path: str) -> None:
         """Have something removed; raises as `get` does."""
@@ -86,7 +86,7 @@ class Api:
         params: Params | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> Response:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.patience_s
         pause_s = 0.05
@@ -95,11 +95,11 @@ class Api:
                 response = await self.http.request(
                     method, path, params=params, content=content, headers=headers
                 )
-            except httpx.TransportError as error:
+            except WireError as error:
                 if clock() > deadline:
                     raise UnreachableError(
-                        f"{self.service} at {self.http.base_url}: no answer "
-                        f"({type(error).__name__}) for {self.patience_s:.0f} s: "
+                        f"{self.service} at {self.http.url}: no answer "
+                        f"({error}) for {self.patience_s:.0f} s: "
                         "see `gyral status`"
                     ) from error
             else:
@@ -124,16 +124,11 @@ class Platform:
 
     def __getitem__(self, service: str) -> Api:
         if service not in self._apis:
-            http = httpx.AsyncClient(
-                base_url=self.addresses.url(service),
-                headers={"authorization": f"Bearer {self.addresses.key}"},
-                timeout=httpx.Timeout(POLL_S + 40, connect=5),
-                limits=httpx.Limits(
-                    max_connections=self.connections,
-                    max_keepalive_connections=self.connections,
-                    keepalive_expiry=60,
-                ),
-                trust_env=False,
+            http = Pool(
+                self.addresses.url(service),
+                {"authorization": f"Bearer {self.addresses.key}"},
+                size=self.connections,
+                timeout_s=POLL_S + 40,
             )
             self._apis[service] = Api(service, http, self.patience_s)
         return self._apis[service]
@@ -151,11 +146,11 @@ class Platform:
             await api.http.aclose()
 
 
-def _again_s(response: httpx.Response) -> float | None:
+def _again_s(response: Response) -> float | None:
     """Return when to send the same again, or None when that would not help."""
     after = response.headers.get("retry-after")
-    busy = response.status_code == HTTPStatus.CONFLICT and after is not None
-    if response.status_code not in _RETRIED and not busy:
+    busy = response.status == HTTPStatus.CONFLICT and after is not None
+    if response.status not in _RETRIED and not busy:
         return None
     return min(_LONGEST_PAUSE_S, float(after)) if after and after.isdigit() else 0.0
 
@@ -169,12 +164,12 @@ class _Error(msgspec.Struct):
     error: _Detail | str
 
 
-def _refused(service: str, response: httpx.Response) -> ServiceError:
-    status = response.status_code
+def _refused(service: str, response: Response) -> ServiceError:
+    status = response.status
     try:
-        said = msgspec.json.decode(response.content, type=_Error).error
+        said = msgspec.json.decode(response.body, type=_Error).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        said = response.text[:200] or "no reason given"
+        said = response.body[:200].decode("utf-8", "replace") or "no reason given"
     if isinstance(said, str):
         return ServiceError(service, status, HTTPStatus(status).phrase, said)
     hint = ""

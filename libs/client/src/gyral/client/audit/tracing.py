@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import httpx
 import msgspec
 
 from gyral.client.audit.checking import database
 from gyral.client.report.content import Trace
+from gyral.client.wire import Pool, WireError
 
 _TRACED = """
     SELECT split_part(traceparent, '-', 2)
@@ -42,12 +42,12 @@ async def _look(zipkin: str | None, trace_id: str) -> Trace:
     if zipkin is None:
         return Trace(trace_id)
     try:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
-            answer = await http.get(f"{zipkin}/api/v2/trace/{trace_id}")
-            answer.raise_for_status()
-    except httpx.HTTPError:
+        answer = await Pool(zipkin, {}).request("GET", f"/api/v2/trace/{trace_id}")
+    except WireError:
         return Trace(trace_id)
-    spans = msgspec.json.decode(answer.content, type=list[_Span])
+    if not answer.is_success:
+        return Trace(trace_id)
+    spans = msgspec.json.decode(answer.body, type=list[_Span])
     services = {
         span.local_endpoint.service_name
         for span in spans
