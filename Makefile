@@ -51,6 +51,8 @@ up down logs status env: setup ## the local stack, without Docker
 
 contracts: setup ## regenerate schemas and documents from the events
 	$(PY) -m gyral.contracts
+	$(PY) -m gyral.testkit.openapi
+	$(PY) -m gyral.testkit.pages
 
 lock: .venv/.uv ## resolve requirements/*.in anew (UPGRADE=1: to the newest)
 	cd requirements && for name in base dev demo torch uv; do ../$(LOCK) $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt; done

@@ -1,0 +1,115 @@
+"""Writes contracts/openapi: what each service answers over HTTP, taken from its application."""
+
+import asyncio
+import importlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+from gyral.kit.service import Service
+from gyral.testkit.inference_protocol import inference_paths
+
+ROOT = Path(__file__).resolve().parents[5]
+SERVICES = (
+    "ingestion",
+    "validation",
+    "trainer",
+    "registry",
+    "deployer",
+    "gateway",
+    "monitor",
+    "runtime",
+)
+Document = dict[str, object]
+_PUBLIC = ("/health/live", "/health/ready", "/metrics")
+_NOWHERE: Mapping[str, object] = {
+    "kafka_brokers": "127.0.0.1:1",
+    "database": "postgresql://nobody@127.0.0.1:1/none",
+    "runtime_url": "http://127.0.0.1:1",
+    "service_key": SecretStr("none"),
+    "registry_admin_key": "none",
+    "s3_access_key": "none",
+    "s3_secret_key": SecretStr("none"),
+}
+"""Addresses that lead nowhere: an application is assembled and never started."""
+
+
+def documents(scratch: Path) -> Iterator[tuple[str, str]]:
+    """Yield (service, OpenAPI document as it is committed).
+
+    Args:
+        scratch: an empty folder, for services that keep files.
+    """
+    for name in SERVICES:
+        yield name, as_text(document(name, scratch / name))
+
+
+def document(name: str, state: Path) -> Document:
+    """Return the OpenAPI document of one service."""
+    state.mkdir(parents=True, exist_ok=True)
+    # Pools and clients are made within a loop, and let go of with it.
+    api = asyncio.run(_assembled(name, state)).api
+    rest = api if isinstance(api, FastAPI) else getattr(api, "rest", None)
+    if not isinstance(rest, FastAPI):
+        raise TypeError(f"{name}: expected an application with a FastAPI part; found {api!r}")
+    made: Document = rest.openapi()
+    paths = made["paths"]
+    if not isinstance(paths, dict):
+        raise TypeError(f"{name}: expected paths; found {paths!r}")
+    if rest is not api:
+        paths |= inference_paths()
+    made["components"] = _components(made.get("components"))
+    made["security"] = [{"key": []}]
+    for path in _PUBLIC:
+        for operation in paths.get(path, {}).values():
+            operation["security"] = []
+    return made
+
+
+def as_text(made: Document) -> str:
+    """Return a document as it is committed."""
+    return json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def settings_of(service: str) -> type[BaseSettings]:
+    """Return the class that holds a service's knobs."""
+    found: type[BaseSettings] = importlib.import_module(f"gyral.{service}.settings").Settings
+    return found
+
+
+async def _assembled(name: str, state: Path) -> Service:
+    settings_type = settings_of(name)
+    known = {
+        field: value for field, value in _NOWHERE.items() if field in settings_type.model_fields
+    }
+    if "runtime_socket" in settings_type.model_fields:
+        known["runtime_socket"] = state / "socket"
+    settings = settings_type.model_validate({**known, "state_dir": state})
+    service: Service = importlib.import_module(f"gyral.{name}.app").build(settings)
+    return service
+
+
+def _components(found: object) -> Document:
+    scheme = {"type": "http", "scheme": "bearer", "description": "an API key of the registry"}
+    return {
+        **(found if isinstance(found, dict) else {}),
+        "securitySchemes": {"key": scheme},
+    }
+
+
+def main() -> None:
+    """Write every document into the checkout."""
+    folder = ROOT / "contracts" / "openapi"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, text in documents(Path(scratch)):
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

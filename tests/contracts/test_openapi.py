@@ -1,0 +1,50 @@
+"""The HTTP documents are committed, fresh, and say who may call what."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gyral.testkit import openapi
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "contracts" / "openapi"
+PUBLIC = {"/health/live", "/health/ready", "/metrics", "/v2", "/v2/health/live"}
+PUBLIC |= {"/v2/health/ready"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return dict(openapi.documents(tmp_path_factory.mktemp("openapi")))
+
+
+@pytest.mark.parametrize("service", openapi.SERVICES)
+def test_a_services_document_is_fresh(made, service):
+    committed = (FOLDER / f"{service}.json").read_text()
+    assert committed == made[service], "run `make contracts`"
+
+
+def test_every_service_has_a_document_and_no_other_file_is_there():
+    assert {path.stem for path in FOLDER.glob("*")} == set(openapi.SERVICES)
+
+
+@pytest.mark.parametrize("service", openapi.SERVICES)
+def test_only_health_and_metrics_are_open_to_all(service):
+    document = json.loads((FOLDER / f"{service}.json").read_text())
+    assert document["security"] == [{"key": []}]
+    open_to_all = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if isinstance(operation, dict) and operation.get("security") == []
+    }
+    assert open_to_all <= PUBLIC
+
+
+def test_the_gateway_documents_the_inference_protocol():
+    paths = json.loads((FOLDER / "gateway.json").read_text())["paths"]
+    infer = paths["/v2/models/{model}/infer"]["post"]
+    assert infer["requestBody"]["content"]["application/json"]["schema"]["required"] == [
+        "inputs"
+    ]
+    assert {"200", "400", "401", "429", "503"} <= set(infer["responses"])
