@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# `make demo`: a year of flights through the whole loop, on a stack of its own. KEEP=1 leaves it up.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+out="out/demo"
+bin="$PWD/.venv/bin"
+data="$out/flights.parquet"
+mkdir -p "$out"
+
+if [[ -z "${GYRAL_HOME:-}" ]]; then
+    export GYRAL_HOME="$PWD/$out/instance" GYRAL_PORTS="${GYRAL_PORTS:-any}"
+    # Our own instance begins anew, so the same file gives the same report.
+    if [[ -d "$GYRAL_HOME" ]]; then
+        "$bin/gyral" down
+        rm -rf "$GYRAL_HOME"
+    fi
+fi
+
+stop() {
+    local status=$?
+    trap - EXIT INT TERM
+    if [[ "${KEEP:-0}" == 1 ]]; then
+        echo "The stack is up; stop it with: GYRAL_HOME=$GYRAL_HOME $bin/gyral down"
+        sed -nE 's/^(ZIPKIN_URL)=(.*)$/  traces    \2\/zipkin\//p' "$GYRAL_HOME/instance.env"
+        for service in REGISTRY GATEWAY DEPLOYER TRAINER MONITOR VALIDATION INGESTION; do
+            sed -nE "s/^${service}_PORT=(.*)$/  ${service,,}	http:\/\/127.0.0.1:\1/p" "$GYRAL_HOME/instance.env"
+        done
+        echo "  report    file://$PWD/$out/report.html"
+    else
+        "$bin/gyral" down
+    fi
+    exit "$status"
+}
+
+"$bin/python" examples/flights/prepare.py "$data"
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+"$bin/gyral" up
+
+"$bin/gyral" replay \
+    --spec examples/flights --data "$data" \
+    --key flight_id --time scheduled_departure \
+    --label arrival_delay_min --label-at label_known_at \
+    --bootstrap "${BOOTSTRAP:-59d}" ${UNTIL:+--until "$UNTIL"} --report "$out"
+"$bin/gyral" check-report "$out/report.json"
