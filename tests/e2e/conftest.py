@@ -20,7 +20,7 @@ RULES = {
 @pytest.fixture(scope="session")
 def flights(tmp_path_factory):
     target = tmp_path_factory.mktemp("flights") / "flights.parquet"
-    return prepare_flights(target, first="2013-01-01", last="2013-02-09")
+    return prepare_flights(target, "--from", "2013-01-01", "--to", "2013-02-09")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import yaml
 
 from gyral.local.instance import Instance, PortChoice
@@ -19,11 +20,12 @@ ROOT = Path(__file__).parents[2]
 FLIGHTS = ROOT / "examples" / "flights"
 LOOK_S = 0.1
 TIMEOUT_S = 480
+YEAR_TIMEOUT_S = 1800
 
 
-def prepare_flights(target: Path, *, first: str, last: str) -> Path:
-    """Write the flights of some weeks to a Parquet file."""
-    command = [sys.executable, FLIGHTS / "prepare.py", target, "--from", first, "--to", last]
+def prepare_flights(target: Path, *options: str) -> Path:
+    """Write flights to a Parquet file; the options are those of prepare.py."""
+    command = [sys.executable, FLIGHTS / "prepare.py", target, *options]
     subprocess.run(command, check=True, cwd=ROOT)
     return target
 
@@ -92,6 +94,16 @@ class Loop:
         )
         return Replay(process, out)
 
+    def read(self, service: str, path: str) -> object:
+        """Return what a service answers to a GET, with the operator's key."""
+        instance = self.stack.instance
+        port = instance.env()[f"{service.upper()}_PORT"]
+        key = (instance.secrets / "admin.key").read_text().strip()
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {key}"}
+        )
+        return answer.raise_for_status().json()
+
     def kill(self, name: str) -> None:
         """End a service's process as a crash would: no signal handler, no clean-up."""
         status = self.stack.statuses()[name]
@@ -111,7 +123,7 @@ class Replay:
     out: Path
 
     def predictions(self) -> int:
-        """Return how many prediction requests were answered so far, by the sender's own journal."""
+        """Return how many requests for predictions were answered, by the sender's journal."""
         path = self.out / "sent.jsonl"
         return path.read_bytes().count(b'"prediction"') if path.exists() else 0
 
@@ -125,9 +137,9 @@ class Replay:
             pause.wait(LOOK_S)
         raise AssertionError(f"expected {what} within {TIMEOUT_S} s: {self.log()}")
 
-    def report(self) -> dict[str, object]:
+    def report(self, timeout_s: float = TIMEOUT_S) -> dict[str, object]:
         """Wait for the end and return report.json; the replay must have found nothing wrong."""
-        status = self.process.wait(TIMEOUT_S)
+        status = self.process.wait(timeout_s)
         assert status == 0, f"exit status {status}: {self.log()}"
         found: dict[str, object] = json.loads((self.out / "report.json").read_text())
         return found

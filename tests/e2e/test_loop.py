@@ -1,16 +1,13 @@
-"""The loop closes on a few weeks of flights: data, training, verdict, rollout, alarm, and again."""
+"""The loop closes on a few weeks of flights: alarm, training, verdict, rollout, and again."""
 
-import json
-import urllib.request
-
+import httpx
 import pytest
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
 
-def trace(home_env, trace_id):
-    with urllib.request.urlopen(f"{home_env['ZIPKIN_URL']}/api/v2/trace/{trace_id}") as answer:
-        return json.loads(answer.read())
+def trace(environment, trace_id):
+    return httpx.get(f"{environment['ZIPKIN_URL']}/api/v2/trace/{trace_id}").json()
 
 
 def test_the_loop_closes_and_every_invariant_holds(loop, specs, flights, tmp_path):
