@@ -13,7 +13,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long lint format types arch bench up down logs status env contracts lock ci clean
+.PHONY: help setup demo test test-long lint format types arch bench up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -53,6 +53,9 @@ contracts: setup ## regenerate schemas and documents from the events
 	$(PY) -m gyral.contracts
 	$(PY) -m gyral.testkit.openapi
 	$(PY) -m gyral.testkit.pages
+
+picture: setup ## draw the README's picture anew from the demo's report
+	$(PY) -m gyral.testkit.picture
 
 lock: .venv/.uv ## resolve requirements/*.in anew (UPGRADE=1: to the newest)
 	cd requirements && for name in base dev demo torch uv; do ../$(LOCK) $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt; done

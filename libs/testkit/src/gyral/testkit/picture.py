@@ -1,0 +1,166 @@
+"""Draws docs/images/report.svg, the README's picture, from a replay's report.json."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from html import escape
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from gyral.client.report.chart import HEIGHT, WIDTH, Chart, Mark
+from gyral.testkit.openapi import ROOT
+
+TARGET = ROOT / "docs" / "images" / "report.svg"
+_HEAD, _GAP = 92, 12
+_STYLE = """
+svg { font-family: system-ui, sans-serif; --ink: #1d2330; --soft: #667085; --line: #e3e7ee;
+  --page: #fff; --frozen: #98a2b3; --timer: #d97706; --loop: #2563eb; --good: #16803c;
+  --bad: #c0262d; }
+@media (prefers-color-scheme: dark) { svg { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3442;
+  --page: #12161d; --frozen: #7a8497; --timer: #f2a33a; --loop: #6ea8fe; --good: #4cc277;
+  --bad: #f2777d; } }
+.page { fill: var(--page); } .head { fill: var(--ink); font-size: 17px; font-weight: 600; }
+.said { fill: var(--soft); font-size: 13px; }
+.title { fill: var(--ink); font-size: 13px; font-weight: 600; }
+.tick { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
+.line polyline { fill: none; stroke-width: 2.2; }
+.mark line { stroke-dasharray: 3 3; opacity: .55; }
+.frozen polyline { stroke: var(--frozen); } .frozen circle { fill: var(--frozen); }
+.timer polyline { stroke: var(--timer); } .timer circle { fill: var(--timer); }
+.loop polyline { stroke: var(--loop); } .loop circle { fill: var(--loop); }
+.promoted line { stroke: var(--good); } .promoted circle { fill: var(--good); }
+.rejected line { stroke: var(--bad); } .rejected circle { fill: var(--bad); }
+"""
+_KEY = (
+    ("frozen", "never retrained"),
+    ("timer", "every 28 days"),
+    ("loop", "the loop"),
+    ("promoted", "promoted"),
+    ("rejected", "rejected"),
+)
+
+
+class Month(BaseModel):
+    """A month of the report; scores by how the model was kept."""
+
+    month: str
+    log_loss: Mapping[str, float | None]
+    auc: Mapping[str, float | None]
+
+
+class Promotion(BaseModel):
+    """A version that took over."""
+
+    version: int
+    event_time: datetime
+
+
+class Rejection(BaseModel):
+    """A challenger that failed a gate."""
+
+    cause: str
+    as_of: datetime
+
+
+class Gain(BaseModel):
+    """What the loop gained over the frozen model, in nats."""
+
+    mean: float
+    lower95: float
+
+
+class Report(BaseModel):
+    """What the picture shows of report.json."""
+
+    model: str
+    rows: int
+    months: Sequence[Month]
+    log_loss_gain: Gain
+    promotions: Sequence[Promotion]
+    rejections: Sequence[Rejection]
+
+
+def draw(report: Report) -> str:
+    """Return the picture, light or dark as its reader's screen is."""
+    months = [each.month for each in report.months]
+    marks = [
+        *(
+            Mark(_position(each.event_time, months), "promoted", f"version {each.version}")
+            for each in report.promotions
+        ),
+        *(
+            Mark(_position(each.as_of, months), "rejected", each.cause)
+            for each in report.rejections
+        ),
+    ]
+    charts = [
+        Chart(title, months, lines, marks).svg()
+        for title, lines in (
+            ("Log-loss by month (lower is better)", _lines(report, "log_loss")),
+            ("AUC by month (higher is better)", _lines(report, "auc")),
+        )
+    ]
+    height = _HEAD + len(charts) * (HEIGHT + _GAP)
+    placed = [
+        chart.replace("<svg ", f'<svg x="0" y="{top}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        for at, chart in enumerate(charts)
+        for top in [_HEAD + at * (HEIGHT + _GAP)]
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">'
+        f'<style>{_STYLE}</style><rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
+        f"{_head(report)}{_key()}{''.join(placed)}</svg>\n"
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw the report named, or that of the demo."""
+    source = Path(arguments[0]) if arguments else ROOT / "out" / "demo" / "report.json"
+    if not source.exists():
+        sys.stderr.write(f"{source}: expected a report; found nothing: run `make demo`\n")
+        return 1
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    TARGET.write_text(draw(Report.model_validate_json(source.read_text())), encoding="utf-8")
+    return 0
+
+
+def _lines(report: Report, score: str) -> Mapping[str, Sequence[float | None]]:
+    return {
+        variant: [getattr(month, score).get(variant) for month in report.months]
+        for variant in ("frozen", "timer", "loop")
+    }
+
+
+def _head(report: Report) -> str:
+    gain = report.log_loss_gain
+    said = (
+        f"{report.rows:,} labelled predictions; the loop gained {gain.mean:.4f} nats over the "
+        f"frozen model (95 % lower bound {gain.lower95:.4f})"
+    )
+    title = f"{report.model}: frozen, on a timer, in the loop"
+    return (
+        f'<text class="head" x="24" y="32">{escape(title)}</text>'
+        f'<text class="said" x="24" y="54">{escape(said)}</text>'
+    )
+
+
+def _key() -> str:
+    parts = [
+        f'<g class="{name}"><circle cx="{30 + at * 150}" cy="74" r="5"/></g>'
+        f'<text class="said" x="{40 + at * 150}" y="78">{escape(said)}</text>'
+        for at, (name, said) in enumerate(_KEY)
+    ]
+    return "".join(parts)
+
+
+def _position(time: datetime, months: Sequence[str]) -> float:
+    """Return where a time lies between months, each standing at its middle."""
+    first = datetime.fromisoformat(f"{months[0]}-01")
+    whole = (time.year - first.year) * 12 + time.month - first.month
+    days = ((time.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)).day
+    return whole + (time.day - 1) / days - 0.5
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
