@@ -106,8 +106,8 @@ def test_the_picture_shows_all_three_and_escapes_what_it_is_told():
                 for month in (3, 4, 5)
             ],
             "log_loss_gain": {"mean": 0.04, "lower95": 0.03},
-            "promotions": [{"version": 2, "event_time": "2013-04-10T00:00:00Z"}],
-            "rejections": [{"cause": "cusum", "as_of": "2013-05-01T00:00:00Z"}],
+            "promoted": [{"version": 2, "event_time": "2013-04-10T00:00:00Z"}],
+            "rejected": [{"cause": "cusum", "as_of": "2013-05-01T00:00:00Z"}],
         }
     )
     drawn = picture.draw(report)

@@ -89,10 +89,10 @@ def test_no_rows_have_no_scores():
 GOOD = b"""{
   "log_loss_gain": {"mean": 0.02, "lower95": 0.012},
   "auc": {"frozen": 0.72, "timer": 0.75, "loop": 0.75},
-  "promotions": [
+  "promotions": 2, "promoted": [
     {"version": 2, "request_id": "r2", "cause": "cusum", "passing_verdict": true},
     {"version": 3, "request_id": "r3", "cause": "excess_loss", "passing_verdict": true}],
-  "rejections": [], "why_no_rejection": "all passed",
+  "rejections": 0, "why_no_rejection": "all passed",
   "invariants": {"one_champion_per_model": 0}, "trace_id": "abc"}"""
 LIMITS = Limits(0.015, 0.008, 0.02, 2, 12)
 

@@ -77,8 +77,8 @@ class Report(BaseModel):
     rows: int
     months: Sequence[Month]
     log_loss_gain: Gain
-    promotions: Sequence[Promotion]
-    rejections: Sequence[Rejection]
+    promoted: Sequence[Promotion]
+    rejected: Sequence[Rejection]
 
 
 def draw(report: Report) -> str:
@@ -87,11 +87,11 @@ def draw(report: Report) -> str:
     marks = [
         *(
             Mark(_position(each.event_time, months), "promoted", f"version {each.version}")
-            for each in report.promotions
+            for each in report.promoted
         ),
         *(
             Mark(_position(each.as_of, months), "rejected", each.cause)
-            for each in report.rejections
+            for each in report.rejected
         ),
     ]
     charts = [

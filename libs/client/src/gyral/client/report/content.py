@@ -78,8 +78,10 @@ class Report:
                 {"month": month, **asdict(scores)} for month, scores in self.months.items()
             ],
             "triggers": [asdict(each) for each in self.triggers],
-            "promotions": [self._promotion(move) for move in self.promotions],
-            "rejections": [asdict(each) for each in self.rejections],
+            "promotions": len(self.promotions),
+            "promoted": [self._promotion(move) for move in self.promotions],
+            "rejections": len(self.rejections),
+            "rejected": [asdict(each) for each in self.rejections],
             "why_no_rejection": self._why_no_rejection(),
             "rollouts": [asdict(move) for move in history.moves],
             "timer": {

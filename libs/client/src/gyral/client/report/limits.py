@@ -37,8 +37,9 @@ class Figures(msgspec.Struct):
 
     log_loss_gain: _Gain
     auc: Mapping[str, float | None]
-    promotions: list[_Promotion]
-    rejections: list[object]
+    promotions: int
+    promoted: list[_Promotion]
+    rejections: int
     why_no_rejection: str | None
     invariants: Mapping[str, int]
     trace_id: str | None
@@ -60,7 +61,7 @@ def missed(figures: Figures, limits: Limits) -> Sequence[str]:
     """Return a line for each limit that the figures miss."""
     gain = figures.log_loss_gain
     auc = _difference(figures.auc.get("loop"), figures.auc.get("frozen"))
-    count = len(figures.promotions)
+    count = figures.promotions
     least, most = limits.least_promotions, limits.most_promotions
     checks = (
         (
@@ -74,7 +75,7 @@ def missed(figures: Figures, limits: Limits) -> Sequence[str]:
         (_least(auc, limits.auc_gain), f"AUC gain {auc}; wanted at least {limits.auc_gain}"),
         (least <= count <= most, f"{count} promotions; wanted {least} to {most}"),
         (
-            all(each.cause and each.passing_verdict for each in figures.promotions),
+            all(each.cause and each.passing_verdict for each in figures.promoted),
             "promotions without a monitor's request or a passing verdict; wanted none",
         ),
         (
