@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs import pages
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(480)]
 BIN = Path(sys.executable).parent
 
 
