@@ -57,10 +57,8 @@ class Order(Contract):
     reason: Reason
 
 
-def routes(
-    begin: Begin[DeployerTx], changes: Changes, now: Callable[[], datetime], partitions: int
-) -> APIRouter:
-    """Return the routes; `partitions` of the prediction log make up a watermark."""
+def views(begin: Begin[DeployerTx], changes: Changes, partitions: int) -> APIRouter:
+    """Return the routes that tell; `partitions` of the prediction log make up a watermark."""
     router = APIRouter()
 
     @router.get("/v1/models/{model}/rollouts")
@@ -114,6 +112,15 @@ def routes(
                 rollout=_view(running) if running else None,
             )
 
+    return router
+
+
+def orders(
+    begin: Begin[DeployerTx], changes: Changes, now: Callable[[], datetime], partitions: int
+) -> APIRouter:
+    """Return the routes by which an operator ends a rollout, one way or the other."""
+    router = APIRouter()
+
     async def ordered(
         model: str,
         version: int,
@@ -130,7 +137,8 @@ def routes(
                 raise Refusal(
                     HTTPStatus.CONFLICT,
                     "not_under_way",
-                    f"{model}@{version}: expected a rollout under way; found it {running.state.stage}",
+                    f"{model}@{version}: expected a rollout under way; "
+                    f"found it {running.state.stage}",
                 )
             decision = decide(running)
             moment = Moment(now(), await tx.watermark(model, partitions))

@@ -44,12 +44,13 @@ def build(settings: Settings) -> Service:
     changes = Changes()
     runtime = Runtime(_client(settings))
     preparations, exports = Jobs(pool, "prepare"), Jobs(pool, "export")
+    partitions = PredictionLogged.topic.partitions
     handlers = Handlers(
         begin=opened,
         preparations=preparations,
         exports=exports,
         specs=specs,
-        partitions=PredictionLogged.topic.partitions,
+        partitions=partitions,
         now=_now,
         changes=changes,
     )
@@ -66,7 +67,10 @@ def build(settings: Settings) -> Service:
         health=health,
         api=create_api(
             NAME,
-            [api.routes(opened, changes, _now, PredictionLogged.topic.partitions)],
+            [
+                api.views(opened, changes, partitions),
+                api.orders(opened, changes, _now, partitions),
+            ],
             keys=KeyRing(access),
             health=health,
             projections=[access, specs.models, specs.streams],

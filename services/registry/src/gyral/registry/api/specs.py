@@ -77,29 +77,7 @@ def routes(desk: Desk) -> APIRouter:
             encoding=request.headers.get("content-encoding"),
             max_bytes=MAX_SPEC_BYTES,
         )
-        document = parse_json(body)
-        kind = document.get("kind") if isinstance(document, dict) else None
-        author = Author(caller.name, desk.now(), desk.new_id())
-        try:
-            async with desk.begin() as tx:
-                if kind == "Stream":
-                    stream = parse_model(body, StreamSpec)
-                    return _applied(
-                        "Stream", stream.name, await tx.declare_stream(stream, author)
-                    )
-                if kind == "Model":
-                    model = parse_model(body, ModelSpec)
-                    return _applied("Model", model.name, await tx.declare_model(model, author))
-        except IncompatibleSpecError as error:
-            raise Refusal(
-                HTTPStatus.CONFLICT, "incompatible", str(error), field="spec"
-            ) from error
-        raise Refusal(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "invalid",
-            f"kind: expected Stream or Model; found {str(kind)[:40]!r}",
-            field="kind",
-        )
+        return await _declare(desk, body, Author(caller.name, desk.now(), desk.new_id()))
 
     @router.get("/v1/streams")
     async def streams(_caller: Reader) -> list[StreamView]:
@@ -137,7 +115,8 @@ def routes(desk: Desk) -> APIRouter:
                 raise Refusal(
                     HTTPStatus.CONFLICT,
                     "not_yet",
-                    f"{name}: expected a champion and committed data; found none: wait for the bootstrap",
+                    f"{name}: expected a champion and committed data; found none: "
+                    "wait for the bootstrap",
                 )
             await tx.audit(
                 now=author.now,
@@ -150,6 +129,28 @@ def routes(desk: Desk) -> APIRouter:
         return Requested(request_id=author.request_id)
 
     return router
+
+
+async def _declare(desk: Desk, body: bytes, author: Author) -> Applied:
+    """Take a stream's or a model's declaration, told apart by `kind`."""
+    document = parse_json(body)
+    kind = document.get("kind") if isinstance(document, dict) else None
+    try:
+        async with desk.begin() as tx:
+            if kind == "Stream":
+                stream = parse_model(body, StreamSpec)
+                return _applied("Stream", stream.name, await tx.declare_stream(stream, author))
+            if kind == "Model":
+                model = parse_model(body, ModelSpec)
+                return _applied("Model", model.name, await tx.declare_model(model, author))
+    except IncompatibleSpecError as error:
+        raise Refusal(HTTPStatus.CONFLICT, "incompatible", str(error), field="spec") from error
+    raise Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid",
+        f"kind: expected Stream or Model; found {str(kind)[:40]!r}",
+        field="kind",
+    )
 
 
 def _applied(kind: str, name: str, generation: Generation) -> Applied:
