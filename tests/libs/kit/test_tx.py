@@ -64,7 +64,10 @@ class TestPostgresTx(TxSuite):
 @pytest.mark.live
 async def test_old_claims_are_forgotten_and_recent_ones_kept(pool):
     await pool.execute(
-        "INSERT INTO inbox (consumer, event_id, claimed_at) VALUES ('kit/a', 'old', now() - interval '40 days'), ('kit/a', 'new', now())"
+        """
+        INSERT INTO inbox (consumer, event_id, claimed_at)
+        VALUES ('kit/a', 'old', now() - interval '40 days'), ('kit/a', 'new', now())
+        """
     )
     await forget_claims(pool)
     assert [row["event_id"] for row in await pool.fetch("SELECT event_id FROM inbox")] == [

@@ -1,4 +1,4 @@
-"""Events, specs and evaluations as the registry meets them, with what a test does not care about filled in."""
+"""Events, specs and evaluations as the registry meets them; a test names what it varies."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -32,10 +32,12 @@ def _differences(old: object, new: object, place: str) -> Iterator[str]:
             if old.get(keyword) != new.get(keyword) and isinstance(
                 old.get(keyword) or new.get(keyword), str
             ):
-                yield f"{place or '/'}: expected {keyword} {old.get(keyword)!r}; found {new.get(keyword)!r}"
+                before, after = old.get(keyword), new.get(keyword)
+                yield f"{place or '/'}: expected {keyword} {before!r}; found {after!r}"
         gone = _texts(old.get("required")) - _texts(new.get("required"))
         if gone:
-            yield f"{place or '/'}: expected {', '.join(sorted(gone))} to stay required; found it optional"
+            names = ", ".join(sorted(gone))
+            yield f"{place or '/'}: expected {names} to stay required; found it optional"
         for key, value in old.items():
             if key in new:
                 yield from _differences(value, new[key], f"{place}/{key}")

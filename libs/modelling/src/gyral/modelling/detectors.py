@@ -119,7 +119,7 @@ class ExcessBaseline:
 
 @dataclass(frozen=True, slots=True)
 class ExcessEvidence:
-    """The window's mean excess above the baseline in nats, and how many standard errors that is."""
+    """The window's mean excess above the baseline, in nats and in standard errors."""
 
     mean: float
     t: float
@@ -128,7 +128,7 @@ class ExcessEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ExcessLoss:
-    """Mean of (log-loss - entropy) over the latest blocks, in alarm when surely above the baseline.
+    """Mean of (log-loss - entropy) over the latest blocks; alarms surely above the baseline.
 
     It tells a model that is wrong from a week that is hard: log-loss alone rises whenever the
     base rate nears one half. No alarm before half the window has closed.

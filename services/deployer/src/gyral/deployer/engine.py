@@ -37,7 +37,8 @@ class Model:
     def __init__(self) -> None:
         from gyral.runtime.engine import Predictor
 
-        self._predictor = Predictor.of((HERE / "manifest.json").read_bytes(), (HERE / "model.onnx").read_bytes())
+        manifest, model = HERE / "manifest.json", HERE / "model.onnx"
+        self._predictor = Predictor.of(manifest.read_bytes(), model.read_bytes())
 
     @bentoml.api
     def predict(self, columns: dict[str, list[float | bool | str | None]]) -> list[float]:

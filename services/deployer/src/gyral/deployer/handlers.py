@@ -73,7 +73,8 @@ class Handlers:
             running = await tx.in_flight(event.model)
             if running is not None:
                 raise PermanentError(
-                    f"{event.model}@{event.version}: expected no rollout under way; found version {running.version}"
+                    f"{event.model}@{event.version}: expected no rollout under way; "
+                    f"found version {running.version}"
                 )
             route = await tx.route(event.model)
             previous = (

@@ -113,7 +113,8 @@ def decide(state: State, measured: Measured, rules: Rollout) -> Decision:
     expected = _least_share(state, rules, rows)
     return Abort(
         replace(state, stage=Stage.ABORTED),
-        f"too few rows: expected at least {expected:.0f} of the candidate in {rows}; found {measured.candidate.rows}",
+        f"too few rows: expected at least {expected:.0f} of the candidate in {rows}; "
+        f"found {measured.candidate.rows}",
     )
 
 
@@ -140,7 +141,10 @@ def _hard_stop(measured: Measured, rules: Rollout) -> str | None:
         )
     lower = measured.p99_ratio_lower
     if lower is not None and lower > limits.p99_ratio:
-        return f"latency: expected a p99 ratio of at most {limits.p99_ratio:g}; found at least {lower:.2f}"
+        return (
+            f"latency: expected a p99 ratio of at most {limits.p99_ratio:g}; "
+            f"found at least {lower:.2f}"
+        )
     return None
 
 

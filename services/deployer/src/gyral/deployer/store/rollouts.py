@@ -17,8 +17,8 @@ from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain.rollouts import Stage, State
 from gyral.kit.tx import Tx
 
-_COLUMNS = """model, version, run_id, request_id, stage, step, extended, epoch, previous, bootstrap,
-              artifacts, spec, bento_key, reason, cause"""
+_COLUMNS = """model, version, run_id, request_id, stage, step, extended, epoch, previous,
+              bootstrap, artifacts, spec, bento_key, reason, cause"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,12 @@ class RolloutTx(Tx):
         await self.conn.execute(
             """
             UPDATE rollout
-               SET stage = $3, step = $4, extended = $5, epoch = $6, reason = $7, updated_at = $8
+               SET stage = $3, step = $4, extended = $5, epoch = $6, reason = $7,
+                   updated_at = $8
              WHERE model = $1 AND version = $2
             """,
-            rollout.model, rollout.version, state.stage, state.step, state.extended, epoch, reason, now,
+            rollout.model, rollout.version,
+            state.stage, state.step, state.extended, epoch, reason, now,
         )  # fmt: skip
 
     async def keep_bento(self, model: str, version: int, key: str) -> None:
@@ -183,7 +185,8 @@ class RolloutTx(Tx):
         )  # fmt: skip
         if moved is None:
             raise ValueError(
-                f"route of {route.model}: expected epoch {route.epoch} to be the next; found another"
+                f"route of {route.model}: expected epoch {route.epoch} to be the next; "
+                "found another"
             )
         await self.publish(route)
 
@@ -191,7 +194,8 @@ class RolloutTx(Tx):
         """Count answered requests, each once however often it is logged."""
         await self.conn.executemany(
             """
-            INSERT INTO observation (model, request_id, role, epoch, version, rows, failed_rows, latency_us)
+            INSERT INTO observation (model, request_id, role, epoch, version,
+                                     rows, failed_rows, latency_us)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                 ON CONFLICT DO NOTHING
             """,
@@ -218,7 +222,8 @@ class RolloutTx(Tx):
             """
             SELECT rows, failed_rows, latency_us
               FROM observation
-             WHERE model = $1 AND version = $2 AND epoch = $3 AND ($4::text IS NULL OR role = $4)
+             WHERE model = $1 AND version = $2 AND epoch = $3
+               AND ($4::text IS NULL OR role = $4)
              ORDER BY request_id
             """,
             model, version, epoch, role,
@@ -248,7 +253,7 @@ class RolloutTx(Tx):
         )  # fmt: skip
 
     async def watermark(self, model: str, partitions: int) -> datetime | None:
-        """Return the event time all partitions have reached, or None while one has said nothing."""
+        """Return the event time all partitions have reached, or None while one is silent."""
         reached: datetime | None = await self.conn.fetchval(
             """
             SELECT CASE WHEN count(*) >= $2 THEN min(event_time) END

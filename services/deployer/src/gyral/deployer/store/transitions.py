@@ -47,7 +47,7 @@ class TransitionTx(RolloutTx):
     async def go_live(
         self, rollout: StoredRollout, around: Surroundings, moment: Moment
     ) -> None:
-        """Give a warm version its first shadow, canary or, as the first of its model, all requests."""
+        """Give a warm version its shadow or canary; all requests as its model's first."""
         state = rollouts.warmed(rollout.spec.spec.rollout, bootstrap=rollout.bootstrap)
         self.because(rollout.cause, step=f"{rollout.version}/live")
         epoch = await self._reroute(rollout, state, around)

@@ -62,7 +62,8 @@ def check_compatible(before: StreamBody, after: StreamBody) -> None:
             )
         if new_field.type != old_field.type:
             raise IncompatibleSpecError(
-                f"fields.{name}.type: expected {old_field.type} as before; found {new_field.type}"
+                f"fields.{name}.type: expected {old_field.type} as before; "
+                f"found {new_field.type}"
             )
         if old_field.nullable and not new_field.nullable:
             raise IncompatibleSpecError(

@@ -31,7 +31,8 @@ class BootstrapTx(SpecTx, VersionTx):
                SET version = $2, watermark = greatest(dataset.watermark, $3), rows = $4
              WHERE dataset.version <= $2
             """,
-            committed.dataset.stream, committed.dataset.version, committed.dataset.watermark, committed.rows,
+            committed.dataset.stream, committed.dataset.version, committed.dataset.watermark,
+            committed.rows,
         )  # fmt: skip
 
     async def asked(self, model: str) -> Asked | None:

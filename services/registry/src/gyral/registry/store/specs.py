@@ -72,13 +72,15 @@ class SpecTx(AuditTx):
         """Make this the document's latest generation."""
         await self.conn.execute(
             """
-            INSERT INTO spec (kind, name, generation, document, sha256, declared_at, declared_by)
+            INSERT INTO spec (kind, name, generation, document, sha256,
+                              declared_at, declared_by)
             VALUES ($1, $2, $3, $4, $5, $6, $7)
                 ON CONFLICT (kind, name) DO UPDATE
-               SET generation = $3, document = $4, sha256 = $5, declared_at = $6, declared_by = $7
+               SET generation = $3, document = $4, sha256 = $5,
+                   declared_at = $6, declared_by = $7
             """,
-            declared.kind, declared.name, declared.generation, declared.document, declared.sha256,
-            now, actor,
+            declared.kind, declared.name, declared.generation, declared.document,
+            declared.sha256, now, actor,
         )  # fmt: skip
 
     async def add_key(self, key: Key, *, now: datetime) -> bool:
@@ -90,7 +92,8 @@ class SpecTx(AuditTx):
                 ON CONFLICT (sha256) DO NOTHING
             RETURNING key_id
             """,
-            key.key_id, key.name, key.sha256, [str(scope) for scope in key.scopes], key.expires_at, now,
+            key.key_id, key.name, key.sha256, [str(scope) for scope in key.scopes],
+            key.expires_at, now,
         )  # fmt: skip
         return added is not None
 

@@ -46,8 +46,9 @@ class StoredVersion:
     reasons: tuple[str, ...]
 
 
-_COLUMNS = """model, version, run_id, request_id, state, cause, as_of, trained_until, champion_version,
-              spec_generation, code_sha256, seed, artifacts, datasets, metrics, checks, reasons"""
+_COLUMNS = """model, version, run_id, request_id, state, cause, as_of, trained_until,
+              champion_version, spec_generation, code_sha256, seed, artifacts, datasets,
+              metrics, checks, reasons"""
 
 
 class VersionTx(AuditTx):
@@ -70,10 +71,12 @@ class VersionTx(AuditTx):
         await self.conn.execute(
             f"""
             INSERT INTO version ({_COLUMNS}, registered_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                    $10, $11, $12, $13, $14, $15, $16, $17, $18)
             """,  # noqa: S608 - a constant of this module
             run.model, number, run.run_id, run.request_id,
-            "approved" if verdict.approved else "rejected", run.cause, run.as_of, run.trained_until,
+            "approved" if verdict.approved else "rejected",
+            run.cause, run.as_of, run.trained_until,
             run.champion_version, run.spec_generation, run.code_sha256, run.seed,
             run.artifacts.model_dump_json(),
             json.dumps([pin.model_dump(mode="json") for pin in run.datasets]),
