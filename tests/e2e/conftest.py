@@ -1,10 +1,12 @@
 """A few weeks of flights, and specs that make the loop turn within them."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from tests.e2e.loop import Loop, prepare_flights, write_specs
 
-RULES = {
+RULES: Mapping[str, Mapping[str, object]] = {
     "train": {"holdout": "7d", "min_rows": 3000},
     "triggers": {"cooldown": "4d", "anyOf": [{"rows": 3500}, {"cusum": {"k": 0.5, "h": 5}}]},
     "gates": {

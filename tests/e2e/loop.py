@@ -25,7 +25,7 @@ YEAR_TIMEOUT_S = 1800
 
 def prepare_flights(target: Path, *options: str) -> Path:
     """Write flights to a Parquet file; the options are those of prepare.py."""
-    command = [sys.executable, FLIGHTS / "prepare.py", target, *options]
+    command: list[str | Path] = [sys.executable, FLIGHTS / "prepare.py", target, *options]
     subprocess.run(command, check=True, cwd=ROOT)
     return target
 

@@ -17,10 +17,12 @@ from gyral.contracts.deployment import (
     RouteChanged,
 )
 from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
 from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings
 from gyral.kit.batches import Batch, Slice
 from gyral.kit.changes import Changes
@@ -36,8 +38,11 @@ TOPIC = PredictionLogged.topic.name
 AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
 
 
-class KnownSpecs:
+class KnownSpecs(Specs):
     """One declared model on an event clock."""
+
+    def __init__(self):
+        pass
 
     async def model(self, _name, _generation):
         return a_model()
@@ -59,7 +64,7 @@ def approved(version, *, bootstrap=False):
         version=version,
         run_id=RUN.replace("1111-4", f"{version:04d}-4"),
         request_id=REQUEST,
-        cause="cusum",
+        cause=Cause.CUSUM,
         as_of=END,
         artifacts=artifacts(),
         bootstrap=bootstrap,
@@ -71,9 +76,16 @@ def approved(version, *, bootstrap=False):
 
 
 def answer(number, *, version, epoch, role="live", rows=100, failed=False):
-    columns = {"request_id": f"00000000-0000-4000-8000-{number:012d}", "model": "churn"}
-    columns |= {"version": version, "role": role, "epoch": epoch, "latency_us": 900}
-    return json.dumps(columns | {"probabilities": [None if failed else 0.5] * rows}).encode()
+    columns = {
+        "request_id": f"00000000-0000-4000-8000-{number:012d}",
+        "model": "churn",
+        "version": version,
+        "role": role,
+        "epoch": epoch,
+        "latency_us": 900,
+        "probabilities": [None if failed else 0.5] * rows,
+    }
+    return json.dumps(columns).encode()
 
 
 def marker(day):

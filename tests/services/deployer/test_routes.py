@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyral.contracts.deployment import Input
+from gyral.contracts.deployment import Datatype, Input
 from gyral.contracts.specs.model import Rollout
 from gyral.deployer.domain.rollouts import Stage, State
 from gyral.deployer.domain.routes import Serving, shares
 
 RULES = Rollout()
-INPUTS = (Input(name="pages", datatype="FP64"),)
+INPUTS = (Input(name="pages", datatype=Datatype.FP64),)
 
 
 def serving(version):

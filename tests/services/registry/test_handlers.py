@@ -15,6 +15,7 @@ from gyral.kit.changes import Changes
 from gyral.kit.migrate import migrate
 from gyral.kit.tx import PermanentError, begin
 from gyral.registry.domain.audit import first_break
+from gyral.registry.engine import Evidence
 from gyral.registry.handlers import Handlers
 from gyral.registry.store import RegistryTx
 from gyral.registry.store.declarations import Author
@@ -36,17 +37,18 @@ pytestmark = pytest.mark.live
 IDS = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))
 
 
-class Read:
-    """Evidence that was read already."""
+def read_already(report):
+    class Read(Evidence):
+        def __init__(self):
+            pass
 
-    def __init__(self, report):
-        self.report = report
+        async def evaluation(self, _ref):
+            return report
 
-    async def evaluation(self, _ref):
-        return self.report
+        async def input_names(self, _artifacts):
+            return ("pages",)
 
-    async def input_names(self, _artifacts):
-        return ("pages",)
+    return Read()
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ async def declared(opened):
 
 
 def handlers(opened, report=None):
-    evidence = Read(report or a_report())
+    evidence = read_already(report or a_report())
     return Handlers(opened, evidence, lambda: NOW, lambda: next(IDS), Changes())
 
 
