@@ -13,7 +13,8 @@ _TRACED = """
       FROM trainer.run
      WHERE request_id = $1::uuid AND traceparent IS NOT NULL
 """
-_WHOLE = frozenset({"monitor", "trainer", "registry", "deployer", "gateway"})
+_WHOLE = frozenset({"monitor", "trainer", "registry", "deployer"})
+"""Whose spans lead from an alarm to the route it changed; the gateway only reads that route."""
 
 
 class _Endpoint(msgspec.Struct, rename="camel"):
@@ -25,7 +26,7 @@ class _Span(msgspec.Struct, rename="camel"):
 
 
 async def of_requests(settings: Mapping[str, str], request_ids: Sequence[str]) -> Trace | None:
-    """Return the trace of the first request that went from the monitor to the gateway.
+    """Return the trace of the first request that went from the monitor to the deployer.
 
     Without Zipkin, or when it has forgotten, the trace of the newest request, unproven.
     """
