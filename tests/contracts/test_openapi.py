@@ -48,3 +48,10 @@ def test_the_gateway_documents_the_inference_protocol():
         "inputs"
     ]
     assert {"200", "400", "401", "429", "503"} <= set(infer["responses"])
+
+
+def test_a_body_that_a_route_reads_within_limits_is_described():
+    document = json.loads((FOLDER / "registry.json").read_text())
+    body = document["paths"]["/v1/models/{name}/retrain"]["post"]["requestBody"]
+    name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert "reason" in document["components"]["schemas"][name]["properties"]

@@ -2,13 +2,16 @@
 
 import asyncio
 import importlib
+import inspect
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
-from pydantic import SecretStr
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings
 
 from gyral.kit.service import Service
@@ -26,6 +29,7 @@ SERVICES = (
     "runtime",
 )
 Document = dict[str, object]
+_READ = re.compile(r"read_model\(\s*\w+,\s*(\w+)")
 _PUBLIC = ("/health/live", "/health/ready", "/metrics")
 _NOWHERE: Mapping[str, object] = {
     "kafka_brokers": "127.0.0.1:1",
@@ -63,7 +67,8 @@ def document(name: str, state: Path) -> Document:
         raise TypeError(f"{name}: expected paths; found {paths!r}")
     if rest is not api:
         paths |= inference_paths()
-    made["components"] = _components(made.get("components"))
+    schemas = _describe_bodies(rest, paths)
+    made["components"] = _components(made.get("components"), schemas)
     made["security"] = [{"key": []}]
     for path in _PUBLIC:
         for operation in paths.get(path, {}).values():
@@ -94,10 +99,39 @@ async def _assembled(name: str, state: Path) -> Service:
     return service
 
 
-def _components(found: object) -> Document:
+def _describe_bodies(api: FastAPI, paths: Mapping[str, Document]) -> Document:
+    """Add the bodies that routes read by themselves, within limits; return their schemas.
+
+    A route that read its body as a parameter would read it without limits, so FastAPI does
+    not know of it; the model stands in the call of `read_model`.
+    """
+    schemas: Document = {}
+    for context in iter_route_contexts(api.routes):
+        route = context.original_route
+        if not isinstance(route, APIRoute) or context.path_format is None:
+            continue
+        found = _READ.search(inspect.getsource(route.endpoint))
+        model = route.endpoint.__globals__.get(found[1]) if found else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+        reference = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+        body = {"required": True, "content": {"application/json": reference}}
+        for method in route.methods or ():
+            operation = paths[context.path_format][method.lower()]
+            if isinstance(operation, dict):
+                operation["requestBody"] = body
+    return schemas
+
+
+def _components(found: object, schemas: Document) -> Document:
     scheme = {"type": "http", "scheme": "bearer", "description": "an API key of the registry"}
+    known = found if isinstance(found, dict) else {}
     return {
-        **(found if isinstance(found, dict) else {}),
+        **known,
+        "schemas": {**known.get("schemas", {}), **schemas},
         "securitySchemes": {"key": scheme},
     }
 
