@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.testkit.events import send
+from gyral.testkit.waiting import until
 
 READY_S = 60
 KEY = "ingest-key-of-this-session"
@@ -128,15 +129,14 @@ async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
 
 
 async def _ready(client, started):
-    async with asyncio.timeout(READY_S):
-        while True:
-            assert started.returncode is None, f"ingestion ended with {started.returncode}"
-            try:
-                if (await client.get("/health/ready")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
+    async def answers():
+        assert started.returncode is None, f"ingestion ended with {started.returncode}"
+        try:
+            return (await client.get("/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await until(answers, timeout_s=READY_S)
 
 
 def _free_port():

@@ -28,6 +28,7 @@ from gyral.kit import cloudevents
 from gyral.kit.blobs import Blobs, table_options
 from gyral.testkit.backends import Backends
 from gyral.testkit.events import a_delivery, send
+from gyral.testkit.waiting import until
 
 READY_S = 60
 KEY = "test-key-of-this-session"
@@ -226,15 +227,14 @@ async def read_all(brokers, topic):
 
 
 async def _ready(client, started):
-    async with asyncio.timeout(READY_S):
-        while True:
-            assert started.returncode is None, f"validation ended with {started.returncode}"
-            try:
-                if (await client.get("/health/ready")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
+    async def answers():
+        assert started.returncode is None, f"validation ended with {started.returncode}"
+        try:
+            return (await client.get("/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await until(answers, timeout_s=READY_S)
 
 
 def _free_port():
