@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 
 from gyral.contracts.evaluation import EvaluationReport, GoldenRows
+from gyral.modelling.features import (
+    Encoding,
+    FeatureKind,
+    FeatureSpec,
+    fit_transform_parameters,
+)
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
 from gyral.trainer.engine import conversion, recipes
@@ -149,3 +155,19 @@ def test_few_rows_may_differ_and_many_may_not():
 def test_what_cannot_be_trained_is_refused_by_field(order, train_spec, complaint):
     with pytest.raises(ValueError, match=complaint):
         train(order(**train_spec), quiet)
+
+
+def test_values_one_step_apart_go_the_same_way_in_onnx_as_in_the_fitted_trees():
+    rng = np.random.default_rng(1)
+    steps = [np.float32(0.24)]
+    for _ in range(6):
+        steps.append(np.nextafter(steps[-1], np.float32(1)))
+    matrix = rng.choice(np.array(steps, np.float32), size=(4000, 2))
+    positive = rng.random(4000) < 0.1 + 0.8 * (matrix[:, 0] > steps[2])
+    columns = {"a": matrix[:, 0].astype(float), "b": matrix[:, 1].astype(float)}
+    features = [FeatureSpec(name, FeatureKind.NUMERIC) for name in columns]
+    transform = fit_transform_parameters(columns, features, Encoding.ORDINAL)
+    fitted = recipes.HistGradientBoosting(max_iter=10).fit(matrix, positive, transform, 1)
+    shipped = load(conversion.single_file(fitted.to_onnx()))
+    apart = np.abs(fitted.probabilities(matrix) - shipped.probabilities(matrix))
+    assert apart.max() < 1e-6

@@ -99,7 +99,25 @@ class HistGradientBoosting:
             categorical_features=None,
             random_state=seed,
         )
-        return FittedSklearn(classifier.fit(matrix, positive), len(transform.outputs))
+        fitted = classifier.fit(matrix, positive)
+        _lower_thresholds(fitted)
+        return FittedSklearn(fitted, len(transform.outputs))
+
+
+def _lower_thresholds(classifier: HistGradientBoostingClassifier) -> None:
+    """Lower each threshold to the next float32, in place, so that ONNX splits the same rows.
+
+    Thresholds are float64 midpoints; converted, they are rounded, and one that rounds up to a
+    value of the data sends its rows the other way. A float32 value is at most the midpoint just
+    when it is at most the greatest float32 that is, so the fitted model itself does not change.
+    """
+    for predictors in classifier._predictors:  # noqa: SLF001 - there is no public way
+        for predictor in predictors:
+            exact = predictor.nodes["num_threshold"]
+            with np.errstate(over="ignore"):
+                near = exact.astype(np.float32)
+            below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
+            predictor.nodes["num_threshold"] = below
 
 
 @dataclass(frozen=True, slots=True)
