@@ -22,8 +22,12 @@ SHADOW = State(Stage.SHADOW)
 FIRST = State(Stage.CANARY, 0)
 
 
-def measured(champion=0, candidate=0, failed=0, lower=None):
-    return Measured(Arm(champion), Arm(candidate, failed_rows=failed), lower)
+def measured(champion=0, candidate=0, failed=0, lower=None, per_request=10):
+    return Measured(
+        Arm(champion, requests=champion // per_request),
+        Arm(candidate, requests=candidate // per_request, failed_rows=failed),
+        lower,
+    )
 
 
 def test_a_first_version_needs_no_canary_and_others_begin_as_shadows():
@@ -50,6 +54,14 @@ def test_a_candidate_without_its_share_is_given_one_more_step_and_no_second():
     assert decide(again, measured(2990, 20), RULES) is None
     assert isinstance(decide(again, measured(3980, 20), RULES), Abort)
     assert decide(again, measured(3800, 200), RULES) == Advance(State(Stage.CANARY, 1))
+
+
+def test_a_share_that_is_small_by_luck_passes_and_one_without_a_request_never_does():
+    again = State(Stage.CANARY, 0, extended=True)
+    next_step = Advance(State(Stage.CANARY, 1))
+    assert decide(again, measured(4432, 80, per_request=16), RULES) == next_step
+    assert isinstance(decide(again, measured(4496, 16, per_request=16), RULES), Abort)
+    assert isinstance(decide(again, measured(4000, 0, per_request=400), RULES), Abort)
 
 
 def test_errors_and_latency_end_a_rollout_at_once():

@@ -1,13 +1,14 @@
 """A rollout as a pure state machine: (state, measured, rules) to the next decision.
 
 warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere. No data is not
-success: a step that lacks its share of rows is extended once, then aborted.
+success: a step that lacks its share of rows is extended once, then aborted unless chance explains it.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gyral.contracts.specs.model import Rollout
+from gyral.modelling.sequences import rate_sequence
 
 
 class Stage(StrEnum):
@@ -110,6 +111,8 @@ def decide(state: State, measured: Measured, rules: Rollout) -> Decision:
         return Advance(_next(state, rules))
     if not state.extended:
         return Extend(replace(state, extended=True))
+    if _by_chance(state, measured, rules):
+        return Advance(_next(state, rules))
     expected = _least_share(state, rules, rows)
     return Abort(
         replace(state, stage=Stage.ABORTED),
@@ -129,6 +132,18 @@ def _least_share(state: State, rules: Rollout, rows: int) -> float:
     """Half of what the candidate should have had; a shadow should have had every row."""
     expected = 100 if state.stage is Stage.SHADOW else weight(state, rules)
     return rows * expected / 200
+
+
+def _by_chance(state: State, measured: Measured, rules: Rollout) -> bool:
+    """True when a small share of requests may still be luck: whole requests are routed, by key.
+
+    A rollout looks at its step again and again, so the bound holds at every look.
+    """
+    candidate = measured.candidate.requests
+    if state.stage is not Stage.CANARY or candidate == 0:
+        return False
+    total = candidate + measured.champion.requests
+    return rate_sequence(candidate, total).upper >= weight(state, rules) / 100
 
 
 def _hard_stop(measured: Measured, rules: Rollout) -> str | None:
