@@ -1,7 +1,8 @@
 """A rollout as a pure state machine: (state, measured, rules) to the next decision.
 
 warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere. No data is not
-success: a step that lacks its share of rows is extended once, then aborted unless chance explains it.
+success: a step that lacks its share of rows is extended once, then aborted, unless chance
+explains it.
 """
 
 from dataclasses import dataclass, replace
@@ -107,13 +108,18 @@ def decide(state: State, measured: Measured, rules: Rollout) -> Decision:
     rows = _rows(state, measured)
     if rows < needed * (2 if state.extended else 1):
         return None
-    if measured.candidate.rows >= _least_share(state, rules, rows):
+    return _finish_step(state, measured, rules, rows)
+
+
+def _finish_step(state: State, measured: Measured, rules: Rollout, rows: int) -> Decision:
+    """Judge a step that has its rows: the candidate must have had its share of them."""
+    expected = _least_share(state, rules, rows)
+    if measured.candidate.rows >= expected:
         return Advance(_next(state, rules))
     if not state.extended:
         return Extend(replace(state, extended=True))
     if _by_chance(state, measured, rules):
         return Advance(_next(state, rules))
-    expected = _least_share(state, rules, rows)
     return Abort(
         replace(state, stage=Stage.ABORTED),
         f"too few rows: expected at least {expected:.0f} of the candidate in {rows}; "
