@@ -44,5 +44,5 @@ trap 'exit 143' TERM
     --spec examples/flights --data "$data" \
     --key flight_id --time scheduled_departure \
     --label arrival_delay_min --label-at label_known_at \
-    --bootstrap "${BOOTSTRAP:-59d}" ${UNTIL:+--until "$UNTIL"} --report "$out"
+    --bootstrap "${BOOTSTRAP:-59d}" --until "${UNTIL:-2014-01-01}" --report "$out"
 "$bin/gyral" check-report "$out/report.json"

@@ -51,7 +51,7 @@ def recipe(target: str) -> list[str]:
 
     What make would install before is left out: the tests run in what was installed.
     """
-    listed = _said("make", "-n", target)
+    listed = _said("make", "--no-print-directory", "-n", target)
     assert listed.returncode == 0, f"make {target}: {listed.stderr}"
     return shlex.split(listed.stdout.strip().splitlines()[-1])
 
