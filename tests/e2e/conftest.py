@@ -12,6 +12,8 @@ RULES: Mapping[str, Mapping[str, object]] = {
     "gates": {
         "log_loss": {"lower_bound_above": -0.05, "min_blocks": 5},
         "slices": [],
+        "calibration": 0.5,
+        "latency_ratio": 5,
         "ece": 0.1,
     },
     "rollout": {"shadow": 200, "canary": [25, 100], "per_step": 500},

@@ -88,10 +88,10 @@ class Loop:
         command += ["--time", "scheduled_departure", "--label", "arrival_delay_min"]
         command += ["--key", "flight_id", "--label-at", "label_known_at"]
         command += ["--bootstrap", bootstrap, "--report", out]
-        log = (out / "replay.log").open("wb")
-        process = subprocess.Popen(
-            list(map(str, command)), env=self.environment, cwd=ROOT, stdout=log, stderr=log
-        )
+        with (out / "replay.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=ROOT, stdout=log, stderr=log
+            )
         return Replay(process, out)
 
     def read(self, service: str, path: str) -> object:

@@ -19,6 +19,7 @@ from gyral.local.statuses import Phase, Status
 _LOOK_S = 0.05
 _DOWN_TIMEOUT_S = 90.0
 _HOPELESS_STARTS = 5
+_SWEEP_S = 10.0
 Progress = Callable[[str], None]
 
 
@@ -193,11 +194,16 @@ class Stack:
             )
 
     def _sweep(self) -> None:
-        """Kill what a supervisor that died left behind."""
-        for status in statuses.read(self.instance).values():
-            _identity(status).kill_group()
-        for orphan in processes.marked(self.instance.id):
+        """Kill what a supervisor that died left behind; return once its ports are free."""
+        left = [_identity(status) for status in statuses.read(self.instance).values()]
+        for process in left:
+            process.kill_group()
+        orphans = processes.marked(self.instance.id)
+        for orphan in orphans:
             orphan.signal(signal.SIGKILL)
+        deadline = time.monotonic() + _SWEEP_S
+        while any(each.alive() for each in (*left, *orphans)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
     def _refuse_hopeless(self, late: Sequence[Status]) -> None:
         if self.supervisor() is None:
