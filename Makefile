@@ -13,7 +13,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long lint format types arch bench up down logs status env contracts picture lock ci clean
+.PHONY: help setup demo test test-long lint format types arch up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -42,9 +42,6 @@ types: setup ## strict types of every portion of the namespace
 
 arch: setup ## which way imports point
 	.venv/bin/lint-imports --no-cache
-
-bench: setup ## measure rates on this machine
-	$(PY) -m pytest tests/bench -m bench -s
 
 up down logs status env: setup ## the local stack, without Docker
 	@$(PY) -m gyral.local $@

@@ -90,7 +90,7 @@ class Loop:
         command += ["--bootstrap", bootstrap, "--report", out]
         with (out / "replay.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=self.environment, cwd=ROOT, stdout=log, stderr=log
+                list(map(str, command)), env=self.environment, cwd=ROOT, stdout=log, stderr=log
             )
         return Replay(process, out)
 
