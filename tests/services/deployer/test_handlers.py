@@ -19,11 +19,11 @@ from gyral.contracts.deployment import (
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
-from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.domain.rollouts import Advance, Stage, State
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs
-from gyral.deployer.store.transitions import Moment, Surroundings
+from gyral.deployer.store.transitions import Moment, Override, Surroundings
 from gyral.kit.batches import Batch, Slice
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
@@ -214,3 +214,31 @@ async def test_bytes_that_are_no_prediction_stop_nothing(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.log(b"\xff", b"{}", b'{"model": 3}', day=1)
     assert await deployer.stored(0) == 4
+
+
+async def test_a_canary_whose_answers_others_had_to_give_is_taken_back(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    shadow = [answer(n, version=1, epoch=2) for n in range(5)]
+    shadow += [answer(n, version=2, epoch=2, role="shadow") for n in range(5)]
+    await deployer.log(*shadow, day=1)
+    stood_in = [answer(100 + n, version=1, epoch=3) for n in range(20)]
+    failed = [answer(100, version=2, epoch=3, role="shadow", failed=True)]
+    await deployer.log(*stood_in, *failed, day=2)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert "error rate" in aborted.reason
+
+
+async def test_a_promotion_by_hand_says_who_and_why(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    async with deployer.opened() as tx:
+        await tx.take(
+            await tx.rollout("churn", 2),
+            Advance(State(Stage.COMPLETED)),
+            {},
+            Moment(NOW),
+            by=Override("ann", "seen enough"),
+        )
+    *_, completed = await deployer.published(RolloutCompleted)
+    assert (completed.version, completed.actor, completed.reason) == (2, "ann", "seen enough")

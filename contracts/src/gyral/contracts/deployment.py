@@ -59,6 +59,9 @@ class RolloutCompleted(_OfRollout):
     previous: Version | None = None
     as_of: AwareDatetime | None = None
     """Event time of the step that completed it; None before any prediction."""
+    actor: str = Field(default="deployer", min_length=1, max_length=100)
+    """Who decided: the deployer by its rules, or an operator by name."""
+    reason: Reason = "rollout completed"
 
 
 class RolloutAborted(_OfRollout):

@@ -49,7 +49,7 @@ PARTIES: Mapping[type[Event], Parties] = {
     data.BatchQuarantined: Parties(("validation",), (PEOPLE,)),
     training.RunRequested: Parties(("monitor", "registry"), ("trainer",)),
     training.RunAdmitted: Parties(("trainer",), (PEOPLE,)),
-    training.RunSuppressed: Parties(("trainer",), (PEOPLE,)),
+    training.RunSuppressed: Parties(("trainer",), ("registry",)),
     training.RunStarted: Parties(("trainer",), (PEOPLE,)),
     training.RunProgressed: Parties(("trainer",), (PEOPLE,)),
     training.RunSucceeded: Parties(("trainer",), ("registry",)),

@@ -14,7 +14,9 @@ class ProcessSettings(BaseSettings):
     A knob NAME may instead come from the file that NAME_FILE points to.
     """
 
-    model_config = SettingsConfigDict(frozen=True, case_sensitive=False, extra="ignore")
+    model_config = SettingsConfigDict(
+        frozen=True, case_sensitive=False, extra="ignore", hide_input_in_errors=True
+    )
 
     kafka_brokers: str
     """Comma-separated host:port."""

@@ -16,7 +16,7 @@ from gyral.deployer.domain import rollouts as machine
 from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
-from gyral.deployer.store.transitions import Moment
+from gyral.deployer.store.transitions import Moment, Override
 from gyral.kit.access import Caller
 from gyral.kit.changes import MAX_WAIT_S, Changes
 from gyral.kit.http import read_model, scope
@@ -145,7 +145,7 @@ def orders(
             if isinstance(decision, Abort):
                 await tx.abort(running, reason, {}, moment, actor=actor)
             else:
-                await tx.take(running, decision, {}, moment)
+                await tx.take(running, decision, {}, moment, by=Override(actor, reason))
             after = await tx.rollout(model, version)
         changes.notify()
         return _view(after or running)

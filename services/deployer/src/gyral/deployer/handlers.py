@@ -99,7 +99,7 @@ class Handlers:
             for marker in markers:
                 await tx.advance_watermark(marker.model, marker.partition, marker.event_time)
             told = {marker.model for marker in markers}
-            for model in sorted(told | {answer.model for answer in answers}):
+            for model in sorted(running):
                 if model in told or not await self.specs.event_clock(model):
                     await self._judge(tx, model)
         self.changes.notify()
@@ -167,12 +167,14 @@ def _observation(answer: Answer) -> Observation:
 async def _measure(tx: DeployerTx, rollout: StoredRollout) -> tuple[Measured, Measures]:
     """Sum up what both versions answered under the rollout's present epoch."""
     assert rollout.epoch is not None and rollout.previous is not None  # noqa: S101, PT018
-    role = Role.SHADOW if rollout.state.stage is Stage.SHADOW else Role.LIVE
+    # In a canary the gateway logs a request that another version answered as a failed shadow.
+    role = Role.SHADOW if rollout.state.stage is Stage.SHADOW else None
     candidate = await tx.observed(rollout.model, rollout.version, rollout.epoch, role)
     champion = await tx.observed(rollout.model, rollout.previous, rollout.epoch, Role.LIVE)
     lower = None
-    if min(len(candidate.latencies_us), len(champion.latencies_us)) >= LATENCY_MIN_REQUESTS:
-        lower = quantile_ratio_lower_bound(candidate.latencies_us, champion.latencies_us)
+    arms = [arm.latencies_us[arm.latencies_us > 0] for arm in (candidate, champion)]
+    if min(map(len, arms)) >= LATENCY_MIN_REQUESTS:
+        lower = quantile_ratio_lower_bound(*arms)
     measured = Measured(_arm(champion), _arm(candidate), lower)
     return measured, {
         "champion_rows": champion.rows,

@@ -228,5 +228,12 @@ class Reconciliation:
         async with self.begin() as tx:
             rollout = await tx.rollout(route.model, version)
         if rollout is not None:
-            log.warning("runtime.reloaded", model=route.model, version=version)
-            await self.runtime.load(name, rollout.artifacts)
+            try:
+                await self.runtime.load(name, rollout.artifacts)
+            except RefusedByRuntimeError as refusal:
+                # One version that is refused must not keep the others from being looked after.
+                log.warning(
+                    "runtime.refused", model=route.model, version=version, error=str(refusal)
+                )
+            else:
+                log.warning("runtime.reloaded", model=route.model, version=version)

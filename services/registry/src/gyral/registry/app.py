@@ -9,7 +9,7 @@ from gyral.contracts.access import AccessKeyChanged
 from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
 from gyral.contracts.monitoring import QualityDropped
-from gyral.contracts.training import RunCancelled, RunFailed, RunSucceeded
+from gyral.contracts.training import RunCancelled, RunFailed, RunSucceeded, RunSuppressed
 from gyral.kit.access import KeyRing
 from gyral.kit.blobs import Blobs
 from gyral.kit.bus import Bus
@@ -44,6 +44,7 @@ def build(settings: Settings) -> Service:
     bus.on(RunSucceeded, handlers.run_succeeded)
     bus.on(RunFailed, handlers.run_failed)
     bus.on(RunCancelled, handlers.run_cancelled)
+    bus.on(RunSuppressed, handlers.run_suppressed)
     bus.on(RolloutCompleted, handlers.rollout_completed)
     bus.on(RolloutAborted, handlers.rollout_aborted)
     bus.on(QualityDropped, handlers.quality_dropped)
@@ -63,7 +64,7 @@ def build(settings: Settings) -> Service:
         ),
         pool=pool,
         migrations=resources.files("gyral.registry") / "migrations",
-        on_start=[FirstKey(opened, settings.registry_admin_key, _now).issue],
+        on_start=[FirstKey(opened, settings.registry_admin_key.get_secret_value(), _now).issue],
         parts=[access, Relay(pool, settings.kafka_brokers), bus],
     )
 

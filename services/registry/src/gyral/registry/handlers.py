@@ -9,7 +9,14 @@ from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.specs.model import ModelSpec
-from gyral.contracts.training import Cause, RunCancelled, RunFailed, RunRequested, RunSucceeded
+from gyral.contracts.training import (
+    Cause,
+    RunCancelled,
+    RunFailed,
+    RunRequested,
+    RunSucceeded,
+    RunSuppressed,
+)
 from gyral.contracts.versions import (
     ChampionChanged,
     VersionApproved,
@@ -135,6 +142,12 @@ class Handlers:
         """Leave a failed run in the audit log; a failed bootstrap may be asked for again."""
         await self._came_to_nothing(event, "run.failed", event.reason)
 
+    async def run_suppressed(self, event: RunSuppressed) -> None:
+        """Leave a bootstrap that was not admitted free to be asked for again."""
+        async with self.begin() as tx:
+            if await tx.claim(event):
+                await tx.end_bootstrap(event.request_id)
+
     async def run_cancelled(self, event: RunCancelled) -> None:
         """Leave a cancelled run in the audit log.
 
@@ -187,16 +200,16 @@ class Handlers:
                     run_id=event.run_id,
                     as_of=champion.as_of,
                     artifacts=version.artifacts,
-                    actor="deployer",
-                    reason="rollout completed",
+                    actor=event.actor,
+                    reason=event.reason,
                 )
             )
             await tx.audit(
                 now=self.now(),
-                actor="deployer",
+                actor=event.actor,
                 action="champion.changed",
                 subject=f"{event.model}@{event.version}",
-                reason="rollout completed",
+                reason=event.reason,
                 change={
                     "before": champion.previous,
                     "after": champion.version,

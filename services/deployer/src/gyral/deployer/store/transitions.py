@@ -33,6 +33,14 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Override:
+    """Who moved a rollout by hand, and why."""
+
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a route says beside its shares."""
 
@@ -64,8 +72,10 @@ class TransitionTx(RolloutTx):
         decision: Advance | Extend | Abort,
         measured: Measures,
         moment: Moment,
+        *,
+        by: Override | None = None,
     ) -> None:
-        """Carry out a decision of the state machine."""
+        """Carry out a decision, of the state machine or of an operator."""
         if isinstance(decision, Extend):
             await self.move(
                 rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now
@@ -88,7 +98,7 @@ class TransitionTx(RolloutTx):
                 as_of=moment.as_of,
             )
         )
-        await self._settle(rollout, decision.state, epoch, moment)
+        await self._settle(rollout, decision.state, epoch, moment, by)
 
     async def abort(
         self,
@@ -119,7 +129,12 @@ class TransitionTx(RolloutTx):
         )
 
     async def _settle(
-        self, rollout: StoredRollout, state: State, epoch: int, moment: Moment
+        self,
+        rollout: StoredRollout,
+        state: State,
+        epoch: int,
+        moment: Moment,
+        by: Override | None = None,
     ) -> None:
         """Remember the new state; a completed rollout says so."""
         await self.move(rollout, state, epoch=epoch, reason=None, now=moment.now)
@@ -127,7 +142,11 @@ class TransitionTx(RolloutTx):
         if state.stage is Stage.COMPLETED:
             await self.publish(
                 RolloutCompleted(
-                    **_ids(rollout, epoch), previous=rollout.previous, as_of=moment.as_of
+                    **_ids(rollout, epoch),
+                    previous=rollout.previous,
+                    as_of=moment.as_of,
+                    actor=by.actor if by else "deployer",
+                    reason=by.reason if by else "rollout completed",
                 )
             )
 
