@@ -68,7 +68,10 @@ def test_a_shadow_answers_nobody_and_lies_before_a_later_marker_in_every_partiti
         expected = [a_version(2).probability(row) for row in ROWS]
         assert list(shadow.probabilities) == pytest.approx(expected, abs=1e-6)
         lost = seen[request_id, 9, Role.SHADOW]  # the runtime holds no version 9
-        assert (lost.probabilities, bool(lost.error)) == ((None,) * 3, True)
+        # Which one it says depends on whether the runtime got round to it before the deadline.
+        whys = ("expected sha256", "the runtime did not answer in time", "the runtime is away")
+        assert lost.probabilities == (None,) * 3
+        assert any(why in lost.error for why in whys), lost.error
     assert {answer.json()["model_version"] for answer in asked} == {"1"}
 
 
