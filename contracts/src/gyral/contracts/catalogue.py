@@ -6,6 +6,7 @@ Provisioning, schemas, documents, tests.
 from collections.abc import Iterable
 
 from gyral.contracts import access, data, deployment, inference, monitoring, training, versions
+from gyral.contracts.batches import BatchSubmitted
 from gyral.contracts.events import Event, Topic
 
 EVENTS: tuple[type[Event], ...] = (
@@ -40,6 +41,9 @@ EVENTS: tuple[type[Event], ...] = (
     monitoring.QualityDropped,
     monitoring.AlertRaised,
 )
+
+BATCHES: tuple[type[BatchSubmitted], ...] = (BatchSubmitted,)
+"""Records of many rows, in line on the topic of rows: no JSON, so no JSON Schema."""
 
 
 def topics() -> Iterable[Topic]:

@@ -7,7 +7,14 @@ import inspect
 import json
 from collections.abc import Iterator
 
-from gyral.contracts.catalogue import EVENTS
+from gyral.contracts.batches import (
+    BATCH_HEADERS,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_ROWS,
+    BatchForm,
+    BatchSubmitted,
+)
+from gyral.contracts.catalogue import BATCHES, EVENTS
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.events import Event
 from gyral.contracts.parties import PARTIES
@@ -42,10 +49,11 @@ def asyncapi() -> Document:
     messages: Document = {}
     for event in EVENTS:
         name = event.__name__
+        carried = (name, *(b.__name__ for b in BATCHES if b.topic == event.topic))
         channels[event.topic.name] = {
             "address": event.topic.name,
             "description": inspect.getdoc(event),
-            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+            "messages": {each: {"$ref": f"#/components/messages/{each}"} for each in carried},
             "bindings": {"kafka": {"partitions": event.topic.partitions}},
         }
         messages[name] = {
@@ -64,6 +72,7 @@ def asyncapi() -> Document:
                     "channel": {"$ref": f"#/channels/{event.topic.name}"},
                     "tags": [{"name": service}],
                 }
+    messages |= {batch.__name__: _batch_message(batch) for batch in BATCHES}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -74,8 +83,29 @@ def asyncapi() -> Document:
         },
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages, "schemas": {"CloudEventHeaders": _HEADERS}},
+        "components": {
+            "messages": messages,
+            "schemas": {"CloudEventHeaders": _HEADERS, "BatchHeaders": _BATCH_HEADERS},
+        },
     }
+
+
+def _batch_message(batch: type[BatchSubmitted]) -> Document:
+    return {
+        "name": batch.type,
+        "description": inspect.getdoc(batch),
+        "contentType": BatchForm.NDJSON.value,
+        "headers": {"$ref": "#/components/schemas/BatchHeaders"},
+        "payload": {"description": _batch_value()},
+    }
+
+
+def _batch_value() -> str:
+    forms = " ".join(f"`{form.value}`: {form.says}" for form in BatchForm)
+    return (
+        f"At most {MAX_BATCH_ROWS:,} rows and {MAX_BATCH_BYTES:,} bytes, as `content-type`"
+        f" says. {forms}"
+    )
 
 
 def events_page() -> str:
@@ -96,6 +126,19 @@ def events_page() -> str:
             f"| `{topic.name}` | {', '.join(parties.producers) or '-'} "
             f"| {', '.join(parties.consumers)} | {topic.partitions} | {kept} | {says} |"
         )
+    for batch in BATCHES:
+        lines += [
+            "",
+            f"## `{batch.type}`, in line on `{batch.topic.name}`",
+            "",
+            inspect.getdoc(batch) or "",
+            "",
+            f"The value: {_batch_value()}",
+            "",
+            "Headers, beside those of every CloudEvent: "
+            + ", ".join(f"`{name}`" for name in BATCH_HEADERS)
+            + ".",
+        ]
     return "\n".join([*lines, ""])
 
 
@@ -115,6 +158,22 @@ _HEADERS: Document = {
         "ce_time": {"type": "string", "format": "date-time"},
         "ce_correlationid": {"type": "string"},
         "ce_causationid": {"type": "string"},
+        "traceparent": {"type": "string"},
+    },
+}
+_BATCH_HEADERS: Document = {
+    "type": "object",
+    "required": ["ce_specversion", "ce_id", "ce_type", "ce_source", *BATCH_HEADERS],
+    "properties": {
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {"type": "string"},
+        "ce_type": {"const": BatchSubmitted.type},
+        "ce_source": {"type": "string"},
+        "ce_time": {"type": "string", "format": "date-time"},
+        "ce_stream": {"type": "string", "description": "the stream of every row"},
+        "ce_schemaversion": {"type": "string", "description": "its schema version, in decimal"},
+        "ce_rows": {"type": "string", "description": "how many rows there are, in decimal"},
+        "content-type": {"enum": [form.value for form in BatchForm]},
         "traceparent": {"type": "string"},
     },
 }
