@@ -8,7 +8,8 @@ from typing import TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from gyral.kit.refusals import Refusal, clip
+from gyral.kit.duplicates import reject_repeats
+from gyral.kit.refusals import Refusal, bad_json, clip
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -89,12 +90,13 @@ def parse_json(body: bytes) -> object:
     """Return the JSON value: RFC 8259 only, so no NaN, Infinity, deep nesting or bad UTF-8.
 
     Raises:
-        Refusal: 400, saying where it stops being JSON.
+        Refusal: 400, saying where it stops being JSON, or which key an object has twice.
     """
     try:
         value: object = orjson.loads(body)
     except ValueError as error:
-        raise Refusal(400, "bad_json", f"expected JSON; found {clip(str(error))}") from error
+        raise bad_json(error) from error
+    reject_repeats(body, value)
     return value
 
 

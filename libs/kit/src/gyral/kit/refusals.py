@@ -51,3 +51,8 @@ def clip(text: str) -> str:
     """Return a caller's text as an answer may repeat it: printable and short."""
     shown = "".join(char if char.isprintable() else "\ufffd" for char in text[: MAX_ECHO + 1])
     return shown if len(shown) <= MAX_ECHO else shown[: MAX_ECHO - 1] + "\u2026"
+
+
+def bad_json(error: ValueError) -> Refusal:
+    """Return the refusal of a body that a parser found to be no JSON."""
+    return Refusal(400, "bad_json", f"expected JSON; found {clip(str(error))}")
