@@ -18,11 +18,11 @@ from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.handlers import Handlers
 from gyral.gateway.jobs import Forwarder
 from gyral.gateway.settings import Settings
-from gyral.gateway.store.journal import Journal, Limits
 from gyral.kit.access import KeyRing
 from gyral.kit.changes import Changes
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
+from gyral.kit.journal import Journal, Limits
 from gyral.kit.projection import Projection
 from gyral.kit.service import Service
 from gyral.kit.telemetry import Sometimes, get_meter

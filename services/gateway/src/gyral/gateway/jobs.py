@@ -11,12 +11,13 @@ from aiokafka.errors import KafkaError
 
 from gyral.contracts.data import WatermarkAdvanced
 from gyral.contracts.inference import PredictionLogged
-from gyral.gateway.store.journal import Journal
-from gyral.gateway.store.segments import Entry, Kind, Position
+from gyral.gateway.store.kinds import Kind
 from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import INFRASTRUCTURE
+from gyral.kit.journal import Journal
 from gyral.kit.producer import open_producer
+from gyral.kit.segments import Entry, Position
 from gyral.kit.telemetry import get_log
 
 _TOPIC = PredictionLogged.topic.name
@@ -96,7 +97,7 @@ class Forwarder:
             return
         before_marker: list[tuple[Entry, Position]] = []
         for entry, position in batch:
-            if entry.kind is Kind.MARKER:
+            if entry.kind == Kind.MARKER:
                 await self._send_predictions(producer, before_marker)
                 before_marker = []
                 await self._send_marker(producer, entry)
@@ -151,7 +152,7 @@ async def _send_all(producer: AIOKafkaProducer, records: Sequence[_Outgoing]) ->
 
 
 def _prediction(entry: Entry) -> _Outgoing:
-    role = "live" if entry.kind is Kind.PREDICTION_LIVE else "shadow"
+    role = "live" if entry.kind == Kind.PREDICTION_LIVE else "shadow"
     headers = _headers(_TOPIC, f"{entry.id}-{role}", entry)
     return _Outgoing(entry.id.encode(), entry.payload, headers)
 

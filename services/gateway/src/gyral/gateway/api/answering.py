@@ -14,8 +14,9 @@ from gyral.gateway.api.tensors import BadRequestError
 from gyral.gateway.domain.routing import Plan
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.fleet import Fleet
-from gyral.gateway.store.journal import Journal
-from gyral.gateway.store.segments import Entry, Kind
+from gyral.gateway.store.kinds import Kind
+from gyral.kit.journal import Journal
+from gyral.kit.segments import Entry
 from gyral.kit.telemetry import get_log
 
 log = get_log()

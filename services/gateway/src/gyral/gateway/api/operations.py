@@ -13,12 +13,13 @@ from gyral.contracts.data import WatermarkAdvanced
 from gyral.contracts.deployment import RouteChanged
 from gyral.gateway.api.shadows import Shadows
 from gyral.gateway.domain.routing import RouteTable
-from gyral.gateway.store.journal import Journal, JournalBrokenError, JournalFullError
-from gyral.gateway.store.segments import Entry, Kind
+from gyral.gateway.store.kinds import Kind
 from gyral.kit.access import Caller
 from gyral.kit.changes import Changes
 from gyral.kit.http import read_model, scope
+from gyral.kit.journal import Journal, JournalBrokenError, JournalFullError
 from gyral.kit.refusals import Refusal
+from gyral.kit.segments import Entry
 
 
 class WatermarkRequest(BaseModel):

@@ -21,9 +21,9 @@ from gyral.gateway.api.shadows import Copy
 from gyral.gateway.api.tensors import BadRequestError
 from gyral.gateway.domain.routing import NoLiveVersionError, Plan, RouteTable, choose
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
-from gyral.gateway.store.journal import JournalBrokenError, JournalFullError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
+from gyral.kit.journal import JournalBrokenError, JournalFullError
 from gyral.kit.telemetry import Sometimes, get_log
 
 _MAX_STICKY_BYTES = 256

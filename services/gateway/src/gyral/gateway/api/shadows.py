@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from gyral.gateway.store.journal import JournalBrokenError, JournalFullError
+from gyral.kit.journal import JournalBrokenError, JournalFullError
 from gyral.kit.telemetry import get_log
 
 log = get_log()

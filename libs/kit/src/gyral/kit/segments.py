@@ -4,7 +4,6 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from struct import Struct
 
@@ -17,21 +16,14 @@ SUFFIX = ".journal"
 log = get_log()
 
 
-class Kind(IntEnum):
-    """What an entry's payload is."""
-
-    PREDICTION_LIVE = 1
-    PREDICTION_SHADOW = 2
-    MARKER = 3
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Something to be said on Kafka."""
 
-    kind: Kind
+    kind: int
+    """What the payload is, from 0 to 255, as its writer numbers them."""
     id: str
-    """A UUID: the request's, or the marker's own."""
+    """36 ASCII characters: a UUID."""
     time_us: int
     payload: bytes
 
@@ -68,7 +60,7 @@ def entries(data: bytes) -> Iterator[tuple[Entry, int]]:
         if zlib.crc32(checked) != checksum:
             return
         payload = data[start + _HEADER.size : end]
-        yield Entry(Kind(kind), id_.decode(), time_us, payload), end
+        yield Entry(kind, id_.decode(), time_us, payload), end
         start = end
 
 

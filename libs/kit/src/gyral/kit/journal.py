@@ -1,4 +1,4 @@
-"""The gateway's bounded journal: what was answered is on it before the answer leaves.
+"""A bounded journal on the local disk: what was answered is on it before the answer leaves.
 
 A `write` survives the death of the process, not of the machine; `fsync` survives both. One
 process writes and reads; the reader's place is kept in a file, so a restart sends little twice.
@@ -6,12 +6,13 @@ process writes and reads; the reader's place is kept in a file, so a restart sen
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
-from gyral.gateway.store.segments import (
+from gyral.kit.segments import (
     Entry,
     Position,
     cut_torn_end,
@@ -59,7 +60,7 @@ class Journal:
         self._acked = Position(0, 0)
         self._place = -1
         self._syncing: asyncio.Task[None] | None = None
-        self._sync_wanted = False
+        self._unsynced: list[int] = []
 
     @property
     def acked(self) -> Position:
@@ -90,7 +91,7 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the files."""
-        for descriptor in (self._file, self._place):
+        for descriptor in (self._file, self._place, *self._unsynced):
             with suppress(OSError):
                 os.close(descriptor)
 
@@ -109,7 +110,7 @@ class Journal:
             raise JournalBrokenError(self._broken)
         if self._bytes >= self._limits.max_bytes:
             raise JournalFullError(
-                f"expected Kafka to take {self._bytes} bytes of logged predictions; it is away"
+                f"expected Kafka to take the {self._bytes} bytes in hand; it is away"
             )
 
     async def append(self, entry: Entry) -> None:
@@ -197,8 +198,9 @@ class Journal:
 
     def _roll(self) -> None:
         if self._limits.fsync:
-            os.fdatasync(self._file)
-        os.close(self._file)
+            self._unsynced.append(self._file)
+        else:
+            os.close(self._file)
         self._begin_segment(self._segment + 1)
 
     def _begin_segment(self, number: int) -> None:
@@ -223,8 +225,9 @@ class Journal:
             await asyncio.shield(running)
 
     async def _sync(self) -> None:
+        full, self._unsynced = self._unsynced, []
         try:
-            await asyncio.to_thread(_sync_copy, os.dup(self._file))
+            await asyncio.to_thread(_sync_all, [*full, os.dup(self._file)])
         except OSError as error:
             self._broken = f"journal: expected to sync: {error}"
             raise JournalBrokenError(self._broken) from error
@@ -245,9 +248,11 @@ class Journal:
         return Position(*_PLACE.unpack(data)) if len(data) == _PLACE.size else Position(0, 0)
 
 
-def _sync_copy(descriptor: int) -> None:
-    """Sync through a descriptor of its own: the segment may be closed meanwhile."""
+def _sync_all(descriptors: Sequence[int]) -> None:
+    """Sync files through descriptors of their own, and close these."""
     try:
-        os.fdatasync(descriptor)
+        for descriptor in descriptors:
+            os.fdatasync(descriptor)
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
