@@ -1,14 +1,14 @@
 """Request bodies from strangers: capped, timed, inflated within limits, strictly parsed."""
 
 import asyncio
-import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from gyral.kit.duplicates import reject_repeats
+from gyral.kit.inflating import inflater
 from gyral.kit.refusals import Refusal, bad_json, clip
 
 M = TypeVar("M", bound=BaseModel)
@@ -16,7 +16,8 @@ M = TypeVar("M", bound=BaseModel)
 MAX_BODY_BYTES = 8 << 20
 MAX_INFLATED_BYTES = 32 << 20
 BODY_TIMEOUT_S = 20.0
-_INFLATE_STEP = 1 << 16
+_TURN_BYTES = 1 << 20
+"""Bytes inflated before others have their turn."""
 
 
 async def read_body(
@@ -27,56 +28,48 @@ async def read_body(
     max_inflated_bytes: int = MAX_INFLATED_BYTES,
     timeout_s: float = BODY_TIMEOUT_S,
 ) -> bytes:
-    """Return the whole body, inflated when it is gzip.
+    """Return the whole body, inflated as it comes when it is gzip or zstd.
 
     Raises:
         Refusal: 413 too large, 408 too slow, 415 another encoding, 400 it does not inflate.
     """
-    coding = (encoding or "identity").strip().lower()
-    if coding not in ("identity", "gzip"):
-        raise Refusal(
-            415,
-            "unsupported_encoding",
-            f"Content-Encoding: expected gzip or none; found {clip(coding)!r}",
-        )
-    body = bytearray()
+    stream = inflater(encoding or "identity")
+    body = _Body(max_bytes if stream is None else max_inflated_bytes)
+    received = 0
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in chunks:
-                body += chunk
-                if len(body) > max_bytes:
+                received += len(chunk)
+                if received > max_bytes:
                     raise too_large(max_bytes)
+                await body.take((chunk,) if stream is None else stream.pieces(chunk))
     except TimeoutError as error:
         raise Refusal(
             408,
             "body_timeout",
-            f"expected the whole body within {timeout_s:g} s; found {len(body)} bytes of it",
+            f"expected the whole body within {timeout_s:g} s; found {received} bytes of it",
         ) from error
-    return inflate(bytes(body), max_inflated_bytes) if coding == "gzip" else bytes(body)
+    if stream is not None:
+        stream.finish()
+    return bytes(body.whole)
 
 
-def inflate(packed: bytes, max_bytes: int) -> bytes:
-    """Return what gzip packed, never holding much more than `max_bytes` of it.
+class _Body:
+    """What has come so far; others have their turn while much of it is inflated."""
 
-    Raises:
-        Refusal: 413 when it would be more, 400 when it is not exactly one gzip member.
-    """
-    stream = zlib.decompressobj(wbits=31)
-    whole = bytearray()
-    rest = packed
-    try:
-        while rest and not stream.eof:
-            whole += stream.decompress(rest, _INFLATE_STEP)
-            rest = stream.unconsumed_tail
-            if len(whole) > max_bytes:
-                raise too_large(max_bytes)
-    except zlib.error as error:
-        raise Refusal(
-            400, "bad_encoding", "expected a gzip body; found bytes that do not inflate"
-        ) from error
-    if not stream.eof or stream.unused_data:
-        raise Refusal(400, "bad_encoding", "expected one whole gzip member; found less or more")
-    return bytes(whole)
+    def __init__(self, max_bytes: int) -> None:
+        self.whole = bytearray()
+        self._max_bytes = max_bytes
+
+    async def take(self, pieces: Iterable[bytes]) -> None:
+        turn_at = len(self.whole) + _TURN_BYTES
+        for piece in pieces:
+            self.whole += piece
+            if len(self.whole) > self._max_bytes:
+                raise too_large(self._max_bytes)
+            if len(self.whole) >= turn_at:
+                turn_at = len(self.whole) + _TURN_BYTES
+                await asyncio.sleep(0)
 
 
 def too_large(max_bytes: int) -> Refusal:
