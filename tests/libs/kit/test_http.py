@@ -14,6 +14,7 @@ from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.kit.access import KeyRing
 from gyral.kit.health import Health
 from gyral.kit.http import Caller, create_api, read_model, scope
+from gyral.kit.projection import Projection
 from gyral.testkit.projections import MemoryProjection
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -89,6 +90,16 @@ async def client(keys, ring, health):
 
 def bearer(secret):
     return {"authorization": f"Bearer {secret}"}
+
+
+async def test_nobody_is_known_or_unknown_before_all_keys_are_read():
+    ring = KeyRing(Projection("nowhere:0", AccessKeyChanged), now=lambda: NOW)
+    api = create_api("test", [router()], keys=ring, health=Health())
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/v1/projections", headers=bearer("reader"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"]["code"] == "unavailable"
 
 
 @pytest.mark.parametrize(

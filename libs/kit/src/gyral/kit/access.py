@@ -12,7 +12,10 @@ MAX_KEY_BYTES = 200
 
 
 class AccessDenied(Exception):  # noqa: N818 - an answer, not a fault
-    """The caller may not do this: 401 when unknown, 403 when known but not allowed."""
+    """The caller may not do this: 401 when unknown, 403 when known but not allowed.
+
+    503 while nobody can be known yet: to be asked again.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -41,6 +44,7 @@ class KeyRing:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
+        self._keys = keys
         self._by_digest: dict[bytes, AccessKeyChanged] = {}
         self._digests: dict[str, bytes] = {}
         keys.subscribe(self._changed)
@@ -49,8 +53,11 @@ class KeyRing:
         """Return who calls.
 
         Raises:
-            AccessDenied: no key, an unknown, revoked or expired one, or one without the scope.
+            AccessDenied: no key, an unknown, revoked or expired one, one without the scope, or
+                the keys are not read to their end yet, when a revoked one would still do.
         """
+        if self._keys.ready() is not None:
+            raise AccessDenied(503, "the API keys are still being read; ask again")
         raw = authorization.encode() if isinstance(authorization, str) else authorization or b""
         kind, _, token = raw.partition(b" ")
         if kind.lower() != b"bearer" or not token or len(token) > MAX_KEY_BYTES:

@@ -26,6 +26,12 @@ from gyral.kit.tracing import TracedApp
 
 M = TypeVar("M", bound=BaseModel)
 log = get_log()
+_DENIALS: dict[int, tuple[str, int | None]] = {
+    401: ("unauthenticated", None),
+    403: ("forbidden", None),
+    503: ("unavailable", 1),
+}
+"""Status of a denial to its code, and when to ask again."""
 
 __all__ = ["Caller", "Refusal", "create_api", "read_model", "scope"]
 
@@ -51,9 +57,9 @@ class ScopeRequired:
         try:
             return ring.check(request.headers.get("authorization"), self.scope)
         except AccessDenied as denied:
-            known = denied.status != HTTPStatus.UNAUTHORIZED
-            code = "forbidden" if known else "unauthenticated"
-            raise Refusal(denied.status, code, denied.message) from denied
+            code, again_s = _DENIALS[denied.status]
+            refusal = Refusal(denied.status, code, denied.message, retry_after_s=again_s)
+            raise refusal from denied
 
 
 def scope(name: Scope | str) -> Caller:
