@@ -10,8 +10,8 @@ from gyral.kit.cloudevents import Record
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
-MARKER = WatermarkAdvanced.topic.name
-"""`ce_type` of the records that make a sink flush at once."""
+MARKER = ("ce_type", WatermarkAdvanced.topic.name.encode())
+"""Header of the records that make a sink flush at once."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,4 +79,4 @@ class Batch(Generic[T]):
 
 def is_marker(record: Record) -> bool:
     """Tell a marker of event time from data, by its header alone."""
-    return any(name == "ce_type" and value == MARKER.encode() for name, value in record.headers)
+    return MARKER in record.headers

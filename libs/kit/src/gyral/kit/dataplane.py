@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from gyral.kit import offsets
 from gyral.kit.backoff import Backoff
 from gyral.kit.batches import Batch, Partition, Slice, is_marker
+from gyral.kit.buffering import Buffer
 from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.flushing import Flusher
@@ -26,6 +28,10 @@ OnAssigned = Callable[[frozenset[Partition]], Awaitable[None]]
 log = get_log()
 
 __all__ = ["Batch", "DataPlane", "Fenced", "Partition", "Record", "Slice", "is_marker"]
+
+
+class LostPlaceError(RuntimeError):
+    """The stored offset is none of this topic: going on would skip or repeat records."""
 
 
 class DataPlane(Generic[T]):
@@ -50,6 +56,7 @@ class DataPlane(Generic[T]):
         pool: Pool,
         handle: Callable[[Batch[T]], Awaitable[None]],
         max_records: int = 5000,
+        max_bytes: int = 64 << 20,
         max_wait_s: float = 1.0,
         instance_id: str | None = None,
         retries: int = 3,
@@ -61,13 +68,12 @@ class DataPlane(Generic[T]):
         self._brokers = brokers
         self._topics = tuple(topics)
         self._pool = pool
-        self._max_records = max_records
         self._max_wait_s = max_wait_s
         self._instance_id = instance_id
         self._flusher = Flusher(group, begin, handle, retries=retries, patience_s=patience_s)
         self._on_assigned = on_assigned
-        self._next: dict[TopicPartition, int | None] = {}
-        self._buffer: dict[TopicPartition, list[Record]] = {}
+        self._next: dict[Partition, int | None] = {}
+        self._buffer = Buffer(max_records, max_bytes)
         self._consumer: AIOKafkaConsumer | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +85,9 @@ class DataPlane(Generic[T]):
             "gyral_sink_records", description="Records committed"
         )
         self._fenced = meter.create_counter("gyral_sink_fenced", description="Batches given up")
+        self._lost = meter.create_counter(
+            "gyral_sink_lost", description="Records that Kafka dropped before they were read"
+        )
         meter.create_observable_gauge(
             "gyral_consumer_lag", [self._observe_lag], description="Records not yet consumed"
         )
@@ -117,18 +126,16 @@ class DataPlane(Generic[T]):
         return None if self._next else f"dataplane {self.group}: no partitions assigned yet"
 
     def lag(self) -> Mapping[Partition, int]:
-        """Return the records not yet fetched, by partition."""
+        """Return the records not yet committed, by partition."""
         consumer = self._consumer
         if consumer is None:
             return {}
         found = {}
         for at, upcoming in self._next.items():
             with suppress(IllegalStateError):
-                highwater = consumer.highwater(at)
+                highwater = consumer.highwater(_place(at))
                 if highwater is not None:
-                    found[Partition(at.topic, at.partition)] = max(
-                        0, highwater - (upcoming or 0)
-                    )
+                    found[at] = max(0, highwater - (upcoming or 0))
         return found
 
     async def run(self) -> None:
@@ -169,60 +176,75 @@ class DataPlane(Generic[T]):
         finally:
             self._consumer = None
             self._next.clear()
-            self._buffer.clear()
+            self._buffer.take()
             with suppress(KafkaError):
                 await consumer.stop()
 
     async def _consume(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
+        """Fetch the next batch while the last one is written: one of each, never more."""
+        writing: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping.is_set():
+                await self._fill(consumer, backoff, writing)
+                if writing is not None:
+                    await writing
+                if not self._stopping.is_set():
+                    taken = self._buffer.take()
+                    writing = asyncio.create_task(self._flush(consumer, taken))
+        except asyncio.CancelledError:
+            if writing is not None:
+                writing.cancel()
+            raise
+        finally:
+            # What was fetched before a fault can be committed all the same.
+            if writing is not None:
+                await asyncio.wait({writing})
+
+    async def _fill(
+        self,
+        consumer: AIOKafkaConsumer,
+        backoff: Backoff,
+        writing: asyncio.Task[None] | None,
+    ) -> None:
+        """Return once what is buffered is to be written, or it is time to stop."""
         loop = asyncio.get_running_loop()
         oldest_s: float | None = None
         while not self._stopping.is_set():
-            self._turned_s = time.monotonic()
             if self._fault is not None:
                 raise self._fault
-            wait_s = (
-                self._max_wait_s
-                if oldest_s is None
-                else oldest_s + self._max_wait_s - loop.time()
-            )
-            room = self._max_records - self._buffered()
+            if writing is None or writing.done():
+                self._turned_s = time.monotonic()
+                if writing is not None:
+                    writing.result()
+            now_s = loop.time()
+            due_s = self._max_wait_s + (0.0 if oldest_s is None else oldest_s - now_s)
             fetched = await consumer.getmany(
-                timeout_ms=int(min(0.2, max(0.0, wait_s)) * 1000), max_records=room
+                timeout_ms=int(min(0.2, max(0.0, due_s)) * 1000),
+                max_records=self._buffer.max_records - len(self._buffer),
             )
             marked = self._keep(fetched)
             backoff.reset()
-            if not self._buffer:
+            if not len(self._buffer):
                 oldest_s = None
                 continue
             oldest_s = loop.time() if oldest_s is None else oldest_s
-            full = self._buffered() >= self._max_records
-            if full or marked or loop.time() - oldest_s >= self._max_wait_s:
-                oldest_s = None
-                await self._flush(consumer)
-
-    def _buffered(self) -> int:
-        return sum(len(records) for records in self._buffer.values())
+            if self._buffer.is_full() or marked or loop.time() - oldest_s >= self._max_wait_s:
+                return
 
     def _keep(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> bool:
-        """Buffer what is new to us; True when a marker is among it."""
+        """Buffer what is of partitions we hold; True when a marker is among it."""
         marked = False
-        for at, records in fetched.items():
-            if at not in self._next:
-                continue
-            continues_at = self._next[at] or 0
-            fresh = [record for record in records if record.offset >= continues_at]
-            if fresh:
-                self._buffer.setdefault(at, []).extend(fresh)
-                marked = marked or any(is_marker(record) for record in fresh)
+        for place, records in fetched.items():
+            at = Partition(place.topic, place.partition)
+            if at in self._next:
+                self._buffer.add(at, records)
+                marked = marked or any(map(is_marker, records))
         return marked
 
-    async def _flush(self, consumer: AIOKafkaConsumer) -> None:
-        taken, self._buffer = self._buffer, {}
-        slices = tuple(
-            Slice(at.topic, at.partition, tuple(records), self._next[at])
-            for at, records in sorted(taken.items())
-            if at in self._next
-        )
+    async def _flush(
+        self, consumer: AIOKafkaConsumer, taken: Mapping[Partition, Sequence[Record]]
+    ) -> None:
+        slices = tuple(self._slices(taken))
         if not slices:
             return
         try:
@@ -230,21 +252,35 @@ class DataPlane(Generic[T]):
         except Fenced as fenced:
             self._fenced.add(1, {"group": self.group})
             log.warning("dataplane.fenced", group=self.group, reason=str(fenced))
-            await self._position(consumer, [at for at in taken if at in consumer.assignment()])
+            held = consumer.assignment()
+            await self._position(consumer, [_place(at) for at in taken if _place(at) in held])
             return
         for part in slices:
-            at = TopicPartition(part.topic, part.partition)
-            if at in self._next:
-                self._next[at] = part.next_offset
+            if part.place in self._next:
+                self._next[part.place] = part.next_offset
             self._records.add(len(part.records), {"group": self.group, "topic": part.topic})
         await self._tell_group(consumer, slices)
+
+    def _slices(self, taken: Mapping[Partition, Sequence[Record]]) -> Iterator[Slice]:
+        """Yield what of the buffered is still to be written.
+
+        A partition may have been lost and won again while its last slice was committed: then
+        its records were fetched from where it stood before.
+        """
+        for at, records in sorted(taken.items()):
+            if at not in self._next:
+                continue
+            first = self._next[at]
+            left = tuple(records)
+            if first is not None and records[0].offset < first:
+                left = tuple(record for record in records if record.offset >= first)
+            if left:
+                yield Slice(at.topic, at.partition, left, first)
 
     async def _tell_group(self, consumer: AIOKafkaConsumer, slices: Sequence[Slice]) -> None:
         """Commit to the group too, for whoever looks at lag; the truth is in Postgres."""
         held = consumer.assignment()
-        reached = {
-            TopicPartition(part.topic, part.partition): part.next_offset for part in slices
-        }
+        reached = {_place(part.place): part.next_offset for part in slices}
         with suppress(KafkaError):
             await consumer.commit({at: offset for at, offset in reached.items() if at in held})
 
@@ -252,12 +288,35 @@ class DataPlane(Generic[T]):
         self, consumer: AIOKafkaConsumer, places: Collection[TopicPartition]
     ) -> None:
         """Continue at the stored offsets, whatever was fetched or believed before."""
-        for at in places:
-            self._buffer.pop(at, None)
-            self._next[at] = await offsets.stored(
-                self._pool, self.group, at.topic, at.partition
+        self._revoked(places)
+        begins = await consumer.beginning_offsets(list(places))
+        ends = await consumer.end_offsets(list(places))
+        for place in places:
+            at = Partition(place.topic, place.partition)
+            stored = await offsets.stored(self._pool, self.group, *astuple(at))
+            start = self._start(at, stored, begins[place], ends[place])
+            self._next[at] = stored
+            consumer.seek(place, start)
+
+    def _start(self, at: Partition, stored: int | None, begin: int, end: int) -> int:
+        """Return the offset to fetch from, given those that Kafka still has.
+
+        Raises:
+            LostPlaceError: the stored offset lies beyond the end, so this is another topic.
+        """
+        if stored is not None and stored > end:
+            raise LostPlaceError(
+                f"{self.group}: {at.topic}/{at.partition}: expected to continue at {stored};"
+                f" found records up to {end}: was the topic made anew? Restore it, or remove"
+                " its rows from sink_offset to read it from the start"
             )
-            consumer.seek(at, self._next[at] or 0)
+        if stored is not None and stored < begin:
+            lost = begin - stored
+            self._lost.add(lost, {"group": self.group, "topic": at.topic})
+            log.critical(
+                "dataplane.records_lost", group=self.group, partition=str(at), count=lost
+            )
+        return max(stored or 0, begin)
 
     async def _assigned(self, places: Collection[TopicPartition]) -> None:
         """Position patiently: an error here would end aiokafka's coordinator."""
@@ -267,8 +326,7 @@ class DataPlane(Generic[T]):
             try:
                 await self._position(consumer, places)
                 if self._on_assigned is not None:
-                    held = frozenset(Partition(at.topic, at.partition) for at in self._next)
-                    await self._on_assigned(held)
+                    await self._on_assigned(frozenset(self._next))
             except Exception as error:  # noqa: BLE001 - it ends our own loop, not aiokafka's
                 if not is_infrastructure(error):
                     self._fault = error
@@ -282,8 +340,9 @@ class DataPlane(Generic[T]):
                 return
 
     def _revoked(self, places: Collection[TopicPartition]) -> None:
-        for at in places:
-            self._buffer.pop(at, None)
+        for place in places:
+            at = Partition(place.topic, place.partition)
+            self._buffer.drop(at)
             self._next.pop(at, None)
 
     def _observe_lag(self, _options: CallbackOptions) -> list[Observation]:
@@ -293,3 +352,7 @@ class DataPlane(Generic[T]):
             )
             for at, behind in self.lag().items()
         ]
+
+
+def _place(at: Partition) -> TopicPartition:
+    return TopicPartition(at.topic, at.partition)
