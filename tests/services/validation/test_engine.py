@@ -1,17 +1,30 @@
-"""Rows decoded in bulk and one by one, and the fence around the lake."""
+"""Records sorted into rows and refusals, and the fence around the lake."""
 
 import json
+from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from aiokafka import ConsumerRecord
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gyral.contracts.data import StreamDeclared
+from gyral.kit.batches import Slice
 from gyral.kit.blobs import table_options
-from gyral.validation.domain.refusals import Reason
+from gyral.testkit.projections import MemoryProjection
+from gyral.validation.domain.refusals import Reason, Violation
+from gyral.validation.engine.intake import sort
 from gyral.validation.engine.lake import Lake, LakeMovedError, Span
-from gyral.validation.engine.schema import Schema, UnusableSchemaError, digest, micros
+from gyral.validation.engine.schema import (
+    Schema,
+    UnusableSchemaError,
+    contents_of,
+    micros,
+)
+from gyral.validation.engine.schemas import Schemas
 from tests.services.validation.conftest import declared
 
 FIELDS = {
@@ -28,8 +41,7 @@ SCHEMA = Schema(declared("departures", fields=FIELDS))
 
 
 def raw(values):
-    text = values if isinstance(values, bytes) else json.dumps(values).encode()
-    return msgspec.Raw(text)
+    return values if isinstance(values, bytes) else json.dumps(values).encode()
 
 
 @pytest.mark.parametrize(
@@ -61,11 +73,10 @@ def raw(values):
         (b"", Reason.MALFORMED),
     ],
 )
-def test_a_bad_row_is_refused_with_its_reason_and_its_neighbours_are_not(values, reason):
-    decoded = SCHEMA.decode([raw(GOOD), raw(values), raw({**GOOD, "flight_id": "f2"})])
-    assert [row is None for row in decoded.rows] == [False, True, False]
-    assert list(decoded.violations) == [1]
-    assert decoded.violations[1].reason is reason
+def test_a_bad_row_is_refused_with_its_reason(values, reason):
+    found = SCHEMA.decode(raw(values))
+    assert isinstance(found, Violation)
+    assert found.reason is reason
 
 
 cells = st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats() | st.text()
@@ -77,38 +88,96 @@ rows = st.dictionaries(st.sampled_from([*FIELDS, "other"]), cells) | st.builds(
 )
 
 
+def row_of(schema, values):
+    row = schema.decode(raw(values))
+    assert isinstance(row, msgspec.Struct)
+    return row
+
+
+def record(value, offset, partition=0):
+    return ConsumerRecord(
+        topic="t",
+        partition=partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=None,
+        value=value,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=len(value),
+        headers=(),
+    )
+
+
+@pytest.fixture
+async def schemas():
+    streams = MemoryProjection(StreamDeclared)
+    await streams.put(declared("departures", fields=FIELDS))
+    await streams.put(declared("arrivals", fields=FIELDS))
+    return Schemas(streams)
+
+
+def sorted_of(schemas, values):
+    records = tuple(record(value, offset) for offset, value in enumerate(values))
+    return sort((Slice("t", 0, records, None),), schemas, latest_us=2**62)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(rows, max_size=6))
-def test_bulk_and_one_by_one_agree(several):
-    raws = [raw(values) for values in several]
-    together = SCHEMA.decode(raws)
-    alone = [SCHEMA.decode([one]) for one in raws]
-    assert together.rows == [one.rows[0] for one in alone]
-    assert set(together.violations) == {at for at, one in enumerate(alone) if one.violations}
-    good = [row for row in together.rows if row is not None]
-    assert SCHEMA.table(good, [0] * len(good), list(range(len(good)))).num_rows == len(good)
+def test_a_batch_is_sorted_as_each_row_alone_would_be(schemas, several):
+    values = [
+        raw({"stream": "departures", "record_key": "k", "values": one}) for one in several
+    ]
+    found = sorted_of(schemas, values)
+    bad = [isinstance(SCHEMA.decode(raw(one)), Violation) for one in several]
+    assert [row.place.offset for row in found.refused] == list(np.flatnonzero(bad))
+    for group in found.groups.values():
+        assert group.offsets.tolist() == list(np.flatnonzero(~np.array(bad)))
+        places = (group.partitions, group.offsets, group.offsets * 0)
+        assert SCHEMA.table(group.rows, *places).num_rows == len(group)
 
 
-def test_digest_ignores_layout_and_optional_fields_added_later():
+def test_rows_of_several_streams_in_any_form_find_their_stream(schemas):
+    envelope = {"stream": "departures", "record_key": "f1", "values": GOOD}
+    structured = {"specversion": "1.0", "type": "t", "id": "1", "source": "/", "data": envelope}
+    cases = [
+        (raw(envelope), ()),
+        (raw({**envelope, "stream": "arrivals"}), ()),
+        (raw(structured), (("content-type", b"application/cloudevents+json"),)),
+        (raw({**envelope, "stream": "nowhere"}), ()),
+        (raw({**envelope, "note": "text that shows \\u0000 and no NUL"}), ()),
+    ]
+    records = tuple(
+        replace(record(value, offset), headers=headers)
+        for offset, (value, headers) in enumerate(cases)
+    )
+    found = sort((Slice("t", 0, records, None),), schemas, latest_us=2**62)
+    assert found.groups["departures"].offsets.tolist() == [0, 2, 4]
+    assert found.groups["arrivals"].offsets.tolist() == [1]
+    assert [row.violation.reason for row in found.refused] == [Reason.UNKNOWN_STREAM]
+    assert found.stale
+
+
+def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_later():
     wider = Schema(
         declared(
             "departures", 2, fields={**FIELDS, "gate": {"type": "string", "nullable": True}}
         )
     )
-    [one] = SCHEMA.decode([raw({**GOOD, "delay": 5})]).rows
-    [two] = wider.decode(
-        [raw(b'{"delay" : 5.0, "at":"2026-01-01T00:00:00Z","flight_id":"f1"}')]
-    ).rows
-    assert one is not None
-    assert two is not None
-    assert digest(one) == digest(two)
+    one = row_of(SCHEMA, {**GOOD, "delay": 5})
+    other = b'{"delay" : 5.0, "at":"2026-01-01T01:00:00+01:00","flight_id":"f1"}'
+    two = row_of(wider, other)
+    three = row_of(SCHEMA, {**GOOD, "delay": 6})
+    assert (contents_of([one]) == contents_of([two])).all()
+    assert (contents_of([one]) != contents_of([three])).any()
 
 
 def test_times_are_exact_to_the_microsecond_in_any_offset():
-    text = b'{"flight_id":"f","at":"2026-01-01T01:00:00.000001+01:00"}'
-    [row] = SCHEMA.decode([raw(text)]).rows
-    assert row is not None
-    assert SCHEMA.event_time_us(row) == 1_767_225_600_000_001
-    assert micros(row.at) == SCHEMA.event_time_us(row)  # type: ignore[attr-defined]
+    row = row_of(SCHEMA, b'{"flight_id":"f","at":"2026-01-01T01:00:00.000001+01:00"}')
+    place = np.zeros(1, dtype=np.int64)
+    [time_us] = SCHEMA.times_us(SCHEMA.table([row], place, place, place)).tolist()
+    assert time_us == 1_767_225_600_000_001 == micros(row.at)
 
 
 def test_a_pattern_that_is_no_regular_expression_makes_the_schema_unusable():

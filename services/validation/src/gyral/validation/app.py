@@ -33,6 +33,7 @@ from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
 from gyral.validation.store.listings import Listings, ReplayTx
+from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.sinks import SinkTx
 
@@ -52,6 +53,7 @@ def build(settings: Settings) -> Service:
     ring = KeyRing(keys)
     changes = Changes()
     memory = Memory(pool)
+    lookups = Lookups(pool)
     schemas = Schemas(streams)
     outlet = Outlet(brokers)
     ends = Ends(brokers)
@@ -61,7 +63,7 @@ def build(settings: Settings) -> Service:
         table_options(settings),
         compact_every=settings.validation_compact_every,
     )
-    forwarding = Forwarding(models, memory, outlet, crash)
+    forwarding = Forwarding(models, lookups, outlet, crash)
     records = Records(
         schemas=schemas,
         memory=memory,
@@ -73,8 +75,20 @@ def build(settings: Settings) -> Service:
         future_us=round(settings.validation_future_s * 1e6),
         crash=crash,
     )
-    predictions = Predictions(models, streams, memory, lake, crash)
-    jobs = Jobs(sinking, schemas, memory, lake, outlet, ends, changes, RECORDS, _now_us)
+    predictions = Predictions(models, streams, lookups, lake, crash)
+    jobs = Jobs(
+        begin=sinking,
+        schemas=schemas,
+        memory=memory,
+        lookups=lookups,
+        lake=lake,
+        outlet=outlet,
+        ends=ends,
+        changes=changes,
+        sink=RECORDS,
+        now_us=_now_us,
+        remember_h=settings.validation_remember_h,
+    )
     replay = Replay(begin(pool, ReplayTx, service=NAME), outlet)
     health = Health(ready=[keys.ready, streams.ready, models.ready])
     router = api.routes(

@@ -11,8 +11,8 @@ from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.outlet import Outlet
-from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
+from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
@@ -29,23 +29,27 @@ class Jobs:
     begin: Begin[SinkTx]
     schemas: Schemas
     memory: Memory
+    lookups: Lookups
     lake: Lake
     outlet: Outlet
     ends: Ends
     changes: Changes
     sink: str
     now_us: Callable[[], int]
+    remember_h: float
 
     async def advance_idle(self) -> None:
         """Let time pass in partitions with nothing unread, for streams on the wall clock."""
-        streams = [schema for schema in self._schemas() if schema.time.clock is Clock.WALL]
+        streams = [
+            schema for schema in self.schemas.usable() if schema.time.clock is Clock.WALL
+        ]
         if not streams:
             return
         # Asked first: what is written after this moment is later than it.
         now_us = self.now_us()
         partitions = await self.outlet.partitions(TOPIC)
         ends = await self.ends.of(TOPIC, partitions)
-        stored = await self.memory.stored_offsets(self.sink, TOPIC)
+        stored = await self.lookups.stored_offsets(self.sink, TOPIC)
         idle = {
             partition: PartitionTime(idle_us=now_us)
             for partition, end in ends.items()
@@ -61,7 +65,7 @@ class Jobs:
     async def announce_missing(self) -> None:
         """Tell of table versions that were committed and never announced."""
         partitions = await self.outlet.partitions(TOPIC)
-        for schema in self._schemas():
+        for schema in self.schemas.usable():
             version = await self.lake.version(schema.stream)
             if version is None:
                 continue
@@ -72,10 +76,6 @@ class Jobs:
 
     async def forget(self) -> None:
         """Drop identities that no row can meet any more."""
-        for schema in self._schemas():
-            await self.memory.forget(schema.stream, schema.dedupe_us)
-        await self.memory.forget_predictions(PREDICTIONS_KEPT_H)
-
-    def _schemas(self) -> list[Schema]:
-        found = (self.schemas.get(name) for name in self.schemas.names())
-        return [schema for schema in found if isinstance(schema, Schema)]
+        for schema in self.schemas.usable():
+            await self.memory.forget(schema.stream, schema.dedupe_us, hours=self.remember_h)
+        await self.lookups.forget_predictions(PREDICTIONS_KEPT_H)

@@ -16,7 +16,7 @@ class Seen(Enum):
 class Identity:
     """An accepted row, as far as it is remembered."""
 
-    digest: bytes
+    content: bytes
     event_time_us: int
     revision: int = 0
 
@@ -30,7 +30,7 @@ def recall(known: Identity | None, row: Identity, dedupe_us: int) -> Seen:
     """
     if known is None:
         return Seen.NEW
-    if known.digest == row.digest:
+    if known.content == row.content:
         return Seen.DUPLICATE
     if abs(row.event_time_us - known.event_time_us) <= dedupe_us:
         return Seen.CONFLICT

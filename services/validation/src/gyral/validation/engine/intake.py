@@ -2,23 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import msgspec
+import numpy as np
 from pydantic import ValidationError
 
 from gyral.contracts.data import WatermarkAdvanced
 from gyral.kit import cloudevents
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.kit.dataplane import Slice, is_marker
+from gyral.modelling.columns import Ints
 from gyral.validation.domain.accounting import Marked, Place, Quarantined
-from gyral.validation.domain.refusals import Reason, Violation, printable
-from gyral.validation.engine.schema import micros
-
-MAX_KEY_CHARS = 256
+from gyral.validation.domain.refusals import Reason, Violation, printable, shown, violation
+from gyral.validation.engine.lake import Span
+from gyral.validation.engine.schema import (
+    BAD,
+    MAX_KEY_CHARS,
+    Schema,
+    micros,
+)
+from gyral.validation.engine.schemas import Schemas
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """A submitted record, its values not yet decoded."""
+    """A submitted record of whatever stream, its values not yet decoded."""
 
     stream: str
     record_key: str
@@ -28,18 +36,64 @@ class Envelope(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Group:
-    """Rows of one stream, in the order of their partitions."""
+    """Decoded rows of one stream, aligned, in the order of their partitions."""
 
+    schema: Schema
     records: list[Record] = field(default_factory=list)
-    envelopes: list[Envelope] = field(default_factory=list)
-
-    @property
-    def raws(self) -> list[msgspec.Raw]:
-        """The values, still encoded."""
-        return [envelope.values for envelope in self.envelopes]
+    envelopes: list[msgspec.Struct] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def rows(self) -> list[msgspec.Struct]:
+        """The values, decoded."""
+        return list(map(attrgetter("values"), self.envelopes))
+
+    @property
+    def keys(self) -> list[str]:
+        """What the records are keyed by."""
+        return list(map(attrgetter("record_key"), self.envelopes))
+
+    @property
+    def versions(self) -> Ints:
+        """The generations their senders knew, shape (rows,)."""
+        return _column("schema_version", self.envelopes)
+
+    @property
+    def partitions(self) -> Ints:
+        """Where the records lie, shape (rows,)."""
+        return _column("partition", self.records)
+
+    @property
+    def offsets(self) -> Ints:
+        """Where in their partitions, shape (rows,)."""
+        return _column("offset", self.records)
+
+    def spans(self) -> list[Span]:
+        """Return the offsets these rows cover, by partition."""
+        topic = self.records[0].topic
+        partitions, offsets = self.partitions, self.offsets
+        spans = []
+        for partition in np.unique(partitions):
+            of_partition = offsets[partitions == partition]
+            ends = int(of_partition.min()), int(of_partition.max())
+            spans.append(Span(topic, int(partition), *ends))
+        return spans
+
+    def refuse(self, at: int, violation: Violation) -> Quarantined:
+        """Return a row as quarantine keeps it."""
+        return refuse(
+            self.records[at],
+            violation,
+            stream=self.schema.stream,
+            record_key=self.keys[at],
+            schema_version=int(self.versions[at]),
+        )
+
+
+def _column(name: str, objects: Sequence[object]) -> Ints:
+    return np.fromiter(map(attrgetter(name), objects), np.int64, len(objects))
 
 
 @dataclass(slots=True)
@@ -49,10 +103,16 @@ class Sorted:
     groups: dict[str, Group] = field(default_factory=dict)
     markers: list[Marked] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
+    stale: bool = False
+    """Something speaks of a stream or generation that is not known here yet."""
 
-
-_decode = msgspec.json.Decoder(Envelope).decode
-_BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+    def add(self, schema: Schema, record: Record, envelope: msgspec.Struct) -> None:
+        """File a decoded row."""
+        group = self.groups.get(schema.stream)
+        if group is None:
+            group = self.groups[schema.stream] = Group(schema)
+        group.records.append(record)
+        group.envelopes.append(envelope)
 
 
 def payload(record: Record) -> bytes:
@@ -118,35 +178,115 @@ def marker_of(record: Record) -> Marked | Quarantined | None:
     return Marked(place_of(record), event.subject, micros(event.event_time))
 
 
-def sort(slices: Sequence[Slice]) -> Sorted:
+def sort(slices: Sequence[Slice], schemas: Schemas, *, latest_us: int) -> Sorted:
     """Take a batch apart; whatever its bytes are, each record ends in exactly one place."""
+    decode, owners = schemas.decoder()
     found = Sorted()
+    odd = _Odd(found, schemas, latest_us)
     for part in slices:
         for record in part.records:
-            _place(record, found)
+            value = record.value or b""
+            try:
+                envelope = decode(value)
+            except BAD:
+                odd.place(record)
+                continue
+            owner = owners.get(type(envelope))
+            if owner is None or b"\\u0000" in value:
+                odd.place(record)
+                continue
+            found.add(owner, record, envelope)
+    for group in found.groups.values():
+        found.stale |= bool((group.versions > group.schema.generation).any())
     return found
 
 
-def _place(record: Record, found: Sorted) -> None:
-    marker = marker_of(record)
-    if isinstance(marker, Marked):
-        found.markers.append(marker)
-        return
-    if marker is not None:
-        found.refused.append(marker)
-        return
-    try:
-        envelope = _decode(payload(record))
-    except (*_BAD, MalformedEvent) as error:
-        found.refused.append(refuse(record, Violation(Reason.MALFORMED, printable(str(error)))))
-        return
-    if not 0 < len(envelope.record_key) <= MAX_KEY_CHARS or "\0" in envelope.record_key:
-        detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
-        wrong = Violation(Reason.MALFORMED, detail)
-        found.refused.append(refuse(record, wrong, stream=envelope.stream))
-        return
-    group = found.groups.get(envelope.stream)
-    if group is None:
-        group = found.groups[envelope.stream] = Group()
-    group.records.append(record)
-    group.envelopes.append(envelope)
+_loose = msgspec.json.Decoder(Envelope).decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Odd:
+    """Whatever is not plainly a row of a declared stream, looked at one by one."""
+
+    found: Sorted
+    schemas: Schemas
+    latest_us: int
+
+    def place(self, record: Record) -> None:
+        """Find out what a record is and file it."""
+        marker = marker_of(record)
+        if isinstance(marker, Marked):
+            self._mark(record, marker)
+        elif marker is not None:
+            self.found.refused.append(marker)
+        else:
+            self._row(record)
+
+    def _row(self, record: Record) -> None:
+        try:
+            envelope = _loose(payload(record))
+        except (*BAD, MalformedEvent) as error:
+            wrong = Violation(Reason.MALFORMED, printable(str(error)))
+            self.found.refused.append(refuse(record, wrong))
+            return
+        schema = self.schemas.get(envelope.stream)
+        decoded = self._decoded(envelope, schema)
+        if isinstance(decoded, Violation):
+            self.found.refused.append(
+                refuse(
+                    record,
+                    decoded,
+                    stream=envelope.stream,
+                    record_key=envelope.record_key,
+                    schema_version=envelope.schema_version,
+                )
+            )
+            return
+        assert isinstance(schema, Schema)  # noqa: S101 - it decoded the row
+        known = schema.envelope(
+            record_key=envelope.record_key,
+            values=decoded,
+            schema_version=envelope.schema_version,
+        )
+        self.found.add(schema, record, known)
+
+    def _decoded(
+        self, envelope: Envelope, schema: Schema | Violation | None
+    ) -> msgspec.Struct | Violation:
+        if not 0 < len(envelope.record_key) <= MAX_KEY_CHARS or "\0" in envelope.record_key:
+            detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
+            return Violation(Reason.MALFORMED, detail)
+        if schema is None:
+            self.found.stale = True
+            return _unknown("stream", envelope.stream)
+        if isinstance(schema, Violation):
+            return schema
+        if envelope.schema_version > schema.generation:
+            self.found.stale = True
+            return too_new(envelope.schema_version, schema)
+        return schema.decode(bytes(envelope.values))
+
+    def _mark(self, record: Record, marker: Marked) -> None:
+        """Keep a marker that counts; the others are refused like rows."""
+        schema = self.schemas.get(marker.subject)
+        if isinstance(schema, Schema) and 0 <= marker.event_time_us <= self.latest_us:
+            self.found.markers.append(marker)
+            return
+        if isinstance(schema, Schema):
+            expected = f"event_time: expected at most {self.latest_us} (us)"
+            wrong = Violation(Reason.FUTURE, expected)
+        else:
+            self.found.stale |= schema is None
+            wrong = _unknown("subject", marker.subject)
+        self.found.refused.append(refuse(record, wrong, stream=marker.subject))
+
+
+def too_new(version: int, schema: Schema) -> Violation:
+    """Return the refusal of a row whose sender knew a generation that is not declared."""
+    expected = f"at most {schema.generation}"
+    return violation(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", expected, version)
+
+
+def _unknown(field: str, stream: str) -> Violation:
+    detail = f"{field}: expected a declared stream; found {shown(stream)}"
+    return Violation(Reason.UNKNOWN_STREAM, detail)

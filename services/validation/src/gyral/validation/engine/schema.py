@@ -1,7 +1,6 @@
-"""A stream's declaration, compiled: rows are checked in bulk, singly only to find the bad."""
+"""A stream's declaration, compiled: what its records and the columns of its table are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from math import ceil, floor
@@ -10,13 +9,16 @@ from re import error as re_error
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Meta
 
-from gyral.contracts.data import StreamDeclared
+from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
 from gyral.contracts.specs.stream import FieldType, StreamField
+from gyral.modelling.columns import Ints
 from gyral.validation.domain.refusals import Reason, Violation, printable, violation
+from gyral.validation.domain.segments import Halves
 from gyral.validation.domain.watermark import StreamTime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,20 +36,14 @@ _ARROW: dict[FieldType, pa.DataType] = {
     FieldType.BOOLEAN: pa.bool_(),
     FieldType.TIMESTAMP: pa.timestamp("us", "UTC"),
 }
-_BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_encode = msgspec.json.Encoder().encode
+BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not what they should be."""
+MAX_KEY_CHARS = 256
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class UnusableSchemaError(ValueError):
     """A declaration that cannot be applied, such as a pattern that is no regular expression."""
-
-
-@dataclass(slots=True)
-class Decoded:
-    """Rows of one stream, aligned with what they were decoded from."""
-
-    rows: list[msgspec.Struct | None]
-    violations: dict[int, Violation] = field(default_factory=dict)
 
 
 class Schema:
@@ -66,7 +62,7 @@ class Schema:
         # Sorted, and defaults left out: adding an optional field changes no row's digest.
         names = sorted(body.fields)
         try:
-            row = msgspec.defstruct(
+            self.row = msgspec.defstruct(
                 "Row",
                 [_member(name, body.fields[name]) for name in names],
                 forbid_unknown_fields=True,
@@ -74,76 +70,56 @@ class Schema:
                 kw_only=True,
                 gc=False,
             )
-            self._decoder = msgspec.json.Decoder(row)
-            self._many = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+            self.envelope = envelope_of(declared.name, self.row)
+            self._decode = msgspec.json.Decoder(self.row).decode
         except (TypeError, ValueError, msgspec.MsgspecError, re_error) as error:
             raise UnusableSchemaError(f"{declared.name}: {error}") from error
-        self._get_key = attrgetter(self.key)
-        self._get_time = attrgetter(self.event_time)
-        self.columns = self.table([], [], []).schema
+        none = np.empty(0, dtype=np.int64)
+        self.columns = self.table([], none, none, none).schema
         """The columns of the lake and their types."""
 
-    def decode(self, raws: Sequence[msgspec.Raw]) -> Decoded:
-        """Return all rows; those that do not fit are None and have a violation."""
-        joined = b"[" + b",".join(raws) + b"]"
-        if b"\\u0000" not in joined:
-            try:
-                rows = self._many.decode(joined)
-            except _BAD:
-                pass
-            else:
-                if len(rows) == len(raws):
-                    return Decoded(rows)
-        return self._one_by_one(raws)
-
-    def _one_by_one(self, raws: Sequence[msgspec.Raw]) -> Decoded:
-        decoded = Decoded([])
-        for at, raw in enumerate(raws):
-            found = self._decode_one(bytes(raw))
-            if isinstance(found, Violation):
-                decoded.violations[at] = found
-                decoded.rows.append(None)
-            else:
-                decoded.rows.append(found)
-        return decoded
-
-    def _decode_one(self, raw: bytes) -> msgspec.Struct | Violation:
-        if b"\\u0000" in raw and _holds_nul(raw):
+    def decode(self, raw: bytes) -> msgspec.Struct | Violation:
+        """Return a row, or the first thing wrong with it."""
+        if holds_nul(raw):
             return Violation(
                 Reason.FORBIDDEN_CHARACTER, "values: expected text without NUL; found NUL"
             )
         try:
-            row: msgspec.Struct = self._decoder.decode(raw)
-        except _BAD as error:
+            row: msgspec.Struct = self._decode(raw)
+        except BAD as error:
             return explain(raw, self.fields, printable(str(error)))
         return row
 
-    def key_of(self, row: msgspec.Struct) -> str:
-        """Return a row's key."""
-        key: str = self._get_key(row)
-        return key
-
-    def event_time_us(self, row: msgspec.Struct) -> int:
-        """Return a row's event time in microseconds UTC; negative before 1970."""
-        return micros(self._get_time(row))
+    def keys(self, rows: Sequence[msgspec.Struct]) -> list[str]:
+        """Return the rows' keys."""
+        return list(map(attrgetter(self.key), rows))
 
     def table(
-        self, rows: Sequence[msgspec.Struct], partitions: Sequence[int], offsets: Sequence[int]
+        self, rows: Sequence[msgspec.Struct], partitions: Ints, offsets: Ints, indices: Ints
     ) -> pa.Table:
-        """Return rows as the lake keeps them: their fields and where in Kafka they lie."""
+        """Return rows as the lake keeps them: their fields and where in Kafka they lie.
+
+        Args:
+            rows: n decoded rows.
+            partitions: of their records, shape (n,).
+            offsets: of their records, shape (n,).
+            indices: their places within their records, shape (n,).
+        """
         columns = {name: self._column(name, rows) for name in self.fields}
-        columns["_topic"] = pa.array(["data.record.submitted.v1"] * len(rows), pa.string())
+        columns["_topic"] = pa.repeat(RecordSubmitted.topic.name, len(rows))
         columns["_partition"] = pa.array(partitions, pa.int32())
         columns["_offset"] = pa.array(offsets, pa.int64())
+        columns["_row"] = pa.array(indices, pa.int32())
         return pa.table(columns)
+
+    def times_us(self, table: pa.Table) -> Ints:
+        """Return the event times in microseconds UTC, negative before 1970; shape (rows,)."""
+        times: Ints = table.column(self.event_time).cast(pa.int64()).to_numpy()
+        return times
 
     def _column(self, name: str, rows: Sequence[msgspec.Struct]) -> pa.Array:
         kind = self.fields[name].type
-        values = list(map(attrgetter(name), rows))
-        if kind is FieldType.TIMESTAMP:
-            times = [None if value is None else micros(value) for value in values]
-            return pa.array(times, pa.int64()).cast(_ARROW[kind])
-        return pa.array(values, _ARROW[kind])
+        return pa.array(list(map(attrgetter(name), rows)), _ARROW[kind])
 
     def plain(self, name: str, rows: Sequence[msgspec.Struct]) -> list[object]:
         """Return one field of all rows as JSON values."""
@@ -153,9 +129,19 @@ class Schema:
         return values
 
 
-def digest(row: msgspec.Struct) -> bytes:
-    """Return what tells one content from another, however its JSON was laid out."""
-    return blake2b(_encode(row), digest_size=16).digest()
+def contents_of(rows: Sequence[msgspec.Struct]) -> Halves:
+    """Return what tells one content from another, however it was written; shape (rows, 2)."""
+    return _digests([_encode(row) for row in rows])
+
+
+def digests_of(keys: Sequence[str]) -> Halves:
+    """Return what stands for keys in memory, shape (keys, 2); nobody can make two collide."""
+    return _digests([key.encode() for key in keys])
+
+
+def _digests(texts: Sequence[bytes]) -> Halves:
+    whole = b"".join([blake2b(text, digest_size=16).digest() for text in texts])
+    return np.frombuffer(whole, "<u8").reshape(-1, 2)
 
 
 def micros(time: datetime) -> int:
@@ -168,7 +154,7 @@ def explain(raw: bytes, fields: dict[str, StreamField], fallback: str) -> Violat
     """Return the first thing wrong with a row, fields in their declared order."""
     try:
         values = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except _BAD:
+    except BAD:
         return Violation(
             Reason.MALFORMED, f"values: expected an object of fields; found {fallback}"
         )
@@ -191,11 +177,11 @@ def _wrong(name: str, declared: StreamField, raw: msgspec.Raw | None) -> Violati
         return violation(Reason.REQUIRED, name, f"a {declared.type}", None)
     try:
         value = msgspec.json.decode(raw, type=_BASE[declared.type])
-    except _BAD:
+    except BAD:
         return violation(Reason.TYPE, name, f"a {declared.type}", _loose(raw))
     try:
         msgspec.json.decode(raw, type=_type_of(declared))
-    except _BAD:
+    except BAD:
         return _broken_limit(name, declared, value)
     return None
 
@@ -216,6 +202,21 @@ def _broken_limit(name: str, declared: StreamField, value: object) -> Violation:
             Reason.MAX_LENGTH, name, f"at most {declared.max_length} characters", found
         )
     return violation(Reason.PATTERN, name, f"text that matches {declared.pattern}", value)
+
+
+def envelope_of(stream: str, values: object) -> type[msgspec.Struct]:
+    """Return what a submitted record of one stream is, told from others' by its name."""
+    return msgspec.defstruct(
+        "Envelope",
+        [
+            ("record_key", Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]),
+            ("values", values),
+            ("schema_version", int, 1),
+        ],
+        tag_field="stream",
+        tag=stream,
+        gc=False,
+    )
 
 
 def _member(
@@ -249,12 +250,12 @@ def _type_of(declared: StreamField) -> object:
 def _loose(raw: msgspec.Raw) -> object:
     try:
         found: object = msgspec.json.decode(raw)
-    except _BAD:
+    except BAD:
         return "what is no JSON value of any type"
     return found
 
 
-def _holds_nul(raw: bytes) -> bool:
+def holds_nul(raw: bytes) -> bool:
     """Tell a NUL from text that merely shows how one is escaped."""
     at = raw.find(b"\\u0000")
     while at >= 0:

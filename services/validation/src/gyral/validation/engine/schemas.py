@@ -1,19 +1,29 @@
 """The compiled declarations of all streams, each compiled once a generation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+
+import msgspec
 
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.projection import Projection
 from gyral.validation.domain.refusals import Reason, Violation
-from gyral.validation.engine.schema import Schema, UnusableSchemaError
+from gyral.validation.engine.schema import Schema, UnusableSchemaError, envelope_of
+
+Decode = Callable[[bytes], msgspec.Struct]
+_NO_STREAM = envelope_of("", msgspec.Raw)
+"""No stream has an empty name: it keeps the union from being empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Schemas:
     """What is declared now, ready to be applied."""
 
     streams: Projection[StreamDeclared]
     _compiled: dict[str, tuple[int, Schema | Violation]] = field(default_factory=dict)
+    _joint: tuple[frozenset[type[msgspec.Struct]], Decode] | None = None
 
     def get(self, stream: str) -> Schema | Violation | None:
         """Return a stream's schema, why it has none, or None when it is not declared."""
@@ -28,6 +38,20 @@ class Schemas:
     def names(self) -> list[str]:
         """Return the declared streams' names."""
         return sorted(declared.name for declared in self.streams.values())
+
+    def usable(self) -> list[Schema]:
+        """Return every schema that can be applied."""
+        found = (self.get(name) for name in self.names())
+        return [schema for schema in found if isinstance(schema, Schema)]
+
+    def decoder(self) -> tuple[Decode, dict[type[msgspec.Struct], Schema]]:
+        """Return what decodes a record of any stream at once, and whose each envelope is."""
+        schemas = {schema.envelope: schema for schema in self.usable()}
+        envelopes = frozenset(schemas)
+        if self._joint is None or self._joint[0] != envelopes:
+            union = reduce(or_, envelopes, _NO_STREAM)
+            self._joint = (envelopes, msgspec.json.Decoder(union).decode)
+        return self._joint[1], schemas
 
     async def refresh(self) -> None:
         """Return once everything declared until now is known."""

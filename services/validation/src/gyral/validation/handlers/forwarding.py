@@ -9,7 +9,7 @@ from gyral.kit.db import is_infrastructure
 from gyral.kit.projection import Projection
 from gyral.kit.telemetry import get_log
 from gyral.validation.engine.outlet import Outlet
-from gyral.validation.store.memory import Memory
+from gyral.validation.store.lookups import Lookups
 
 log = get_log()
 
@@ -19,7 +19,7 @@ class Forwarding:
     """Puts markers behind labels: after the commit that made them true, again after a crash."""
 
     models: Projection[ModelDeclared]
-    memory: Memory
+    lookups: Lookups
     outlet: Outlet
     crash: Callable[[str], None]
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -34,10 +34,10 @@ class Forwarding:
         if not streams:
             return
         async with self._turn:
-            for told in await self.memory.unforwarded(streams):
+            for told in await self.lookups.unforwarded(streams):
                 await self.outlet.mark_labels(told.stream, told.watermark_us)
                 self.crash("after_forward")
-                await self.memory.forwarded(told)
+                await self.lookups.forwarded(told)
 
     async def try_run(self) -> None:
         """Do the same, leaving it to the periodic job when Kafka or Postgres is away."""

@@ -3,75 +3,62 @@
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
+from gyral.modelling.columns import Bools, Ints
 from gyral.validation.domain.accounting import Duplicate, Quarantined
 from gyral.validation.domain.identity import Identity, Seen, recall
 from gyral.validation.domain.refusals import Reason, Violation, shown, violation
-from gyral.validation.domain.watermark import PartitionTime, latest
-from gyral.validation.engine.intake import Group, place_of, refuse
-from gyral.validation.engine.lake import Offsets, Span
+from gyral.validation.domain.segments import Identities
+from gyral.validation.domain.watermark import PartitionTime
+from gyral.validation.engine.intake import Group, place_of, too_new
+from gyral.validation.engine.lake import Offsets
 from gyral.validation.engine.outlet import Labels
-from gyral.validation.engine.schema import Decoded, Schema, digest
+from gyral.validation.engine.schema import Schema, contents_of, digests_of
 from gyral.validation.store.memory import Memory
 
 
 @dataclass(slots=True)
-class Good:
-    """Accepted rows, aligned, in the order of their partitions."""
-
-    rows: list[msgspec.Struct] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    revisions: list[int] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
-    """(partition, offset)."""
-
-
-@dataclass(slots=True)
 class Judged:
-    """A stream's part of a batch."""
+    """A stream's part of a batch; what was accepted is aligned, in the order of partitions."""
 
     schema: Schema
-    landed: Offsets
-    good: Good = field(default_factory=Good)
-    identities: dict[str, Identity] = field(default_factory=dict)
+    rows: list[msgspec.Struct]
+    table: pa.Table
+    """The rows as the lake keeps them."""
+    identities: Identities
+    landed: Bools
+    """Which of them a crash left in the lake already, shape (rows,)."""
+    partitions: Ints
     refused: list[Quarantined] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
-    unread: int = 0
-    """Rows in the lake already that today's schema would refuse."""
-
-    @property
-    def accepted(self) -> int:
-        """Rows that are in the lake once this batch is."""
-        return len(self.good.rows) + self.unread
 
     def fresh(self) -> pa.Table | None:
         """Return what the lake does not have yet, or None."""
-        good = self.good
-        chosen = [at for at, place in enumerate(good.places) if place not in self.landed]
-        if not chosen:
-            return None
-        return self.schema.table(
-            [good.rows[at] for at in chosen],
-            [good.places[at][0] for at in chosen],
-            [good.places[at][1] for at in chosen],
-        )
+        if not self.landed.any():
+            return self.table if self.rows else None
+        return None if self.landed.all() else self.table.filter(pa.array(~self.landed))
+
+    def by_partition(self) -> list[tuple[int, Ints]]:
+        """Return each partition and where its rows are."""
+        return [
+            (int(partition), np.flatnonzero(self.partitions == partition))
+            for partition in np.unique(self.partitions)
+        ]
 
     def labels(self) -> list[Labels]:
         """Return the accepted rows as labels, one set of columns a partition."""
-        good = self.good
         found = []
-        for partition in sorted({place[0] for place in good.places}):
-            chosen = [at for at, place in enumerate(good.places) if place[0] == partition]
-            rows = [good.rows[at] for at in chosen]
+        for partition, chosen in self.by_partition():
+            rows = [self.rows[at] for at in chosen]
             found.append(
                 Labels(
                     stream=self.schema.stream,
                     partition=partition,
-                    keys=[good.keys[at] for at in chosen],
-                    event_times=[good.times[at] for at in chosen],
-                    revisions=[good.revisions[at] for at in chosen],
+                    keys=self.schema.keys(rows),
+                    event_times=self.identities.times_us[chosen].tolist(),
+                    revisions=self.identities.revisions[chosen].tolist(),
                     values={name: self.schema.plain(name, rows) for name in self.schema.fields},
                 )
             )
@@ -79,134 +66,153 @@ class Judged:
 
     def times(self) -> dict[int, PartitionTime]:
         """Return the largest accepted event time of each partition."""
-        found: dict[int, int | None] = {}
-        for (partition, _), time in zip(self.good.places, self.good.times, strict=True):
-            found[partition] = latest(found.get(partition), time)
-        return {partition: PartitionTime(data_us=time) for partition, time in found.items()}
+        times_us = self.identities.times_us
+        return {
+            partition: PartitionTime(data_us=int(times_us[chosen].max()))
+            for partition, chosen in self.by_partition()
+        }
 
 
-def spans_of(group: Group) -> list[Span]:
-    """Return the offsets a group covers, by partition."""
-    bounds: dict[tuple[str, int], list[int]] = {}
-    for record in group.records:
-        place = (record.topic, record.partition)
-        bounds.setdefault(place, [record.offset, record.offset])[1] = record.offset
-    return [Span(*place, first, last) for place, (first, last) in sorted(bounds.items())]
-
-
-async def judge(
-    group: Group, schema: Schema, memory: Memory, landed: Offsets, *, latest_us: int
-) -> Judged:
+async def judge(group: Group, memory: Memory, landed: Offsets, *, latest_us: int) -> Judged:
     """Judge a stream's rows.
 
     What the lake holds already counts as good whatever would be decided today: a process died
     between the lake and Postgres, and the row is there.
     """
-    judged = Judged(schema, landed)
-    decoded = schema.decode(group.raws)
-    sound = [
-        at
-        for at in range(len(group))
-        if _is_sound(at, group, decoded, judged, latest_us=latest_us)
-    ]
-    known = await memory.identities(
-        schema.stream, [group.envelopes[at].record_key for at in sound]
-    )
-    places = [(record.partition, record.offset) for record in group.records]
-    accepted = []
-    for at in sorted(sound, key=lambda at: places[at] not in landed):
-        row = decoded.rows[at]
-        assert row is not None  # noqa: S101 - sound rows were decoded
-        key = group.envelopes[at].record_key
-        identity = Identity(digest(row), schema.event_time_us(row))
-        before = known.get(key)
-        seen = Seen.NEW if places[at] in landed else recall(before, identity, schema.dedupe_us)
+    judging = _Judging(group, _is_landed(group, landed), latest_us)
+    good = np.flatnonzero(judging.sound())
+    good = good[await judging.new(good, memory)]
+    return judging.judged(good)
+
+
+def _is_landed(group: Group, landed: Offsets) -> Bools:
+    if not landed:
+        return np.zeros(len(group), dtype=np.bool_)
+    places = zip(group.partitions.tolist(), group.offsets.tolist(), strict=True)
+    return np.fromiter((place in landed for place in places), np.bool_, len(group))
+
+
+class _Judging:
+    """A group under judgement: its columns, and what was found of its rows so far."""
+
+    def __init__(self, group: Group, landed: Bools, latest_us: int) -> None:
+        self.group = group
+        self.schema = schema = group.schema
+        self.landed = landed
+        self.latest_us = latest_us
+        self.rows = group.rows
+        self.keys = group.keys
+        self.partitions = group.partitions
+        places = (self.partitions, group.offsets, np.zeros(len(group), dtype=np.int64))
+        self.table = schema.table(self.rows, *places)
+        self.identities = Identities(
+            digests_of(self.keys),
+            contents_of(self.rows),
+            schema.times_us(self.table),
+            np.zeros(len(group), dtype=np.int32),
+        )
+        self.refused: list[Quarantined] = []
+        self.duplicates: list[Duplicate] = []
+
+    def sound(self) -> Bools:
+        """Tell the rows that may be accepted; the others are refused, shape (rows,)."""
+        times = self.identities.times_us
+        wrong = (times < 0) | (times > self.latest_us)
+        wrong |= self.group.versions > self.schema.generation
+        named = self.schema.keys(self.rows)
+        if named != self.keys:
+            wrong |= np.array([a != b for a, b in zip(named, self.keys, strict=True)])
+        wrong &= ~self.landed
+        for at in np.flatnonzero(wrong).tolist():
+            self._refuse(at, self._violation(at, named[at]))
+        return ~wrong
+
+    def _violation(self, at: int, named: str) -> Violation:
+        schema, time = self.schema, int(self.identities.times_us[at])
+        version = int(self.group.versions[at])
+        if version > schema.generation:
+            return too_new(version, schema)
+        if named != self.keys[at]:
+            expected = f"the record's key {shown(self.keys[at])}"
+            return violation(Reason.KEY_MISMATCH, schema.key, expected, named)
+        if time < 0:
+            return violation(
+                Reason.TIMESTAMP, schema.event_time, "a time of 1970 or later", time
+            )
+        return violation(
+            Reason.FUTURE, schema.event_time, f"at most {self.latest_us} (us)", time
+        )
+
+    async def new(self, good: Ints, memory: Memory) -> Bools:
+        """Tell which of these rows are new; the others were here before, shape (good,)."""
+        known = await self._known(good, memory)
+        suspect = self._repeated(good)
+        suspect |= np.fromiter((at in known for at in good.tolist()), np.bool_, len(good))
+        fresh = np.ones(len(good), dtype=np.bool_)
+        latest: dict[bytes, Identity] = {}
+        # A row in the lake is a fact: those beside it are judged by it, whatever came first.
+        order = np.flatnonzero(suspect)
+        for place in order[np.argsort(~self.landed[good[order]], kind="stable")]:
+            at = int(good[place])
+            fresh[place] = self._is_new(at, known.get(at), latest)
+        return fresh
+
+    async def _known(self, good: Ints, memory: Memory) -> dict[int, Identity]:
+        """Return what memory holds under the keys of these rows."""
+        found: dict[int, Identity] = {}
+        for partition in np.unique(self.partitions[good]):
+            rows = good[self.partitions[good] == partition]
+            keys = self.identities.keys[rows]
+            held = await memory.find(self.schema.stream, int(partition), keys)
+            found |= {int(rows[at]): identity for at, identity in held.items()}
+        return found
+
+    def _repeated(self, good: Ints) -> Bools:
+        """Tell rows whose key may stand more than once among these."""
+        halves = self.identities.keys[good, 0]
+        _, inverse, counts = np.unique(halves, return_inverse=True, return_counts=True)
+        repeated: Bools = counts[inverse] > 1
+        return repeated
+
+    def _is_new(self, at: int, before: Identity | None, latest: dict[bytes, Identity]) -> bool:
+        identities = self.identities
+        key = identities.keys[at].tobytes()
+        before = latest.get(key, before)
+        time_us = int(identities.times_us[at])
+        row = Identity(identities.contents[at].tobytes(), time_us)
+        seen = Seen.NEW if self.landed[at] else recall(before, row, self.schema.dedupe_us)
         if seen is Seen.NEW:
             revision = 0 if before is None else before.revision + 1
-            known[key] = Identity(identity.digest, identity.event_time_us, revision)
-            judged.identities[key] = known[key]
-            accepted.append((at, revision))
-        else:
-            _set_aside(at, group, judged, seen)
-    for at, revision in sorted(accepted):
-        row = decoded.rows[at]
-        assert row is not None  # noqa: S101 - sound rows were decoded
-        judged.good.rows.append(row)
-        judged.good.keys.append(group.envelopes[at].record_key)
-        judged.good.times.append(schema.event_time_us(row))
-        judged.good.revisions.append(revision)
-        judged.good.places.append(places[at])
-    return judged
-
-
-def _is_sound(
-    at: int, group: Group, decoded: Decoded, judged: Judged, *, latest_us: int
-) -> bool:
-    """Tell whether a row may be accepted; file it where it belongs when not."""
-    wrong = (
-        _too_new(group.envelopes[at].schema_version, judged.schema.generation)
-        or decoded.violations.get(at)
-        or _wrong_as_a_whole(at, group, decoded, judged.schema, latest_us)
-    )
-    if wrong is None:
-        return True
-    record = group.records[at]
-    if (record.partition, record.offset) in judged.landed:
-        judged.unread += 1
+            identities.revisions[at] = revision
+            latest[key] = Identity(row.content, time_us, revision)
+            return True
+        self._set_aside(at, seen)
         return False
-    envelope = group.envelopes[at]
-    judged.refused.append(
-        refuse(
-            record,
-            wrong,
-            stream=envelope.stream,
-            record_key=envelope.record_key,
-            schema_version=envelope.schema_version,
+
+    def _set_aside(self, at: int, seen: Seen) -> None:
+        if seen is Seen.DUPLICATE:
+            place = place_of(self.group.records[at])
+            self.duplicates.append(Duplicate(place, self.schema.stream, self.keys[at]))
+            return
+        detail = (
+            f"{self.schema.key}: expected the content accepted before under this key;"
+            " found other"
         )
-    )
-    return False
+        self._refuse(at, Violation(Reason.CONFLICTING_DUPLICATE, detail))
 
+    def _refuse(self, at: int, wrong: Violation) -> None:
+        self.refused.append(self.group.refuse(at, wrong))
 
-def _too_new(version: int, generation: int) -> Violation | None:
-    if version <= generation:
-        return None
-    expected = f"at most {generation}"
-    return violation(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", expected, version)
-
-
-def _wrong_as_a_whole(
-    at: int, group: Group, decoded: Decoded, schema: Schema, latest_us: int
-) -> Violation | None:
-    row = decoded.rows[at]
-    assert row is not None  # noqa: S101 - it has no violation
-    key = schema.key_of(row)
-    if key != group.envelopes[at].record_key:
-        expected = f"the record's key {shown(group.envelopes[at].record_key)}"
-        return violation(Reason.KEY_MISMATCH, schema.key, expected, key)
-    time = schema.event_time_us(row)
-    if time < 0:
-        return violation(Reason.TIMESTAMP, schema.event_time, "a time of 1970 or later", time)
-    if time > latest_us:
-        return violation(Reason.FUTURE, schema.event_time, f"at most {latest_us} (us)", time)
-    return None
-
-
-def _set_aside(at: int, group: Group, judged: Judged, seen: Seen) -> None:
-    record, envelope = group.records[at], group.envelopes[at]
-    if seen is Seen.DUPLICATE:
-        judged.duplicates.append(
-            Duplicate(place_of(record), envelope.stream, envelope.record_key)
+    def judged(self, good: Ints) -> Judged:
+        """Return the judgement, given the rows that are accepted."""
+        every = len(good) == len(self.group)
+        return Judged(
+            schema=self.schema,
+            rows=self.rows if every else [self.rows[at] for at in good],
+            table=self.table if every else self.table.take(pa.array(good)),
+            identities=self.identities if every else self.identities.take(good),
+            landed=self.landed[good],
+            partitions=self.partitions[good],
+            refused=self.refused,
+            duplicates=self.duplicates,
         )
-        return
-    detail = (
-        f"{judged.schema.key}: expected the content accepted before under this key; found other"
-    )
-    judged.refused.append(
-        refuse(
-            record,
-            Violation(Reason.CONFLICTING_DUPLICATE, detail),
-            stream=envelope.stream,
-            record_key=envelope.record_key,
-            schema_version=envelope.schema_version,
-        )
-    )

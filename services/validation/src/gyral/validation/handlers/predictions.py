@@ -14,7 +14,7 @@ from gyral.validation.engine.answers import Placed, misfit, read_answer, table
 from gyral.validation.engine.intake import marker_of, place_of, refuse
 from gyral.validation.engine.lake import Lake, LakeMovedError, Span
 from gyral.validation.handlers.records import publish_refusals
-from gyral.validation.store.memory import Memory
+from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.sinks import SinkTx
 
 _TRIES = 5
@@ -36,7 +36,7 @@ class Predictions:
 
     models: Projection[ModelDeclared]
     streams: Projection[StreamDeclared]
-    memory: Memory
+    lookups: Lookups
     lake: Lake
     crash: Callable[[str], None]
 
@@ -55,7 +55,7 @@ class Predictions:
         if any(self._fields(model) is None for model in found.answers):
             await self.models.refresh()
             await self.streams.refresh()
-        seen = await self.memory.predictions(
+        seen = await self.lookups.predictions(
             [one.answer.request_id for answers in found.answers.values() for one in answers]
         )
         accepted: set[tuple[str, str]] = set()

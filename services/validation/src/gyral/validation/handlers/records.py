@@ -9,15 +9,15 @@ from gyral.contracts.data import BatchQuarantined
 from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch
 from gyral.validation.domain.accounting import Marked, Quarantined
-from gyral.validation.domain.refusals import Reason, Violation, shown
+from gyral.validation.domain.refusals import Reason, Violation
 from gyral.validation.domain.watermark import PartitionTime
-from gyral.validation.engine.intake import Group, Sorted, refuse, sort
+from gyral.validation.engine.intake import Group, Sorted, sort
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
-from gyral.validation.handlers.judging import Judged, judge, spans_of
+from gyral.validation.handlers.judging import Judged, judge
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
@@ -55,109 +55,79 @@ class Records:
         self.changes.notify()
 
     async def _settle(self, batch: Batch[SinkTx]) -> None:
-        found = sort(batch.slices)
-        await self._refresh_for(found)
-        latest_us = self.now_us() + self.future_us
-        judged = await asyncio.gather(
-            *(
-                self._judge(name, group, found, latest_us)
-                for name, group in sorted(found.groups.items())
-            )
-        )
-        streams = [one for one in judged if one is not None]
-        markers = self._markers(batch, found, latest_us)
+        self.memory.follow(batch.slices)
+        found = await self._sorted(batch)
+        streams = [
+            judged
+            for _, group in sorted(found.groups.items())
+            if (judged := await self._judge(group, found)) is not None
+        ]
         versions = await asyncio.gather(*(self._write(one, found) for one in streams))
         self.crash("after_lake")
-        labelled = self.forwarding.label_streams()
-        labels = [
-            part for one in streams if one.schema.stream in labelled for part in one.labels()
-        ]
-        if labels:
-            await self.outlet.labels(labels)
+        await self._tell_labels(streams)
         self.crash("after_labels")
-        refused = [*found.refused, *(row for one in streams for row in one.refused)]
-        steps = _steps(self.schemas, streams, versions, markers, refused)
-        partitions = await self.outlet.partitions(TOPIC)
-        async with batch.commit() as tx:
-            await tx.quarantine(refused)
-            await tx.count_duplicates([row for one in streams for row in one.duplicates])
-            await tx.count_markers(markers)
-            for one in streams:
-                await tx.remember(one.schema.stream, one.identities)
-            await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
-            await publish_refusals(tx, refused)
-            self.crash("before_commit")
+        await self._commit(batch, found, streams, versions)
         self.crash("after_commit")
 
-    async def _refresh_for(self, found: Sorted) -> None:
-        """Read the declarations to their end, once, when a row or marker needs a newer one."""
-        for name, group in found.groups.items():
-            schema = self.schemas.get(name)
-            newest = max(envelope.schema_version for envelope in group.envelopes)
-            if schema is None or (isinstance(schema, Schema) and newest > schema.generation):
-                return await self.schemas.refresh()
-        if any(self.schemas.get(marker.subject) is None for marker in found.markers):
+    async def _sorted(self, batch: Batch[SinkTx]) -> Sorted:
+        """Take the batch apart, once more when declarations it needs came only now."""
+        latest_us = self.now_us() + self.future_us
+        found = sort(batch.slices, self.schemas, latest_us=latest_us)
+        if found.stale:
             await self.schemas.refresh()
-        return None
+            found = sort(batch.slices, self.schemas, latest_us=latest_us)
+        return found
 
-    async def _judge(
-        self, name: str, group: Group, found: Sorted, latest_us: int
-    ) -> Judged | None:
-        schema = self.schemas.get(name)
-        if schema is None:
-            detail = f"stream: expected a declared stream; found {shown(name)}"
-            schema = Violation(Reason.UNKNOWN_STREAM, detail)
-        if isinstance(schema, Schema):
-            there = await self.lake.survey(name, spans_of(group), schema.columns)
-            if there.misfit is None:
-                return await judge(
-                    group, schema, self.memory, there.landed, latest_us=latest_us
-                )
-            schema = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
-        for record, envelope in zip(group.records, group.envelopes, strict=True):
-            found.refused.append(
-                refuse(
-                    record,
-                    schema,
-                    stream=name,
-                    record_key=envelope.record_key,
-                    schema_version=envelope.schema_version,
-                )
-            )
+    async def _judge(self, group: Group, found: Sorted) -> Judged | None:
+        schema = group.schema
+        there = await self.lake.survey(schema.stream, group.spans(), schema.columns)
+        if there.misfit is None:
+            latest_us = self.now_us() + self.future_us
+            return await judge(group, self.memory, there.landed, latest_us=latest_us)
+        wrong = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
+        found.refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
-
-    def _markers(self, batch: Batch[SinkTx], found: Sorted, latest_us: int) -> list[Marked]:
-        """Return the markers that count; the others are refused like rows."""
-        kept = []
-        records = {
-            (part.topic, part.partition, record.offset): record
-            for part in batch.slices
-            if found.markers
-            for record in part.records
-        }
-        for marker in found.markers:
-            place = marker.place
-            record = records[place.topic, place.partition, place.offset]
-            if not isinstance(self.schemas.get(marker.subject), Schema):
-                detail = f"subject: expected a declared stream; found {shown(marker.subject)}"
-                wrong = Violation(Reason.UNKNOWN_STREAM, detail)
-                found.refused.append(refuse(record, wrong, stream=marker.subject))
-            elif not 0 <= marker.event_time_us <= latest_us:
-                wrong = Violation(
-                    Reason.FUTURE, f"event_time: expected at most {latest_us} (us)"
-                )
-                found.refused.append(refuse(record, wrong, stream=marker.subject))
-            else:
-                kept.append(marker)
-        return kept
 
     async def _write(self, judged: Judged, found: Sorted) -> int | None:
         """Append what the lake lacks and return the table's version; None when untouched."""
         fresh = judged.fresh()
         name = judged.schema.stream
         if fresh is not None:
-            return await self.lake.append(name, fresh, spans_of(found.groups[name]))
-        return await self.lake.version(name) if judged.accepted else None
+            return await self.lake.append(name, fresh, found.groups[name].spans())
+        return await self.lake.version(name) if judged.rows else None
+
+    async def _tell_labels(self, streams: Sequence[Judged]) -> None:
+        labelled = self.forwarding.label_streams()
+        labels = [
+            part for one in streams if one.schema.stream in labelled for part in one.labels()
+        ]
+        if labels:
+            await self.outlet.labels(labels)
+
+    async def _commit(
+        self,
+        batch: Batch[SinkTx],
+        found: Sorted,
+        streams: Sequence[Judged],
+        versions: Sequence[int | None],
+    ) -> None:
+        refused = [*found.refused, *(row for one in streams for row in one.refused)]
+        steps = _steps(self.schemas, streams, versions, found.markers, refused)
+        partitions = await self.outlet.partitions(TOPIC)
+        learned = [
+            await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
+            for one in streams
+            for partition, chosen in one.by_partition()
+        ]
+        async with batch.commit() as tx:
+            await tx.quarantine(refused)
+            await tx.count_duplicates([row for one in streams for row in one.duplicates])
+            await tx.count_markers(found.markers)
+            ids = [await tx.remember(one) for one in learned]
+            await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
+            await publish_refusals(tx, refused)
+            self.crash("before_commit")
+        self.memory.settle(batch.slices, learned, ids)
 
 
 async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:
@@ -201,7 +171,7 @@ def _steps(
                 stream=schema.time,
                 times=of_stream,
                 version=version,
-                rows=0 if one is None else one.accepted,
+                rows=0 if one is None else len(one.rows),
                 quarantined=quarantined[name],
                 duplicates=0 if one is None else len(one.duplicates),
             )

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gyral.validation.domain.identity import Identity
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.store.accounts import AccountTx
+from gyral.validation.store.memory import Learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +94,27 @@ class SinkTx(AccountTx):
             for row in rows
         }
 
-    async def remember(self, stream: str, accepted: Mapping[str, Identity]) -> None:
-        """Remember accepted rows by their keys."""
-        keys = sorted(accepted)
-        await self.conn.execute(
+    async def remember(self, learned: Learned) -> int:
+        """Write accepted rows down as a segment and return its id."""
+        if learned.instead_of:
+            await self.conn.execute(
+                "DELETE FROM identity_segment WHERE id = ANY($1::bigint[])",
+                list(learned.instead_of),
+            )
+        rows = learned.segment.rows
+        written: int = await self.conn.fetchval(
             """
-            INSERT INTO record_identity AS known (stream, record_key, digest,
-                                                  event_time_us, revision)
-            SELECT $1, * FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::integer[])
-                ON CONFLICT (stream, record_key)
-                DO UPDATE SET digest        = excluded.digest,
-                              event_time_us = excluded.event_time_us,
-                              revision      = excluded.revision,
-                              seen_at       = now()
+            INSERT INTO identity_segment (stream, partition, rows, newest_us, columns)
+            VALUES ($1, $2, $3, $4, $5)
+            RETURNING id
             """,
-            stream,
-            keys,
-            [accepted[key].digest for key in keys],
-            [accepted[key].event_time_us for key in keys],
-            [accepted[key].revision for key in keys],
+            learned.stream,
+            learned.partition,
+            len(rows),
+            int(rows.times_us.max()),
+            rows.to_bytes(),
         )
+        return written
 
     async def remember_predictions(self, identities: Sequence[tuple[str, str]]) -> None:
         """Remember logged answers by request and role."""

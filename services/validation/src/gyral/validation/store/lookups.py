@@ -1,0 +1,73 @@
+"""Looks up what of predictions, labels and offsets is remembered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from gyral.kit.db import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A watermark that readers of labels are still to be told."""
+
+    stream: str
+    watermark_us: int
+
+
+class Lookups:
+    """Reads outside any transaction: only this process writes what it asks for."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def predictions(self, request_ids: Sequence[str]) -> set[tuple[str, str]]:
+        """Return which answers of these requests were logged: (request id, role)."""
+        rows = await self._pool.fetch(
+            """
+            SELECT request_id, role FROM prediction_identity
+             WHERE request_id = ANY($1::uuid[])
+            """,
+            [UUID(request_id) for request_id in request_ids],
+        )
+        return {(str(row["request_id"]), row["role"]) for row in rows}
+
+    async def unforwarded(self, streams: Sequence[str]) -> list[Forward]:
+        """Return the watermarks of these streams that were committed and not yet told."""
+        rows = await self._pool.fetch(
+            """
+            SELECT stream, forward_us
+              FROM stream_progress
+             WHERE stream = ANY($1::text[]) AND forward_us > coalesce(forwarded_us, -1)
+             ORDER BY stream
+            """,
+            list(streams),
+        )
+        return [Forward(row["stream"], row["forward_us"]) for row in rows]
+
+    async def forwarded(self, told: Forward) -> None:
+        """Remember that readers of labels were told."""
+        await self._pool.execute(
+            """
+            UPDATE stream_progress SET forwarded_us = greatest(forwarded_us, $2)
+             WHERE stream = $1
+            """,
+            told.stream,
+            told.watermark_us,
+        )
+
+    async def stored_offsets(self, sink: str, topic: str) -> dict[int, int]:
+        """Return the next offset of each partition of a topic."""
+        rows = await self._pool.fetch(
+            "SELECT partition, next_offset FROM sink_offset WHERE sink = $1 AND topic = $2",
+            sink,
+            topic,
+        )
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    async def forget_predictions(self, hours: float) -> None:
+        """Forget answers that were logged longer ago than Kafka keeps them."""
+        await self._pool.execute(
+            "DELETE FROM prediction_identity WHERE seen_at < now() - make_interval(secs => $1)",
+            hours * 3600,
+        )
