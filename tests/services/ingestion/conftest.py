@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.ipc
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.partitioner import murmur2
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
@@ -34,7 +38,14 @@ def declared(name, **body):
         "spec": {
             "key": "id",
             "event_time": "at",
-            "fields": {"id": {"type": "string"}, "at": {"type": "timestamp"}},
+            "fields": {
+                "id": {"type": "string"},
+                "at": {"type": "timestamp"},
+                "x": {"type": "number", "nullable": True},
+                "n": {"type": "integer", "nullable": True},
+                "s": {"type": "string", "nullable": True},
+                "b": {"type": "boolean", "nullable": True},
+            },
             **body,
         },
     }
@@ -48,6 +59,30 @@ def access(key, scope):
         sha256=hashlib.sha256(key.encode()).hexdigest(),
         scopes=frozenset({scope}),
     )
+
+
+def rows_of(record, partition):
+    """Read a batch record as its contract says, with nothing of ours; markers hold no rows."""
+    headers = {name: value.decode() for name, value in record.headers}
+    if headers["ce_type"] == "data.watermark.advanced.v1":
+        return []
+    assert headers["ce_type"] == "data.batch.submitted.v1"
+    assert headers["ce_specversion"] == "1.0"
+    assert headers["ce_id"]
+    assert headers["ce_source"]
+    assert headers["ce_schemaversion"] == "1"
+    assert record.key is None
+    assert len(record.value) <= 700_000
+    if headers["content-type"] == "application/x-ndjson":
+        rows = [json.loads(line) for line in record.value.split(b"\n")]
+    else:
+        assert headers["content-type"] == "application/vnd.apache.arrow.stream"
+        rows = pa.ipc.open_stream(record.value).read_all().to_pylist()
+    assert headers["ce_rows"] == str(len(rows))
+    assert len(rows) <= 10_000
+    for row in rows:
+        assert murmur2(row["id"].encode()) % 2**31 % 3 == partition
+    return rows
 
 
 @dataclass(frozen=True)
@@ -84,11 +119,24 @@ class Door:
                 while await consumer.position(place) < ends[place]:
                     fetched = await consumer.getmany(place, timeout_ms=1000)
                     for record in fetched.get(place, []):
-                        if f'"{self.stream}"'.encode() in (record.value or b""):
+                        if self._is_ours(record):
                             found.setdefault(place.partition, []).append(record)
             return found
         finally:
             await consumer.stop()
+
+    def _is_ours(self, record):
+        of = dict(record.headers).get("ce_stream", b"").decode()
+        return of == self.stream or f'"{self.stream}"'.encode() in (record.value or b"")
+
+    async def rows(self):
+        """Return all rows Kafka holds of the stream, having checked how they lie there."""
+        return [
+            row
+            for partition, records in (await self.records()).items()
+            for record in records
+            for row in rows_of(record, partition)
+        ]
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def headers(
     correlation_id: str | None = None,
     causation_id: str | None = None,
     traceparent: str | None = None,
+    content_type: str = "application/json",
 ) -> Headers:
     """Return the headers of one event in binary mode; `time` is now when not given."""
     attributes = {
@@ -93,7 +94,7 @@ def headers(
         "ce_correlationid": correlation_id,
         "ce_causationid": causation_id,
         "traceparent": traceparent,
-        "content-type": "application/json",
+        "content-type": content_type,
     }
     return [(name, value.encode()) for name, value in attributes.items() if value is not None]
 

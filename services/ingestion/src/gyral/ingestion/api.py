@@ -1,19 +1,56 @@
 """The door: routes that take rows and markers."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from gyral.contracts.events import Contract
-from gyral.ingestion import handlers
-from gyral.ingestion.engine.rows import media_type
-from gyral.ingestion.handlers import Handlers
+from gyral.ingestion.engine.forms import MediaType, media_type
+from gyral.ingestion.engine.metrics import Metrics
+from gyral.ingestion.handlers import requests
+from gyral.ingestion.handlers.requests import Handlers
 from gyral.kit.bodies import parse_model, read_body
 from gyral.kit.http import Caller, Refusal, scope
 
+_BINARY = {"type": "string", "format": "binary"}
+_SCHEMAS: Mapping[MediaType, Mapping[str, object]] = {
+    MediaType.NDJSON: {"type": "string", "description": "JSON objects, one a line"},
+    MediaType.JSON: {"type": "object", "description": "one row"},
+    MediaType.CLOUDEVENT: {
+        "type": "object",
+        "description": "a CloudEvent around a row",
+    },
+    MediaType.CLOUDEVENTS: {"type": "array", "items": {"type": "object"}},
+    MediaType.ARROW: _BINARY,
+    MediaType.PARQUET: _BINARY,
+}
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+_ROWS = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "the same request sent again under it gets the same answer",
+            "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"},
+        },
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "schema": {"enum": ["identity", "gzip", "zstd"]},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "description": "Rows, in one of these forms.",
+        "content": {form.value: {"schema": _SCHEMAS[form]} for form in MediaType},
+    },
+}
 
 
 class Ids(BaseModel):
@@ -67,19 +104,18 @@ def routes(
             max_inflated_bytes=max_inflated_bytes,
         )
 
-    @router.post("/v1/streams/{stream}/records", status_code=202)
+    @router.post("/v1/streams/{stream}/records", status_code=202, openapi_extra=_ROWS)
     async def submit(
         stream: str, request: Request, caller: Annotated[Caller, scope("ingest")]
     ) -> Accepted:
         """Take rows: all of the request or none."""
-        with gate:
+        with gate, counted(reactions.metrics):
             form = media_type(request.headers.get("content-type"))
-            key = _idempotency_key(request)
-            body = await body_of(request)
-            taken = await reactions.submit(
-                handlers.Request(stream, caller.key_id, form, body, key)
-            )
-        count = len(taken.rows)
+            asked = requests.Request(stream, caller.key_id, form, _idempotency_key(request))
+            # The body is nobody's but the reader's: it is let go before Kafka is waited for.
+            read = await reactions.read(asked, await body_of(request))
+            taken = await reactions.take(read)
+        count = taken.rows
         return Accepted(accepted=count, ids=Ids(first=taken.id_of(1), last=taken.id_of(count)))
 
     @router.post("/v1/streams/{stream}/watermark", status_code=202)
@@ -87,12 +123,22 @@ def routes(
         stream: str, request: Request, _caller: Annotated[Caller, scope("ingest")]
     ) -> dict[str, str]:
         """Say that everything before this event time was sent."""
-        with gate:
+        with gate, counted(reactions.metrics):
             marker = parse_model(await body_of(request), Marker)
             time = await reactions.advance(stream, marker.event_time)
         return {"event_time": time.isoformat()}
 
     return router
+
+
+@contextmanager
+def counted(metrics: Metrics) -> Iterator[None]:
+    """Count what is refused within, by its code."""
+    try:
+        yield
+    except Refusal as refused:
+        metrics.rejects.add(1, {"code": refused.code})
+        raise
 
 
 def _idempotency_key(request: Request) -> str | None:

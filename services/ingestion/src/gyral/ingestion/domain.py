@@ -10,6 +10,9 @@ from gyral.contracts.specs.stream import StreamBody
 MAX_KEY_CHARS = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN_CHARS = 80
+_MAX_TIME_CHARS = 40
+A_TIME = "an RFC 3339 time with an offset, such as 2013-01-01T05:15:00Z"
+A_KEY = f"the row's key, text of 1 to {MAX_KEY_CHARS} characters without NUL"
 
 
 class RefusedRowError(ValueError):
@@ -38,17 +41,24 @@ class Door:
         """
         if not _is_object(row):
             raise RefusedRowError("row", "a JSON object", row)
-        check_time(self.event_time, row.get(self.event_time), latest=self.latest)
-        return self._key(row)
-
-    def _key(self, row: Mapping[str, object]) -> str:
+        self.check_time(row.get(self.event_time))
         key = row.get(self.key)
-        if isinstance(key, bool) or not isinstance(key, str | int | float):
-            raise RefusedRowError(self.key, "the row's key, text", key)
-        text = str(key)
-        if not 0 < len(text) <= MAX_KEY_CHARS:
-            raise RefusedRowError(self.key, f"a key of 1 to {MAX_KEY_CHARS} characters", text)
-        return text
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or "\0" in key:
+            raise RefusedRowError(self.key, A_KEY, key)
+        return key
+
+    def check_time(self, value: object) -> None:
+        """Pass an event time that can have come.
+
+        Raises:
+            RefusedRowError: it is none, lies before 1970, or is of the future.
+        """
+        try:
+            if _EPOCH <= datetime.fromisoformat(value) <= self.latest:  # type: ignore[arg-type]
+                return
+        except (TypeError, ValueError, OverflowError):
+            pass
+        time_of(self.event_time, value, latest=self.latest)
 
 
 def door_of(stream: StreamBody, now: datetime, *, future: timedelta) -> Door:
@@ -59,30 +69,32 @@ def door_of(stream: StreamBody, now: datetime, *, future: timedelta) -> Door:
     return Door(stream.key, stream.event_time, now + future)
 
 
-def check_time(field: str, value: object, *, latest: datetime) -> datetime:
+def time_of(field: str, value: object, *, latest: datetime) -> datetime:
     """Return an RFC 3339 time with an offset.
 
     Raises:
         RefusedRowError: it is not one, lies before 1970, or after `latest`.
     """
-    expected = "an RFC 3339 time with an offset, such as 2013-01-01T05:15:00Z"
-    if not isinstance(value, str) or len(value) > 40:  # noqa: PLR2004 - longer than any such time
-        raise RefusedRowError(field, expected, value)
+    if not isinstance(value, str) or len(value) > _MAX_TIME_CHARS:
+        raise RefusedRowError(field, A_TIME, value)
     try:
         time = datetime.fromisoformat(value)
         late = time.tzinfo is not None and time > latest
         early = time.tzinfo is not None and time < _EPOCH
     except (ValueError, OverflowError) as error:
-        raise RefusedRowError(field, expected, value) from error
+        raise RefusedRowError(field, A_TIME, value) from error
     if time.tzinfo is None:
-        raise RefusedRowError(field, expected, value)
+        raise RefusedRowError(field, A_TIME, value)
     if late:
-        raise RefusedRowError(
-            field, f"a time no later than {latest.isoformat(timespec='seconds')}", value
-        )
+        raise RefusedRowError(field, no_later_than(latest), value)
     if early:
         raise RefusedRowError(field, "a time of 1970 or later", value)
     return time
+
+
+def no_later_than(latest: datetime) -> str:
+    """Return what was expected of a time that is of the future."""
+    return f"a time no later than {latest.isoformat(timespec='seconds')}"
 
 
 def shown(value: object) -> str:

@@ -1,25 +1,24 @@
 """The log records go to: nothing counts as taken before Kafka has acknowledged all of it."""
 
 import asyncio
-import uuid
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeAlias
 
-import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from gyral.contracts.batches import BatchSubmitted
 from gyral.contracts.data import RecordSubmitted, WatermarkAdvanced
 from gyral.contracts.events import Delivery
-from gyral.ingestion.engine.rows import Row
+from gyral.ingestion.engine.forms import Value
+from gyral.ingestion.engine.metrics import Metrics
 from gyral.kit import cloudevents
-from gyral.kit.cloudevents import Headers
 from gyral.kit.db import is_infrastructure
 from gyral.kit.producer import open_producer
-from gyral.kit.telemetry import current_traceparent
 
 TOPIC = RecordSubmitted.topic.name
 SOURCE = "/ingestion"
@@ -32,31 +31,50 @@ class LogAwayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Rows to append, and what their ids are made of."""
+    """A request's rows, grouped by partition, and what their ids are made of."""
 
     stream: str
     generation: int
     seed: str
-    rows: Sequence[Row]
+    """A UUID."""
+    values: Sequence[Value]
+    traceparent: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(value.rows for value in self.values)
 
     def id_of(self, line: int) -> str:
         """Return the id of a row by its number, from 1: the same when sent again."""
         return f"{self.seed}-{line}"
 
 
-class RecordLog:
-    """Appends rows and markers; a producer that failed is replaced before the next use."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stream's time that stands behind all that was sent before."""
 
-    def __init__(self, brokers: str, *, wait_s: float) -> None:
+    stream: str
+    event_time: datetime
+    id: str
+    traceparent: str | None = None
+
+
+class RecordLog:
+    """Appends batches and markers; a producer that failed is replaced before the next use."""
+
+    def __init__(self, brokers: str, *, wait_s: float, metrics: Metrics) -> None:
         self._brokers = brokers
         self._wait_s = wait_s
+        self._metrics = metrics
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
+        self._partitions = 0
 
     async def start(self) -> None:
         """Connect when Kafka answers; else the first request tries again."""
         with suppress(LogAwayError):
-            await self._open()
+            await self.partitions()
 
     async def stop(self) -> None:
         """Send what is in hand and disconnect."""
@@ -66,49 +84,54 @@ class RecordLog:
         """Answer None always: callers are told of a Kafka that is away; no restart helps."""
         return None
 
+    async def partitions(self) -> int:
+        """Return how many partitions the topic has, as far as Kafka last said.
+
+        Raises:
+            LogAwayError: it never did.
+        """
+        if self._producer is not None:
+            cluster = self._producer.client.cluster
+            self._partitions = (
+                len(cluster.partitions_for_topic(TOPIC) or ()) or self._partitions
+            )
+        if self._partitions == 0:
+            producer = await self._open()
+            try:
+                async with asyncio.timeout(self._wait_s):
+                    self._partitions = len(await producer.partitions_for(TOPIC))
+            except (KafkaError, OSError) as error:
+                raise LogAwayError(type(error).__name__) from error
+        return self._partitions
+
     async def append(self, submission: Submission) -> None:
         """Return once Kafka has acknowledged every row.
 
         Raises:
             LogAwayError: it did not.
         """
-        head = orjson.dumps(
-            {"stream": submission.stream, "schema_version": submission.generation}
-        )[:-1]
-        shared = cloudevents.headers(TOPIC, "", SOURCE, traceparent=current_traceparent())
-        id_at = next(at for at, (name, _) in enumerate(shared) if name == "ce_id")
+        numbered = list(enumerate(submission.values))
 
         async def send(producer: AIOKafkaProducer) -> list[asyncio.Future[object]]:
-            sent = []
-            for line, row in enumerate(submission.rows, start=1):
-                headers: Headers = shared.copy()
-                headers[id_at] = ("ce_id", submission.id_of(line).encode())
-                value = b"".join(
-                    (
-                        head,
-                        b',"record_key":',
-                        orjson.dumps(row.key),
-                        b',"values":',
-                        row.values,
-                        b"}",
-                    )
+            return [
+                await producer.send(
+                    TOPIC,
+                    value.content,
+                    partition=value.partition,
+                    headers=_headers(submission, value, number),
                 )
-                sent.append(
-                    await producer.send(TOPIC, value, key=row.key.encode(), headers=headers)
-                )
-            return sent
+                for number, value in numbered
+            ]
 
         await self._acknowledged(send)
 
-    async def mark(self, stream: str, event_time: datetime) -> None:
-        """Return once every partition holds a marker of this time; raises like `append`."""
-        marker = WatermarkAdvanced(subject=stream, event_time=event_time)
-        id_ = str(uuid.uuid4())
-        delivery = Delivery(id_, id_, traceparent=current_traceparent(), time=datetime.now(UTC))
+    async def mark(self, mark: Mark) -> None:
+        """Return once every partition holds the marker; raises like `append`."""
+        marker = WatermarkAdvanced(subject=mark.stream, event_time=mark.event_time)
+        delivery = Delivery(mark.id, mark.id, traceparent=mark.traceparent)
         encoded = cloudevents.encode(marker, delivery, source=SOURCE, topic=TOPIC)
 
         async def send(producer: AIOKafkaProducer) -> list[asyncio.Future[object]]:
-            partitions = await producer.partitions_for(TOPIC)
             return [
                 await producer.send(
                     TOPIC,
@@ -117,13 +140,14 @@ class RecordLog:
                     partition=partition,
                     headers=encoded.headers,
                 )
-                for partition in sorted(partitions)
+                for partition in sorted(await producer.partitions_for(TOPIC))
             ]
 
         await self._acknowledged(send)
 
     async def _acknowledged(self, send: _Send) -> None:
         producer = await self._open()
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._wait_s):
                 await asyncio.gather(*await send(producer))
@@ -132,6 +156,7 @@ class RecordLog:
                 raise
             await self._drop(producer)
             raise LogAwayError(type(error).__name__) from error
+        self._metrics.produce_seconds.record(time.perf_counter() - started)
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -156,3 +181,22 @@ class RecordLog:
         with suppress(KafkaError, OSError):
             async with asyncio.timeout(2):
                 await producer.stop()
+
+
+def _headers(submission: Submission, value: Value, number: int) -> cloudevents.Headers:
+    batch = BatchSubmitted.model_construct(
+        stream=submission.stream,
+        schemaversion=submission.generation,
+        rows=value.rows,
+        form=value.form,
+    )
+    attributes = batch.attributes
+    common = cloudevents.headers(
+        BatchSubmitted.type,
+        f"{submission.seed}.{number}",
+        SOURCE,
+        traceparent=submission.traceparent,
+        content_type=attributes["content-type"],
+    )
+    given = {name for name, _ in common}
+    return common + [(n, text.encode()) for n, text in attributes.items() if n not in given]

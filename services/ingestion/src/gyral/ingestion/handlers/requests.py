@@ -11,38 +11,41 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from gyral.contracts.data import StreamDeclared
-from gyral.ingestion.domain import RefusedRowError, check_time, door_of
-from gyral.ingestion.engine.log import LogAwayError, RecordLog, Submission
-from gyral.ingestion.engine.rows import MediaType, read_rows
-from gyral.ingestion.store import Claim, Submissions
+from gyral.ingestion.domain import RefusedRowError, door_of, time_of
+from gyral.ingestion.engine.bodies import Limits, Task, values_of
+from gyral.ingestion.engine.forms import MediaType
+from gyral.ingestion.engine.log import Mark, Submission
+from gyral.ingestion.engine.metrics import Metrics
+from gyral.ingestion.handlers.outlet import RETRY_AFTER_S, Outlet, kafka_away
+from gyral.ingestion.store.submissions import Claim, Submissions
 from gyral.kit.db import is_infrastructure
 from gyral.kit.projection import Projection
 from gyral.kit.refusals import Refusal
-from gyral.kit.telemetry import get_log
+from gyral.kit.telemetry import current_traceparent, get_log
 
-RETRY_AFTER_S = 2
 _NAMESPACE = uuid.UUID("1d4a0a5c-5f9b-5d0e-8d5e-3f2b7f0c9a41")
-_INLINE_BYTES = 1 << 16
+_INLINE_BYTES = 1 << 19
+"""Longest body that is read on the event loop: it takes some milliseconds."""
 log = get_log()
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one request may hold, and how far ahead its times may be."""
-
-    max_rows: int
-    future: timedelta
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
-    """Rows as a caller sent them."""
+    """What a caller said beside the rows."""
 
     stream: str
     key_id: str
     form: MediaType
-    body: bytes
     idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A request whose rows were checked and grouped; nothing of it is kept yet."""
+
+    submission: Submission
+    form: MediaType
+    claim: Claim | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +53,65 @@ class Handlers:
     """Ingestion's reactions, with everything they need in plain sight."""
 
     streams: Projection[StreamDeclared]
-    log: RecordLog
+    outlet: Outlet
     submissions: Submissions
     limits: Limits
+    future: timedelta
+    metrics: Metrics
     now: Callable[[], datetime]
     new_id: Callable[[], str]
 
-    async def submit(self, request: Request) -> Submission:
-        """Return what was taken: all of the request's rows, acknowledged by Kafka.
+    async def read(self, request: Request, body: bytes) -> Read:
+        """Return the rows of a body, all of them good enough for the door.
 
         Raises:
-            Refusal: nothing was taken (4xx), or it is not known to be (503, to be sent again).
+            Refusal: 4xx, naming what is wrong; 503 when Kafka never answered.
         """
         declared = await self._declared(request.stream)
-        door = door_of(declared.spec.spec, self.now(), future=self.limits.future)
-        read = (request.body, request.form, door)
-        if len(request.body) > _INLINE_BYTES:
-            rows = await asyncio.to_thread(read_rows, *read, max_rows=self.limits.max_rows)
-        else:
-            rows = read_rows(*read, max_rows=self.limits.max_rows)
-        claim = _claim_of(request)
-        seed = self.new_id() if claim is None else _seed_of(claim)
-        submission = Submission(request.stream, declared.generation, seed, rows)
+        spec = declared.spec.spec
+        partitions = await self.outlet.partitions()
+        door = door_of(spec, self.now(), future=self.future)
+        task = Task(request.form, door, spec.fields, self.limits, partitions)
+        self.metrics.bytes.add(len(body), {"form": request.form.value})
+
+        def work() -> Read:
+            values = values_of(body, task)
+            claim = _claim_of(request, body)
+            seed = self.new_id() if claim is None else _seed_of(claim)
+            traceparent = current_traceparent()
+            submission = Submission(
+                request.stream, declared.generation, seed, values, traceparent
+            )
+            return Read(submission, request.form, claim)
+
+        if len(body) > _INLINE_BYTES or request.form is MediaType.PARQUET:
+            return await asyncio.to_thread(work)
+        return work()
+
+    async def take(self, read: Read) -> Submission:
+        """Return what was taken: all of the request's rows, safe.
+
+        Raises:
+            Refusal: it was sent before otherwise (409), or is not known to be safe (503).
+        """
+        submission, claim = read.submission, read.claim
         if claim is None:
-            await self._append(submission)
+            await self.outlet.rows(submission)
         elif await self._is_first(claim):
-            await self._append_once(claim, submission)
+            await self._take_once(claim, submission)
+        self.metrics.rows.add(
+            submission.rows, {"stream": submission.stream, "form": read.form.value}
+        )
         return submission
 
     async def advance(self, stream: str, event_time: str) -> datetime:
-        """Return the time that stands behind all that was sent before; raises like `submit`."""
+        """Return the time that stands behind all that was sent before; raises like `take`."""
         await self._declared(stream)
         try:
-            time = check_time("event_time", event_time, latest=self.now() + self.limits.future)
+            time = time_of("event_time", event_time, latest=self.now() + self.future)
         except RefusedRowError as refused:
             raise Refusal(422, "invalid", str(refused), field=refused.field) from refused
-        try:
-            await self.log.mark(stream, time)
-        except LogAwayError as away:
-            raise _kafka_away(away) from away
+        await self.outlet.mark(Mark(stream, time, self.new_id(), current_traceparent()))
         return time
 
     async def _declared(self, stream: str) -> StreamDeclared:
@@ -98,7 +121,7 @@ class Handlers:
             try:
                 await self.streams.refresh(timeout_s=5)
             except TimeoutError as error:
-                raise _kafka_away(error) from error
+                raise kafka_away(error) from error
             found = self.streams.get(stream)
         if found is None:
             message = "stream: expected a declared one; found none of this name. Apply its spec"
@@ -128,43 +151,29 @@ class Handlers:
             raise Refusal(409, "in_progress", message, field=field, retry_after_s=RETRY_AFTER_S)
         return False
 
-    async def _append_once(self, claim: Claim, submission: Submission) -> None:
+    async def _take_once(self, claim: Claim, submission: Submission) -> None:
         try:
-            await self._append(submission)
+            await self.outlet.rows(submission)
         except BaseException:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await asyncio.shield(self.submissions.released(claim))
             raise
         try:
-            await self.submissions.answered(claim, len(submission.rows))
+            await self.submissions.answered(claim, submission.rows)
         except Exception as error:
             if not is_infrastructure(error):
                 raise
             # Kafka has the rows, so 202 is the truth; sent again, they have the same ids.
             log.warning("submission.answer_not_remembered", error=type(error).__name__)
 
-    async def _append(self, submission: Submission) -> None:
-        try:
-            await self.log.append(submission)
-        except LogAwayError as away:
-            raise _kafka_away(away) from away
 
-
-def _claim_of(request: Request) -> Claim | None:
+def _claim_of(request: Request, body: bytes) -> Claim | None:
     if request.idempotency_key is None:
         return None
-    digest = hashlib.sha256(
-        f"{request.stream}\n{request.form}\n".encode() + request.body
-    ).digest()
-    return Claim(request.key_id, request.idempotency_key, digest)
+    digest = hashlib.sha256(f"{request.stream}\n{request.form}\n".encode())
+    digest.update(body)
+    return Claim(request.key_id, request.idempotency_key, digest.digest())
 
 
 def _seed_of(claim: Claim) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{claim.key_id}/{claim.idempotency_key}"))
-
-
-def _kafka_away(error: Exception) -> Refusal:
-    message = (
-        f"Kafka did not acknowledge in time ({error}); send the same again, with the same key"
-    )
-    return Refusal(503, "unavailable", message, retry_after_s=RETRY_AFTER_S)

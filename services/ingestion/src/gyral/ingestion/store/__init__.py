@@ -1,0 +1,1 @@
+"""What ingestion must not forget: requests by their key, and rows taken while Kafka is away."""
