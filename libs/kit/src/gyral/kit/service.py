@@ -30,6 +30,8 @@ _WATCH_S = 1.0
 _STRIKES = 3
 _UPKEEP_S = 3600.0
 _STOP_S = 20.0
+_GC_THRESHOLDS = (100_000, 50, 100)
+"""Batches and requests live in bulk and die by reference counts; cycles are few."""
 log = get_log()
 
 __all__ = ["Part", "Periodic", "Service", "serve"]
@@ -111,6 +113,7 @@ class Service:
             self.health.live.append(part.healthy)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         self.health.started = True
         log.info("service.started", port=server.port)
 

@@ -1,6 +1,5 @@
 """The gateway, assembled."""
 
-import gc
 import random
 import time
 import uuid
@@ -68,13 +67,7 @@ def build(settings: Settings) -> Service:
         health=health,
         api=api,
         parts=[Forwarder(settings.kafka_brokers, journal), known_keys, fleet, routes],
-        on_start=[_collect_rarely],
     )
-
-
-async def _collect_rarely() -> None:
-    """Have thousands of cells a request live and die without being traversed meanwhile."""
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _journal(settings: Settings) -> Journal:

@@ -10,7 +10,7 @@ from gyral.kit.settings import CommonSettings
 class Settings(CommonSettings):
     """The common settings and validation's own knobs."""
 
-    validation_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    validation_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 30_000
     """Most records judged and committed at once."""
     validation_batch_wait_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     """Longest time a record waits for its batch to fill; a marker ends the wait."""

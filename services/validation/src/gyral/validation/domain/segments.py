@@ -83,11 +83,13 @@ class Segment:
     def of(cls, parts: Sequence[Identities]) -> Self:
         """Return the segment of these rows; of several with one key, the last stays."""
         joined = Identities.joined(parts)
-        order = np.lexsort((joined.keys[:, 1], joined.keys[:, 0]))
-        keys = joined.keys[order]
-        last = np.ones(len(order), dtype=np.bool_)
-        last[:-1] = (keys[1:] != keys[:-1]).any(axis=1)
-        return cls(joined.take(order[last]))
+        order = np.argsort(joined.keys[:, 0], kind="stable")
+        same = np.diff(joined.keys[order, 0]) == 0
+        if same.any():
+            order = np.lexsort((joined.keys[:, 1], joined.keys[:, 0]))
+            keys = joined.keys[order]
+            order = order[np.append((keys[1:] != keys[:-1]).any(axis=1), True)]
+        return cls(joined.take(order))
 
     def __len__(self) -> int:
         """Count the rows."""

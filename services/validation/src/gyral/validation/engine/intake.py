@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 
 import msgspec
@@ -34,7 +36,7 @@ class Envelope(msgspec.Struct, gc=False):
     schema_version: int = 1
 
 
-@dataclass(slots=True)
+@dataclass
 class Group:
     """Decoded rows of one stream, aligned, in the order of their partitions."""
 
@@ -45,27 +47,27 @@ class Group:
     def __len__(self) -> int:
         return len(self.records)
 
-    @property
+    @cached_property
     def rows(self) -> list[msgspec.Struct]:
         """The values, decoded."""
         return list(map(attrgetter("values"), self.envelopes))
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """What the records are keyed by."""
         return list(map(attrgetter("record_key"), self.envelopes))
 
-    @property
+    @cached_property
     def versions(self) -> Ints:
         """The generations their senders knew, shape (rows,)."""
         return _column("schema_version", self.envelopes)
 
-    @property
+    @cached_property
     def partitions(self) -> Ints:
         """Where the records lie, shape (rows,)."""
         return _column("partition", self.records)
 
-    @property
+    @cached_property
     def offsets(self) -> Ints:
         """Where in their partitions, shape (rows,)."""
         return _column("offset", self.records)
@@ -106,13 +108,12 @@ class Sorted:
     stale: bool = False
     """Something speaks of a stream or generation that is not known here yet."""
 
-    def add(self, schema: Schema, record: Record, envelope: msgspec.Struct) -> None:
-        """File a decoded row."""
-        group = self.groups.get(schema.stream)
-        if group is None:
-            group = self.groups[schema.stream] = Group(schema)
-        group.records.append(record)
-        group.envelopes.append(envelope)
+    def group(self, schema: Schema) -> Group:
+        """Return the rows of a stream."""
+        found = self.groups.get(schema.stream)
+        if found is None:
+            found = self.groups[schema.stream] = Group(schema)
+        return found
 
 
 def payload(record: Record) -> bytes:
@@ -183,19 +184,22 @@ def sort(slices: Sequence[Slice], schemas: Schemas, *, latest_us: int) -> Sorted
     decode, owners = schemas.decoder()
     found = Sorted()
     odd = _Odd(found, schemas, latest_us)
-    for part in slices:
-        for record in part.records:
-            value = record.value or b""
-            try:
-                envelope = decode(value)
-            except BAD:
-                odd.place(record)
-                continue
-            owner = owners.get(type(envelope))
-            if owner is None or b"\\u0000" in value:
-                odd.place(record)
-                continue
-            found.add(owner, record, envelope)
+    kind, group = None, None
+    for record in chain.from_iterable(part.records for part in slices):
+        value = record.value or b""
+        try:
+            envelope = decode(value)
+        except BAD:
+            odd.place(record)
+            continue
+        if type(envelope) is not kind:
+            kind = type(envelope)
+            group = found.group(owners[kind]) if kind in owners else None
+        if group is None or b"\\u0000" in value:
+            odd.place(record)
+        else:
+            group.records.append(record)
+            group.envelopes.append(envelope)
     for group in found.groups.values():
         found.stale |= bool((group.versions > group.schema.generation).any())
     return found
@@ -248,7 +252,9 @@ class _Odd:
             values=decoded,
             schema_version=envelope.schema_version,
         )
-        self.found.add(schema, record, known)
+        group = self.found.group(schema)
+        group.records.append(record)
+        group.envelopes.append(known)
 
     def _decoded(
         self, envelope: Envelope, schema: Schema | Violation | None

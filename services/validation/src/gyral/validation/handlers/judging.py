@@ -146,8 +146,7 @@ class _Judging:
     async def new(self, good: Ints, memory: Memory) -> Bools:
         """Tell which of these rows are new; the others were here before, shape (good,)."""
         known = await self._known(good, memory)
-        suspect = self._repeated(good)
-        suspect |= np.fromiter((at in known for at in good.tolist()), np.bool_, len(good))
+        suspect = self._repeated(good) | np.isin(good, list(known))
         fresh = np.ones(len(good), dtype=np.bool_)
         latest: dict[bytes, Identity] = {}
         # A row in the lake is a fact: those beside it are judged by it, whatever came first.
@@ -170,9 +169,8 @@ class _Judging:
     def _repeated(self, good: Ints) -> Bools:
         """Tell rows whose key may stand more than once among these."""
         halves = self.identities.keys[good, 0]
-        _, inverse, counts = np.unique(halves, return_inverse=True, return_counts=True)
-        repeated: Bools = counts[inverse] > 1
-        return repeated
+        in_order = np.sort(halves)
+        return np.isin(halves, in_order[1:][np.diff(in_order) == 0])
 
     def _is_new(self, at: int, before: Identity | None, latest: dict[bytes, Identity]) -> bool:
         identities = self.identities
