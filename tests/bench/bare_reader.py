@@ -40,7 +40,6 @@ async def rows_per_s(brokers: str, topic: str) -> float:
         await consumer.seek_to_beginning(*places)
         wanted = sum((await consumer.end_offsets(places)).values())
         read, began = 0, time.perf_counter()
-        c0 = time.process_time()
         while read < wanted:
             for found in (await consumer.getmany(timeout_ms=1000)).values():
                 for record in found:

@@ -101,8 +101,8 @@ def offsets(table, aside, end):
     return list(lake.offsets(table, ["orders", "absent"], kinds, reach))
 
 
-def at(*numbers):
-    return {(TOPIC, 0): np.array(numbers, dtype=np.int64)}
+def at(*offsets, row=0):
+    return {(TOPIC, 0): np.array(offsets, dtype=np.int64) * lake.ROWS + row}
 
 
 def test_every_offset_has_one_place(shelf):
@@ -115,8 +115,25 @@ def test_an_offset_without_a_place_or_with_two_is_found(shelf):
     table, append = shelf
     places(append, 0, 1)
     assert offsets(table, {"quarantine": at(1)}, 3) == [
-        f"{TOPIC}/0/1: it has two places",
+        f"{TOPIC}/0/1, row 0: it has two places",
         f"{TOPIC}/0/2: it is in no table, quarantine, duplicate or marker",
+    ]
+
+
+def test_rows_of_one_record_have_each_a_place_of_their_own(shelf):
+    table, append = shelf
+    append(
+        "orders",
+        _topic=[TOPIC] * 3,
+        _partition=pa.array([0] * 3, pa.int32()),
+        _offset=pa.array([0, 0, 0], pa.int64()),
+        _row=pa.array([0, 2, 2], pa.int32()),
+    )
+    assert offsets(table, {"quarantine": at(0, row=1)}, 1) == [
+        f"{TOPIC}/0/0, row 2: it has two places"
+    ]
+    assert offsets(table, {"duplicate": at(0, row=0)}, 1)[:1] == [
+        f"{TOPIC}/0/0, row 0: it has two places"
     ]
 
 

@@ -17,6 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import (
     LabelsAccepted,
     RecordSubmitted,
@@ -26,6 +27,7 @@ from gyral.contracts.data import (
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit import cloudevents
 from gyral.kit.blobs import Blobs, table_options
+from gyral.kit.partitioning import partitions_of
 from gyral.testkit.backends import Backends
 from gyral.testkit.events import a_delivery, send
 from gyral.testkit.waiting import until
@@ -111,7 +113,28 @@ class World:
         )
         await send(self.producer, key)
 
-    async def submit(self, stream, *rows, version=1, raw=None):
+    async def submit_together(self, stream, *rows):
+        """Send rows as ingestion does, a batch a partition, and return their places."""
+        count = len(await self.producer.partitions_for(RECORDS))
+        homes = partitions_of([str(one["flight_id"]).encode() for one in rows], count)
+        places = []
+        for home in sorted(set(homes.tolist())):
+            here = [one for one, at in zip(rows, homes, strict=True) if at == home]
+            told = BatchSubmitted(
+                stream=stream, schemaversion=1, rows=len(here), form=BatchForm.NDJSON
+            )
+            headers = dict(cloudevents.headers(told.type, str(uuid.uuid4()), "/test"))
+            headers |= {name: text.encode() for name, text in told.attributes.items()}
+            sent = await self.producer.send_and_wait(
+                RECORDS,
+                b"\n".join(map(orjson.dumps, here)),
+                partition=home,
+                headers=list(headers.items()),
+            )
+            places += [(home, sent.offset, at) for at in range(len(here))]
+        return places
+
+    async def submit(self, stream, *rows, version=1, raw=None, misplaced=False):
         """Send rows as upstream does and return their places."""
         places = []
         for values in rows:
@@ -123,12 +146,17 @@ class World:
                     "values": values,
                 }
             )
-            places.append(await self.put(raw or value, key=str(values["flight_id"]).encode()))
+            key = str(values["flight_id"]).encode()
+            count = len(await self.producer.partitions_for(RECORDS))
+            home = (int(partitions_of([key], count)[0]) + misplaced) % count
+            places.append(await self.put(raw or value, key=key, partition=home))
         return places
 
-    async def put(self, value, *, key=b"k", headers=()):
-        sent = await self.producer.send_and_wait(RECORDS, value, key=key, headers=list(headers))
-        return sent.partition, sent.offset
+    async def put(self, value, *, key=b"k", partition=None, headers=()):
+        sent = await self.producer.send_and_wait(
+            RECORDS, value, key=key, partition=partition, headers=list(headers)
+        )
+        return sent.partition, sent.offset, 0
 
     async def mark(self, stream, event_time):
         marker = WatermarkAdvanced(subject=stream, event_time=event_time)

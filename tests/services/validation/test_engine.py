@@ -1,5 +1,6 @@
 """Records sorted into rows and refusals, and the fence around the lake."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
 from gyral.kit.blobs import table_options
@@ -159,6 +161,87 @@ def test_rows_of_several_streams_in_any_form_find_their_stream(schemas):
     assert found.stale
 
 
+def batch_of(form, value, rows, *, stream="departures", version=1):
+    told = BatchSubmitted(stream=stream, schemaversion=version, rows=rows, form=form)
+    headers = [("ce_type", told.type.encode())]
+    headers += [(name, text.encode()) for name, text in told.attributes.items()]
+    return replace(record(value, 7), headers=tuple(headers))
+
+
+def arrow(rows):
+    sink = io.BytesIO()
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def ndjson(rows):
+    return b"\n".join(raw(one) for one in rows)
+
+
+MANY = [
+    {**GOOD, "flight_id": "f1", "delay": 5.0},
+    {**GOOD, "flight_id": "f2", "delay": 9999.0},
+    {**GOOD, "flight_id": "f3", "delay": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "encode"), [(BatchForm.NDJSON, ndjson), (BatchForm.ARROW, arrow)]
+)
+def test_the_rows_of_a_batch_are_judged_one_by_one(schemas, form, encode):
+    batch = batch_of(form, encode(MANY), 3)
+    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62)
+    group = found.groups["departures"]
+    assert (group.keys, group.indices.tolist()) == (["f1", "f3"], [0, 2])
+    [bad] = found.refused
+    assert (bad.place.offset, bad.place.row, bad.kafka_key) == (7, 1, b"f2")
+    assert bad.violation.reason is Reason.RANGE
+    again = sorted_of(schemas, [bad.value])
+    assert [row.violation.reason for row in again.refused] == [Reason.RANGE]
+    assert [row.record_key for row in again.refused] == ["f2"]
+
+
+NAIVE = pa.table({"flight_id": ["a"], "at": pa.array([0], pa.timestamp("us"))})
+BINARY = pa.table({"flight_id": pa.array([b"a"], pa.binary()), "at": [GOOD["at"]]})
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "rows", "reason"),
+    [
+        (BatchForm.NDJSON, ndjson(MANY), 2, Reason.MALFORMED),
+        (BatchForm.NDJSON, b"", 1, Reason.MALFORMED),
+        (BatchForm.ARROW, b"no stream", 1, Reason.MALFORMED),
+        (BatchForm.ARROW, arrow(MANY)[:-90], 3, Reason.MALFORMED),
+        (BatchForm.ARROW, arrow(BINARY.to_pylist()), 1, Reason.MALFORMED),
+        (BatchForm.ARROW, arrow(NAIVE.to_pylist()), 1, Reason.TIMESTAMP),
+        (BatchForm.ARROW, arrow([{**GOOD, "delay": float("nan")}]), 1, Reason.TYPE),
+        (BatchForm.ARROW, arrow([{**GOOD, "delay": float("inf")}]), 1, Reason.TYPE),
+        (BatchForm.NDJSON, raw({**GOOD, "flight_id": "a\0"}), 1, Reason.FORBIDDEN_CHARACTER),
+        (BatchForm.ARROW, arrow([{**GOOD, "x": 1}]), 1, Reason.UNKNOWN_FIELD),
+    ],
+)
+def test_a_batch_that_lies_is_refused(schemas, form, value, rows, reason):
+    found = sort((Slice("t", 0, (batch_of(form, value, rows),), None),), schemas, latest_us=0)
+    assert [row.violation.reason for row in found.refused] == [reason]
+    assert not found.groups
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"stream": "nowhere"}, Reason.UNKNOWN_STREAM),
+        ({"version": 2}, Reason.UNKNOWN_SCHEMA_VERSION),
+    ],
+)
+def test_a_batch_of_what_is_not_declared_yet_is_kept_whole(schemas, change, reason):
+    batch = batch_of(BatchForm.NDJSON, ndjson(MANY), 3, **change)
+    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=0)
+    [kept] = found.refused
+    assert (kept.violation.reason, kept.value, found.stale) == (reason, batch.value, True)
+
+
 def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_later():
     wider = Schema(
         declared(
@@ -207,12 +290,12 @@ def new_lake(stack, blobs):
 async def test_a_zombie_cannot_append_what_its_successor_did(new_lake):
     zombie, owner = new_lake(), new_lake()
     await zombie.append("s", lake_rows(0), [Span("t", 0, 0, 0)])
-    assert (await owner.survey("s", [Span("t", 0, 0, 9)])).landed == {(0, 0)}
+    assert (await owner.survey("s", [Span("t", 0, 0, 9)])).landed == {(0, 0, 0)}
     await owner.append("s", lake_rows(1, 2), [Span("t", 0, 1, 2)])
     with pytest.raises(LakeMovedError):
         await zombie.append("s", lake_rows(1, 2), [Span("t", 0, 1, 2)])
     survey = await zombie.survey("s", [Span("t", 0, 1, 2)])
-    assert survey.landed == {(0, 1), (0, 2)}
+    assert survey.landed == {(0, 1, 0), (0, 2, 0)}
 
 
 @pytest.mark.live
@@ -224,7 +307,9 @@ async def test_writers_of_other_partitions_and_compaction_do_not_disturb(new_lak
     await one.drain()
     await two.drain()
     span = [Span("t", 0, 0, 9)]
-    assert (await new_lake().survey("s", span)).landed == {(0, offset) for offset in range(7)}
+    assert (await new_lake().survey("s", span)).landed == {
+        (0, offset, 0) for offset in range(7)
+    }
 
 
 @pytest.mark.live

@@ -27,18 +27,19 @@ async def progress(client, stream, *, watermark=DAY, wait_s=20):
 def in_the_lake(world, stream):
     table = DeltaTable(world.table_uri(stream), storage_options=world.table_options())
     rows = table.to_pyarrow_table().to_pylist()
-    return {(found["_partition"], found["_offset"]): found for found in rows}, len(rows)
+    places = ("_partition", "_offset", "_row")
+    return {tuple(found[name] for name in places): found for found in rows}, len(rows)
 
 
 async def accounts(world):
-    """Return how often each offset is in quarantine, duplicate and marker."""
+    """Return where the rows in quarantine, duplicate and marker lie."""
     conn = await asyncpg.connect(world.dsn)
     try:
         return [
-            (entry["partition"], entry["offset"])
-            for name in ("quarantine", "duplicate", "marker")
+            tuple(entry)
+            for name, row in (("quarantine", "row"), ("duplicate", "row"), ("marker", "0"))
             for entry in await conn.fetch(
-                f'SELECT partition, "offset" FROM {name} WHERE topic = $1',  # noqa: S608
+                f'SELECT partition, "offset", {row} FROM {name} WHERE topic = $1',  # noqa: S608
                 RECORDS,
             )
         ]
@@ -47,13 +48,16 @@ async def accounts(world):
 
 
 async def submit_a_day(world):
-    """Send good, repeated, conflicting and bad rows of two streams, then markers."""
+    """Send good, repeated, conflicting, misplaced and bad rows of two streams, then markers."""
     good = [row(f"f{number}", carrier="AA") for number in range(60)]
-    places = await world.submit(world.features, *good)
+    places = await world.submit(world.features, *good[:40])
+    places += await world.submit_together(world.features, *good[40:])
     repeated = await world.submit(world.features, *good[:7])
     conflicting = await world.submit(world.features, row("f1", carrier="UA"))
     bad = await world.submit(world.features, row("b1", carrier="ZZ"), row("b2", at="yesterday"))
+    bad += await world.submit_together(world.features, row("b3", carrier="ZZ"))
     bad.append(await world.put(b"\xff{"))
+    bad += await world.submit(world.features, row("b4"), misplaced=True)
     labels = await world.submit(
         world.labels, *[row(f"f{number}", delay=number) for number in range(40)]
     )
@@ -68,7 +72,7 @@ async def test_each_offset_has_one_place_after_a_kill_at_every_point(world):
         await world.killed_at(point)
     async with world.process() as client:
         come = await progress(client, world.features)
-        assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 3, 7)
+        assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 5, 7)
         await progress(client, world.labels)
     found, rows = in_the_lake(world, world.features)
     assert (set(found), rows) == (set(features), 60)

@@ -23,15 +23,17 @@ from gyral.modelling.columns import Ints
 
 _SUNK = (RecordSubmitted.topic.name, PredictionLogged.topic.name)
 _LOOK_S = 0.1
-_OFFSETS: Mapping[str, str] = {
+_PLACES: Mapping[str, str] = {
     "quarantine": """
-        SELECT topic, partition, array_agg("offset") FROM validation.quarantine GROUP BY 1, 2
+        SELECT topic, partition, array_agg("offset" * $1 + row)
+          FROM validation.quarantine GROUP BY 1, 2
     """,
     "duplicate": """
-        SELECT topic, partition, array_agg("offset") FROM validation.duplicate GROUP BY 1, 2
+        SELECT topic, partition, array_agg("offset" * $1 + row)
+          FROM validation.duplicate GROUP BY 1, 2
     """,
     "marker": """
-        SELECT topic, partition, array_agg("offset") FROM validation.marker GROUP BY 1, 2
+        SELECT topic, partition, array_agg("offset" * $1) FROM validation.marker GROUP BY 1, 2
     """,
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
@@ -115,7 +117,7 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     quarantined: dict[str, set[str]] = {}
     for stream, key in await sides.database.fetch(_QUARANTINED):
         quarantined.setdefault(stream, set()).add(key)
-    aside = {kind: await _offsets(sides.database, kind) for kind in _OFFSETS}
+    aside = {kind: await _places(sides.database, kind) for kind in _PLACES}
     tables = [*streams, *(f"predictions-{model}" for model in models)]
     for name, work in (
         (
@@ -134,8 +136,8 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         yield Finding.of(name, await asyncio.to_thread(work))
 
 
-async def _offsets(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:
-    rows = await connection.fetch(_OFFSETS[kind])
+async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:
+    rows = await connection.fetch(_PLACES[kind], lake.ROWS)
     return {(row[0], row[1]): np.array(row[2], dtype=np.int64) for row in rows}
 
 

@@ -15,6 +15,8 @@ from gyral.modelling.columns import Ints
 
 Place = tuple[str, int]
 """Topic and partition."""
+ROWS = 1 << 14
+"""More than one record can hold: a row's number in its partition is offset x ROWS + row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,13 @@ class Lake:
     options: Mapping[str, str]
 
     def read(self, name: str, columns: Sequence[str]) -> pa.Table | None:
-        """Return these columns of a table, or None when there is no such table."""
+        """Return those of these columns that a table has, or None when there is no table."""
         try:
             table = DeltaTable(f"{self.root}/{name}", storage_options=dict(self.options))
         except TableNotFoundError:
             return None
-        return table.to_pyarrow_table(columns=list(columns))
+        known = {field.name for field in table.schema().fields}
+        return table.to_pyarrow_table(columns=[name for name in columns if name in known])
 
 
 def lake_of(settings: Mapping[str, str]) -> Lake:
@@ -137,7 +140,7 @@ def offsets(
     Args:
         lake: the tables.
         tables: their names.
-        aside: quarantine, duplicate and marker to the offsets each holds.
+        aside: quarantine, duplicate and marker to the numbers of the rows each holds.
         reach: how far each partition goes.
     """
     places: dict[Place, list[Ints]] = {place: [] for place in reach}
@@ -151,22 +154,30 @@ def offsets(
         every = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
         ends = reach.get(place, Reach(0, 0))
         where = f"{place[0]}/{place[1]}"
-        for offset in every[1:][np.diff(every) == 0]:
-            yield f"{where}/{offset}: it has two places"
+        for number in every[1:][np.diff(every) == 0]:
+            offset, row = divmod(int(number), ROWS)
+            yield f"{where}/{offset}, row {row}: it has two places"
         expected = np.arange(ends.begin, ends.end, dtype=np.int64)
-        for offset in np.setdiff1d(expected, every):
+        for offset in np.setdiff1d(expected, every // ROWS):
             yield f"{where}/{offset}: it is in no table, quarantine, duplicate or marker"
 
 
 def _held(lake: Lake, name: str) -> Iterator[tuple[Place, Ints]]:
-    """Yield the offsets a table's rows came from, by topic and partition; each offset once."""
-    table = lake.read(name, ["_topic", "_partition", "_offset"])
+    """Yield the numbers of a table's rows, by topic and partition.
+
+    A table of predictions does not number its rows: there a record has one place.
+    """
+    table = lake.read(name, ["_topic", "_partition", "_offset", "_row"])
     if table is None or not table.num_rows:
         return
-    once = table.group_by(["_topic", "_partition", "_offset"]).aggregate([])
-    topics = once.column("_topic").to_pylist()
-    partitions = once.column("_partition").to_numpy()
-    found: Ints = once.column("_offset").to_numpy()
+    if "_row" in table.column_names:
+        rows = table.column("_row").fill_null(0).cast(pa.int64()).to_numpy()
+    else:
+        table = table.group_by(table.column_names).aggregate([])
+        rows = np.zeros(table.num_rows, dtype=np.int64)
+    topics = table.column("_topic").to_pylist()
+    partitions = table.column("_partition").to_numpy()
+    found: Ints = table.column("_offset").to_numpy() * ROWS + rows
     for topic in set(topics):
         of_topic = np.array([each == topic for each in topics])
         for partition in np.unique(partitions[of_topic]):

@@ -7,11 +7,13 @@ from gyral.validation.domain.refusals import Violation
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A record's place in Kafka."""
+    """A row's place in Kafka."""
 
     topic: str
     partition: int
     offset: int
+    row: int = 0
+    """Its index within its record."""
 
 
 @dataclass(frozen=True, slots=True)

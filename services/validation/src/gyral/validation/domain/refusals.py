@@ -26,6 +26,8 @@ class Reason(StrEnum):
     TIMESTAMP = "timestamp"
     FORBIDDEN_CHARACTER = "forbidden_character"
     KEY_MISMATCH = "key_mismatch"
+    WRONG_PARTITION = "wrong_partition"
+    """Another partition than its key's: it could not be told from a repetition there."""
     FUTURE = "future"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from gyral.contracts.specs.stream import FieldType, StreamField
 from gyral.kit.cloudevents import Record
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
-from gyral.validation.engine.intake import payload
+from gyral.validation.engine.refusing import payload
 
 Cell = float | int | bool | str | None
 _BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)

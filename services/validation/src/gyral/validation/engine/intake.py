@@ -1,29 +1,23 @@
 """A batch of raw records, sorted: rows by stream, markers, and what is neither."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 
 import msgspec
 import numpy as np
-from pydantic import ValidationError
 
-from gyral.contracts.data import WatermarkAdvanced
-from gyral.kit import cloudevents
 from gyral.kit.cloudevents import MalformedEvent, Record
-from gyral.kit.dataplane import Slice, is_marker
+from gyral.kit.dataplane import Slice
 from gyral.modelling.columns import Ints
 from gyral.validation.domain.accounting import Marked, Place, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown, violation
 from gyral.validation.engine.lake import Span
-from gyral.validation.engine.schema import (
-    BAD,
-    MAX_KEY_CHARS,
-    Schema,
-    micros,
-)
+from gyral.validation.engine.many import described, is_batch, rows_of
+from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
+from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema
 from gyral.validation.engine.schemas import Schemas
 
 
@@ -43,9 +37,17 @@ class Group:
     schema: Schema
     records: list[Record] = field(default_factory=list)
     envelopes: list[msgspec.Struct] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    """Each row's index within its record."""
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def add(self, record: Record, envelope: msgspec.Struct, row: int) -> None:
+        """Append a row, before any column is asked for."""
+        self.records.append(record)
+        self.envelopes.append(envelope)
+        self.row.append(row)
 
     @cached_property
     def rows(self) -> list[msgspec.Struct]:
@@ -72,6 +74,16 @@ class Group:
         """Where in their partitions, shape (rows,)."""
         return _column("offset", self.records)
 
+    @cached_property
+    def indices(self) -> Ints:
+        """Where in their records, shape (rows,)."""
+        return np.array(self.row, dtype=np.int64)
+
+    def place(self, at: int) -> Place:
+        """Return where a row lies."""
+        record = self.records[at]
+        return Place(record.topic, record.partition, record.offset, self.row[at])
+
     def spans(self) -> list[Span]:
         """Return the offsets these rows cover, by partition."""
         topic = self.records[0].topic
@@ -85,13 +97,21 @@ class Group:
 
     def refuse(self, at: int, violation: Violation) -> Quarantined:
         """Return a row as quarantine keeps it."""
-        return refuse(
-            self.records[at],
+        record, key, version = self.records[at], self.keys[at], int(self.versions[at])
+        if is_batch(record):
+            values = msgspec.json.encode(self.rows[at])
+            named = Named(self.schema.stream, key, version)
+            return refuse_row(record, violation, values, row=self.row[at], envelope=named)
+        refused = refuse(
+            record,
             violation,
             stream=self.schema.stream,
-            record_key=self.keys[at],
-            schema_version=int(self.versions[at]),
+            record_key=key,
+            schema_version=version,
         )
+        if violation.reason is Reason.WRONG_PARTITION:
+            return replace(refused, kafka_key=key.encode())
+        return refused
 
 
 def _column(name: str, objects: Sequence[object]) -> Ints:
@@ -116,69 +136,6 @@ class Sorted:
         return found
 
 
-def payload(record: Record) -> bytes:
-    """Return a record's data, in whichever mode of CloudEvents it came.
-
-    Raises:
-        MalformedEvent: it says it is structured and is not.
-    """
-    for name, value in record.headers:
-        if (
-            name.lower() == "content-type"
-            and value is not None
-            and b"cloudevents" in value.lower()
-        ):
-            return cloudevents.read(record).data
-    return record.value or b""
-
-
-def place_of(record: Record) -> Place:
-    """Return where a record lies."""
-    return Place(record.topic, record.partition, record.offset)
-
-
-def refuse(
-    record: Record,
-    violation: Violation,
-    *,
-    stream: str = "",
-    record_key: str = "",
-    schema_version: int | None = None,
-) -> Quarantined:
-    """Return a record as quarantine keeps it: its bytes, and texts any store can hold."""
-    version = (
-        schema_version if schema_version is not None and 0 < schema_version < 2**31 else None
-    )
-    return Quarantined(
-        place=place_of(record),
-        violation=violation,
-        kafka_key=record.key,
-        value=record.value or b"",
-        headers=tuple(
-            (name, value)
-            for name, value in record.headers
-            if value is not None and name.isprintable()
-        ),
-        stream=printable(stream, 256),
-        record_key=printable(record_key, 256),
-        schema_version=version,
-    )
-
-
-def marker_of(record: Record) -> Marked | Quarantined | None:
-    """Return the marker a record is, its refusal when it is a broken one, or None for data."""
-    if not is_marker(record):
-        return None
-    try:
-        event = WatermarkAdvanced.model_validate_json(payload(record))
-    except (ValidationError, MalformedEvent) as error:
-        detail = (
-            cloudevents.explain(error) if isinstance(error, ValidationError) else str(error)
-        )
-        return refuse(record, Violation(Reason.MALFORMED, printable(f"marker: {detail}")))
-    return Marked(place_of(record), event.subject, micros(event.event_time))
-
-
 def sort(slices: Sequence[Slice], schemas: Schemas, *, latest_us: int) -> Sorted:
     """Take a batch apart; whatever its bytes are, each record ends in exactly one place."""
     decode, owners = schemas.decoder()
@@ -198,8 +155,7 @@ def sort(slices: Sequence[Slice], schemas: Schemas, *, latest_us: int) -> Sorted
         if group is None or b"\\u0000" in value:
             odd.place(record)
         else:
-            group.records.append(record)
-            group.envelopes.append(envelope)
+            group.add(record, envelope, 0)
     for group in found.groups.values():
         found.stale |= bool((group.versions > group.schema.generation).any())
     return found
@@ -224,17 +180,43 @@ class _Odd:
         elif marker is not None:
             self.found.refused.append(marker)
         else:
-            self._row(record)
+            try:
+                if is_batch(record):
+                    self._rows(record)
+                else:
+                    self._row(record)
+            except (*BAD, MalformedEvent) as error:
+                wrong = Violation(Reason.MALFORMED, printable(str(error)))
+                self.found.refused.append(refuse(record, wrong))
+
+    def _rows(self, record: Record) -> None:
+        batch = described(record)
+        schema = self._schema(batch.stream, batch.schemaversion)
+        if isinstance(schema, Violation):
+            version = batch.schemaversion
+            self.found.refused.append(
+                refuse(record, schema, stream=batch.stream, schema_version=version)
+            )
+            return
+        for row, (decoded, raw) in enumerate(rows_of(batch, record.value or b"", schema)):
+            if isinstance(decoded, Violation):
+                named = Named(batch.stream, schema.key_in(raw), batch.schemaversion)
+                self.found.refused.append(
+                    refuse_row(record, decoded, raw, row=row, envelope=named)
+                )
+            else:
+                [key] = schema.keys([decoded])
+                envelope = schema.envelope(
+                    record_key=key, values=decoded, schema_version=batch.schemaversion
+                )
+                self.found.group(schema).add(record, envelope, row)
 
     def _row(self, record: Record) -> None:
-        try:
-            envelope = _loose(payload(record))
-        except (*BAD, MalformedEvent) as error:
-            wrong = Violation(Reason.MALFORMED, printable(str(error)))
-            self.found.refused.append(refuse(record, wrong))
-            return
-        schema = self.schemas.get(envelope.stream)
-        decoded = self._decoded(envelope, schema)
+        envelope = _loose(payload(record))
+        schema = self._schema(envelope.stream, envelope.schema_version)
+        decoded = _bad_key(envelope.record_key) or (
+            schema if isinstance(schema, Violation) else schema.decode(bytes(envelope.values))
+        )
         if isinstance(decoded, Violation):
             self.found.refused.append(
                 refuse(
@@ -252,25 +234,18 @@ class _Odd:
             values=decoded,
             schema_version=envelope.schema_version,
         )
-        group = self.found.group(schema)
-        group.records.append(record)
-        group.envelopes.append(known)
+        self.found.group(schema).add(record, known, 0)
 
-    def _decoded(
-        self, envelope: Envelope, schema: Schema | Violation | None
-    ) -> msgspec.Struct | Violation:
-        if not 0 < len(envelope.record_key) <= MAX_KEY_CHARS or "\0" in envelope.record_key:
-            detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
-            return Violation(Reason.MALFORMED, detail)
+    def _schema(self, stream: str, version: int) -> Schema | Violation:
+        """Return what a row is to be read by, or why it cannot be."""
+        schema = self.schemas.get(stream)
         if schema is None:
             self.found.stale = True
-            return _unknown("stream", envelope.stream)
-        if isinstance(schema, Violation):
-            return schema
-        if envelope.schema_version > schema.generation:
+            return _unknown("stream", stream)
+        if isinstance(schema, Schema) and version > schema.generation:
             self.found.stale = True
-            return too_new(envelope.schema_version, schema)
-        return schema.decode(bytes(envelope.values))
+            return too_new(version, schema)
+        return schema
 
     def _mark(self, record: Record, marker: Marked) -> None:
         """Keep a marker that counts; the others are refused like rows."""
@@ -285,6 +260,13 @@ class _Odd:
             self.found.stale |= schema is None
             wrong = _unknown("subject", marker.subject)
         self.found.refused.append(refuse(record, wrong, stream=marker.subject))
+
+
+def _bad_key(key: str) -> Violation | None:
+    if 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key:
+        return None
+    detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
+    return Violation(Reason.MALFORMED, detail)
 
 
 def too_new(version: int, schema: Schema) -> Violation:

@@ -54,8 +54,8 @@ class Span:
         return f"{self.topic}/{self.partition}"
 
 
-Offsets = frozenset[tuple[int, int]]
-"""(partition, offset) of rows."""
+Offsets = frozenset[tuple[int, int, int]]
+"""(partition, offset, index within the record) of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Lake:
         table = self._open(name)
         if table is None:
             return Survey()
-        landed: set[tuple[int, int]] = set()
+        landed: set[tuple[int, int, int]] = set()
         for span in spans:
             if table.written(span.app) >= span.first:
                 landed |= _rows_of(table.handle, span)
@@ -231,15 +231,22 @@ class Lake:
         table.optimize.compact(max_concurrent_tasks=1, post_commithook_properties=_HOOKS)
 
 
-def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int]]:
+def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int, int]]:
     there = (
         (ds.field("_topic") == span.topic)
         & (ds.field("_partition") == span.partition)
         & (ds.field("_offset") >= span.first)
         & (ds.field("_offset") <= span.last)
     )
-    rows = table.to_pyarrow_dataset().to_table(columns=["_offset"], filter=there)
-    return {(span.partition, offset) for offset in rows["_offset"].to_pylist()}
+    dataset = table.to_pyarrow_dataset()
+    placed = [name for name in ("_offset", "_row") if name in dataset.schema.names]
+    rows = dataset.to_table(columns=placed, filter=there)
+    offsets = rows["_offset"].to_pylist()
+    indices = rows["_row"].to_pylist() if "_row" in placed else [0] * len(offsets)
+    return {
+        (span.partition, offset, index or 0)
+        for offset, index in zip(offsets, indices, strict=True)
+    }
 
 
 def _family(kind: pa.DataType) -> str:

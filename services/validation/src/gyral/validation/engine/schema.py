@@ -94,6 +94,15 @@ class Schema:
         """Return the rows' keys."""
         return list(map(attrgetter(self.key), rows))
 
+    def key_in(self, raw: bytes) -> str:
+        """Return the key of a row that may not be sound otherwise, or nothing."""
+        try:
+            values = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            key = msgspec.json.decode(values.get(self.key, msgspec.Raw(b'""')), type=str)
+        except BAD:
+            return ""
+        return printable(key, MAX_KEY_CHARS)
+
     def table(
         self, rows: Sequence[msgspec.Struct], partitions: Ints, offsets: Ints, indices: Ints
     ) -> pa.Table:

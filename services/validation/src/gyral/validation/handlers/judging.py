@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from gyral.kit.partitioning import partitions_of
 from gyral.modelling.columns import Bools, Ints
 from gyral.validation.domain.accounting import Duplicate, Quarantined
 from gyral.validation.domain.identity import Identity, Seen, recall
 from gyral.validation.domain.refusals import Reason, Violation, shown, violation
 from gyral.validation.domain.segments import Identities
 from gyral.validation.domain.watermark import PartitionTime
-from gyral.validation.engine.intake import Group, place_of, too_new
+from gyral.validation.engine.intake import Group, too_new
 from gyral.validation.engine.lake import Offsets
 from gyral.validation.engine.outlet import Labels
 from gyral.validation.engine.schema import Schema, contents_of, digests_of
@@ -73,13 +74,15 @@ class Judged:
         }
 
 
-async def judge(group: Group, memory: Memory, landed: Offsets, *, latest_us: int) -> Judged:
-    """Judge a stream's rows.
+async def judge(
+    group: Group, memory: Memory, landed: Offsets, *, partitions: int, latest_us: int
+) -> Judged:
+    """Judge a stream's rows, of a topic with so many partitions.
 
     What the lake holds already counts as good whatever would be decided today: a process died
     between the lake and Postgres, and the row is there.
     """
-    judging = _Judging(group, _is_landed(group, landed), latest_us)
+    judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
     good = np.flatnonzero(judging.sound())
     good = good[await judging.new(good, memory)]
     return judging.judged(good)
@@ -88,14 +91,15 @@ async def judge(group: Group, memory: Memory, landed: Offsets, *, latest_us: int
 def _is_landed(group: Group, landed: Offsets) -> Bools:
     if not landed:
         return np.zeros(len(group), dtype=np.bool_)
-    places = zip(group.partitions.tolist(), group.offsets.tolist(), strict=True)
+    columns = (group.partitions, group.offsets, group.indices)
+    places = zip(*(column.tolist() for column in columns), strict=True)
     return np.fromiter((place in landed for place in places), np.bool_, len(group))
 
 
 class _Judging:
     """A group under judgement: its columns, and what was found of its rows so far."""
 
-    def __init__(self, group: Group, landed: Bools, latest_us: int) -> None:
+    def __init__(self, group: Group, landed: Bools, partitions: int, latest_us: int) -> None:
         self.group = group
         self.schema = schema = group.schema
         self.landed = landed
@@ -103,8 +107,8 @@ class _Judging:
         self.rows = group.rows
         self.keys = group.keys
         self.partitions = group.partitions
-        places = (self.partitions, group.offsets, np.zeros(len(group), dtype=np.int64))
-        self.table = schema.table(self.rows, *places)
+        self.homes = partitions_of([key.encode() for key in self.keys], partitions)
+        self.table = schema.table(self.rows, self.partitions, group.offsets, group.indices)
         self.identities = Identities(
             digests_of(self.keys),
             contents_of(self.rows),
@@ -119,6 +123,7 @@ class _Judging:
         times = self.identities.times_us
         wrong = (times < 0) | (times > self.latest_us)
         wrong |= self.group.versions > self.schema.generation
+        wrong |= self.homes != self.partitions
         named = self.schema.keys(self.rows)
         if named != self.keys:
             wrong |= np.array([a != b for a, b in zip(named, self.keys, strict=True)])
@@ -135,6 +140,11 @@ class _Judging:
         if named != self.keys[at]:
             expected = f"the record's key {shown(self.keys[at])}"
             return violation(Reason.KEY_MISMATCH, schema.key, expected, named)
+        if self.homes[at] != self.partitions[at]:
+            expected = f"partition {self.homes[at]}, where murmur2 puts this key"
+            return violation(
+                Reason.WRONG_PARTITION, "record_key", expected, int(self.partitions[at])
+            )
         if time < 0:
             return violation(
                 Reason.TIMESTAMP, schema.event_time, "a time of 1970 or later", time
@@ -189,7 +199,7 @@ class _Judging:
 
     def _set_aside(self, at: int, seen: Seen) -> None:
         if seen is Seen.DUPLICATE:
-            place = place_of(self.group.records[at])
+            place = self.group.place(at)
             self.duplicates.append(Duplicate(place, self.schema.stream, self.keys[at]))
             return
         detail = (

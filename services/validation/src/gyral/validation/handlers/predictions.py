@@ -11,8 +11,8 @@ from gyral.kit.projection import Projection
 from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, shown
 from gyral.validation.engine.answers import Placed, misfit, read_answer, table
-from gyral.validation.engine.intake import marker_of, place_of, refuse
 from gyral.validation.engine.lake import Lake, LakeMovedError, Span
+from gyral.validation.engine.refusing import marker_of, place_of, refuse
 from gyral.validation.handlers.records import publish_refusals
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.sinks import SinkTx
@@ -130,8 +130,8 @@ def _take_apart(batch: Batch[SinkTx]) -> _Found:
     return found
 
 
-def _place(one: Placed) -> tuple[int, int]:
-    return one.record.partition, one.record.offset
+def _place(one: Placed) -> tuple[int, int, int]:
+    return one.record.partition, one.record.offset, 0
 
 
 def _spans(answers: list[Placed]) -> list[Span]:

@@ -56,17 +56,18 @@ class Records:
 
     async def _settle(self, batch: Batch[SinkTx]) -> None:
         self.memory.follow(batch.slices)
+        partitions = await self.outlet.partitions(TOPIC)
         found = await self._sorted(batch)
         streams = [
             judged
             for _, group in sorted(found.groups.items())
-            if (judged := await self._judge(group, found)) is not None
+            if (judged := await self._judge(group, found, len(partitions))) is not None
         ]
         versions = await asyncio.gather(*(self._write(one, found) for one in streams))
         self.crash("after_lake")
         await self._tell_labels(streams)
         self.crash("after_labels")
-        await self._commit(batch, found, streams, versions)
+        await self._commit(batch, found, streams, versions, partitions)
         self.crash("after_commit")
 
     async def _sorted(self, batch: Batch[SinkTx]) -> Sorted:
@@ -78,12 +79,14 @@ class Records:
             found = sort(batch.slices, self.schemas, latest_us=latest_us)
         return found
 
-    async def _judge(self, group: Group, found: Sorted) -> Judged | None:
+    async def _judge(self, group: Group, found: Sorted, partitions: int) -> Judged | None:
         schema = group.schema
         there = await self.lake.survey(schema.stream, group.spans(), schema.columns)
         if there.misfit is None:
             latest_us = self.now_us() + self.future_us
-            return await judge(group, self.memory, there.landed, latest_us=latest_us)
+            return await judge(
+                group, self.memory, there.landed, partitions=partitions, latest_us=latest_us
+            )
         wrong = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
         found.refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
@@ -110,10 +113,10 @@ class Records:
         found: Sorted,
         streams: Sequence[Judged],
         versions: Sequence[int | None],
+        partitions: Sequence[int],
     ) -> None:
         refused = [*found.refused, *(row for one in streams for row in one.refused)]
         steps = _steps(self.schemas, streams, versions, found.markers, refused)
-        partitions = await self.outlet.partitions(TOPIC)
         learned = [
             await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
             for one in streams

@@ -13,16 +13,17 @@ class AccountTx(Tx):
         """Keep refused records, whole."""
         await self.conn.executemany(
             """
-            INSERT INTO quarantine (topic, partition, "offset", stream, record_key,
+            INSERT INTO quarantine (topic, partition, "offset", row, stream, record_key,
                                     schema_version, reason, detail, kafka_key, value,
                                     header_names, header_values)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             """,
             [
                 (
                     row.place.topic,
                     row.place.partition,
                     row.place.offset,
+                    row.place.row,
                     row.stream,
                     row.record_key,
                     row.schema_version,
@@ -42,13 +43,14 @@ class AccountTx(Tx):
         if rows:
             await self.conn.execute(
                 """
-                INSERT INTO duplicate (topic, partition, "offset", stream, record_key)
-                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[],
-                                     $4::text[], $5::text[])
+                INSERT INTO duplicate (topic, partition, "offset", row, stream, record_key)
+                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[],
+                                     $5::text[], $6::text[])
                 """,
                 [row.place.topic for row in rows],
                 [row.place.partition for row in rows],
                 [row.place.offset for row in rows],
+                [row.place.row for row in rows],
                 [row.stream for row in rows],
                 [row.record_key for row in rows],
             )

@@ -1,0 +1,121 @@
+"""Batch records: many rows of one stream in one record, decoded into what single rows are."""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+import pyarrow as pa
+
+from gyral.contracts.batches import BATCH_HEADERS, BatchForm, BatchSubmitted
+from gyral.kit.cloudevents import MalformedEvent, Record
+from gyral.validation.domain.refusals import Reason, Violation, printable, shown
+from gyral.validation.engine.schema import Schema
+
+_TYPE = ("ce_type", BatchSubmitted.type.encode())
+_ALLOWED = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_timestamp,
+    pa.types.is_null,
+)
+_encode = msgspec.json.Encoder().encode
+Decoded = tuple[msgspec.Struct | Violation, bytes]
+"""A row or why it is none, and its JSON."""
+
+
+def is_batch(record: Record) -> bool:
+    """Tell a record of many rows from one of a single row, by its header alone."""
+    return _TYPE in record.headers
+
+
+def described(record: Record) -> BatchSubmitted:
+    """Return what a batch's headers say of it.
+
+    Raises:
+        MalformedEvent: they do not say enough, or what cannot be.
+    """
+    told = {
+        name: value.decode("utf-8", "replace")
+        for name, value in record.headers
+        if value is not None
+    }
+    try:
+        return BatchSubmitted.described_by(told)
+    except ValueError as error:
+        wanted = ", ".join(BATCH_HEADERS)
+        raise MalformedEvent(f"headers of a batch ({wanted}): {error}") from error
+
+
+def rows_of(batch: BatchSubmitted, value: bytes, schema: Schema) -> list[Decoded]:
+    """Return each row of a batch, decoded or refused for itself.
+
+    Raises:
+        MalformedEvent: the value is not what the headers say.
+    """
+    rows = _lines(value) if batch.form is BatchForm.NDJSON else _arrow(value)
+    if len(rows) != batch.rows:
+        raise MalformedEvent(f"rows: expected {batch.rows}; found {len(rows)}")
+    if isinstance(rows[0], bytes):
+        return [(schema.decode(line), line) for line in rows]
+    return list(_converted(rows, schema))
+
+
+def alone(stream: str, version: int, record_key: str, values: bytes) -> bytes:
+    """Return a batch's row as the value of a record of its own."""
+    envelope = {
+        "stream": stream,
+        "schema_version": version,
+        "record_key": record_key,
+        "values": msgspec.Raw(values),
+    }
+    return _encode(envelope)
+
+
+def _lines(value: bytes) -> list[bytes]:
+    lines = value.split(b"\n")
+    return lines[:-1] if lines[-1] == b"" else lines
+
+
+def _arrow(value: bytes) -> list[dict[str, object]]:
+    try:
+        with pa.ipc.open_stream(io.BytesIO(value)) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+        _require_plain(table.schema)
+        for at, column in enumerate(table.columns):
+            if pa.types.is_timestamp(column.type):
+                exact = pa.timestamp("us", column.type.tz)
+                table = table.set_column(at, table.field(at).name, column.cast(exact))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MalformedEvent(f"Arrow stream: {printable(str(error), 200)}") from error
+    rows: list[dict[str, object]] = table.to_pylist()
+    return rows
+
+
+def _require_plain(schema: pa.Schema) -> None:
+    """Refuse what would only look like a field's type once it is written as JSON."""
+    for column in schema:
+        if not any(is_allowed(column.type) for is_allowed in _ALLOWED):
+            raise MalformedEvent(
+                f"{printable(column.name, 80)}: expected text, numbers, booleans or timestamps;"
+                f" found {printable(str(column.type), 80)}"
+            )
+
+
+def _converted(rows: Sequence[Mapping[str, object]], schema: Schema) -> Iterator[Decoded]:
+    for row in rows:
+        raw = _encode(row)
+        yield _unspeakable(row) or schema.decode(raw), raw
+
+
+def _unspeakable(row: Mapping[str, object]) -> Violation | None:
+    """Return the refusal of a number that JSON has no word for."""
+    for name, cell in row.items():
+        if isinstance(cell, float) and not math.isfinite(cell):
+            detail = printable(f"{name}: expected a finite number; found {shown(cell)}")
+            return Violation(Reason.TYPE, detail)
+    return None
