@@ -1,6 +1,7 @@
 """How a service says no: a status, a code for programs, a sentence for people."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 MAX_ECHO = 200
 """Longest piece of a caller's own text that an answer repeats."""
@@ -43,8 +44,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
     @property
     def headers(self) -> dict[str, str]:
-        """The answer's extra headers."""
-        return {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
+        """The answer's extra headers; who is too slow with a body is hung up on."""
+        later = {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
+        slow = self.status == HTTPStatus.REQUEST_TIMEOUT
+        return {**later, "connection": "close"} if slow else later
 
 
 def clip(text: str) -> str:

@@ -11,44 +11,89 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_TIMEOUT_S = 10.0
+LINGER_TIMEOUT_S = 10.0
+"""How long the rest of a body may take whose request has been answered already."""
+MAX_HEADER_BYTES = 1 << 16
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections whose headers do not arrive in time, and refuses ambiguous lengths."""
+    """Closes connections whose requests do not end in time, and refuses ambiguous lengths.
 
-    _header_timer: asyncio.TimerHandle | None = None
+    A request that arrives whole costs no timer. Until it is answered its body's deadline is
+    the reader's, who can say so; what still comes afterwards is the protocol's to cut off.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = False
+    _in_body = False
+    _answering = False
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the first request's headers a deadline."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._arm()
+        self._close_after(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
         self._disarm()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Give headers that are still under way a deadline and a limit."""
+        super().data_received(data)
+        if not self._awaits_headers() or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEADER_BYTES:
+            self.send_400_response(f"expected at most {MAX_HEADER_BYTES} bytes of headers")
+        elif self._timer is None:
+            self._close_after(HEADER_TIMEOUT_S)
+
     def on_message_begin(self) -> None:
-        """Give the next request's headers a deadline."""
-        self._arm()
+        """Remember that headers have begun."""
+        self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Refuse a request that says its length twice: readers disagree on its end."""
+        """Refuse a request whose end two readers could see at different places."""
         self._disarm()
-        names = [name for name, _ in self.headers]
-        if b"content-length" in names and b"transfer-encoding" in names:
-            raise ValueError("expected content-length or transfer-encoding; found both")
+        self._in_head, self._head_bytes = False, 0
+        self._in_body = self._answering = True
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings:
+            plain = self.parser.get_http_version() == "1.1" and len(codings) == 1
+            if not plain or codings[0].strip().lower() != b"chunked":
+                raise ValueError("expected transfer-encoding once, in HTTP/1.1, as chunked")
+            if any(name == b"content-length" for name, _ in self.headers):
+                raise ValueError("expected content-length or transfer-encoding; found both")
         super().on_headers_complete()
 
-    def _arm(self) -> None:
+    def on_message_complete(self) -> None:
+        """Forget the deadline of the body."""
+        self._in_body = False
         self._disarm()
-        self._header_timer = self.loop.call_later(HEADER_TIMEOUT_S, self._expired)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Give what is still to come of an answered request's body a deadline."""
+        self._answering = bool(self.pipeline)
+        super().on_response_complete()
+        if self._in_body and not (self._answering or self.transport.is_closing()):
+            self._close_after(LINGER_TIMEOUT_S)
+
+    def _awaits_headers(self) -> bool:
+        """Return True also after stray line ends, for which the server stops its own clock."""
+        return self._in_head or not (self._answering or self._in_body)
+
+    def _close_after(self, timeout_s: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(timeout_s, self._expired)
 
     def _disarm(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _expired(self) -> None:
         if not self.transport.is_closing():
