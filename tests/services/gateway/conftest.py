@@ -83,6 +83,7 @@ class Served:
     model: str = field(default_factory=lambda: f"t-{secrets.token_hex(6)}")
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     reader: str = field(default_factory=lambda: secrets.token_hex(16))
+    sender: str = field(default_factory=lambda: secrets.token_hex(16))
     epoch: int = 0
     shas: dict[int, str] = field(default_factory=dict)
 
@@ -126,7 +127,7 @@ class Served:
         answer = httpx.post(
             f"{self.gateway.url}/v1/models/{self.model}/watermark",
             json={"event_time": event_time},
-            headers=self.headers,
+            headers={"authorization": f"Bearer {self.sender}"},
             timeout=30,
         )
         assert answer.status_code == 202, answer.text
@@ -180,7 +181,11 @@ class Served:
                 sha256=hashlib.sha256(key.encode()).hexdigest(),
                 scopes=frozenset(scopes),
             )
-            for key, scopes in ((self.key, {Scope.INFER}), (self.reader, {Scope.READ}))
+            for key, scopes in (
+                (self.key, {Scope.INFER}),
+                (self.reader, {Scope.READ}),
+                (self.sender, {Scope.INGEST}),
+            )
         ]
 
     def load(self, *versions: int) -> None:

@@ -3,6 +3,7 @@
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import TypeVar
 
 from gyral.contracts.access import AccessKeyChanged
@@ -40,7 +41,8 @@ def build(settings: Settings) -> Service:
     routes.subscribe(handlers.route_changed)
     known_keys = _projection(settings, AccessKeyChanged, "keys")
     keys = KeyRing(known_keys)
-    operations = Operations(table, journal, shadows, changes, _now_us)
+    latest_us = _ahead(settings.gateway_future_s)
+    operations = Operations(table, journal, shadows, changes, _now_us, latest_us)
     health.ready += [routes.ready, known_keys.ready, fleet.unreachable, journal.writable]
     patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
     api = OpenInference(
@@ -58,6 +60,7 @@ def build(settings: Settings) -> Service:
         seconds=get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer"),
         spans=Sometimes(settings.gateway_span_one_in),
         new_id=_new_id,
+        latest_us=latest_us,
         max_requests=settings.gateway_max_requests,
         max_body_bytes=settings.gateway_max_body_bytes,
     )
@@ -91,6 +94,12 @@ def _projection(settings: Settings, event_type: type[E], name: str) -> Projectio
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+def _ahead(future_s: float) -> Callable[[], int]:
+    """Return a clock that runs so far ahead."""
+    future_us = round(future_s * 1e6)
+    return lambda: _now_us() + future_us
 
 
 def _new_id() -> str:

@@ -20,6 +20,8 @@ class Settings(ProcessSettings):
     """Requests in hand; more are refused with 429."""
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 1 << 20
     """Largest request body."""
+    gateway_future_s: Annotated[float, Field(ge=0)] = 300.0
+    """How far ahead of now an event time may lie, of a row or of a marker."""
     gateway_max_shadows: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Shadow copies of one model in hand; more are not made."""
 

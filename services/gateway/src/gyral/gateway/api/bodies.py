@@ -1,8 +1,11 @@
-"""A request as raw ASGI brings it: headers, and a body read under a cap."""
+"""A request as raw ASGI brings it: headers, and a body read under a cap and a deadline."""
+
+import asyncio
 
 from starlette.types import Receive, Scope
 
 from gyral.gateway.api.refusals import RefusedError
+from gyral.kit.bodies import BODY_TIMEOUT_S
 
 
 class Request:
@@ -14,7 +17,9 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.method: str = scope["method"]
         path: str = scope["path"]
-        self.path = path.rstrip("/")
+        # An escaped slash separates nothing: such a path names nothing there is.
+        escaped = b"%2f" in scope.get("raw_path", b"").lower()
+        self.path = "" if escaped else path.removesuffix("/")
         self.receive = receive
 
     def expect(self, method: str) -> None:
@@ -31,8 +36,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
     """Return the whole body, or None when the client has gone.
 
     Raises:
-        RefusedError: 413 when it is longer than the cap, 415 when it is packed, 400 when it is
-            in the binary extension.
+        RefusedError: 413 when it is longer than the cap, 408 when it takes too long, 415 when
+            it is packed, 400 when it is in the binary extension.
     """
     headers = request.headers
     if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -43,13 +48,20 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
     too_long = f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise RefusedError(413, too_long)
-    message = await request.receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        if len(body) > max_bytes:
-            raise RefusedError(413, too_long)
-        message = await request.receive()
-        body += message.get("body", b"")
-    if len(body) > max_bytes:
-        raise RefusedError(413, too_long)
-    return None if message["type"] == "http.disconnect" else body
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > max_bytes:
+                    raise RefusedError(413, too_long)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise RefusedError(
+            408,
+            f"expected the whole body within {BODY_TIMEOUT_S:g} s; found {len(body)} bytes",
+        ) from None

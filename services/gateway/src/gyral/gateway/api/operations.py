@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -20,6 +21,8 @@ from gyral.kit.http import read_model, scope
 from gyral.kit.journal import Journal, JournalBrokenError, JournalFullError
 from gyral.kit.refusals import Refusal
 from gyral.kit.segments import Entry
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WatermarkRequest(BaseModel):
@@ -39,11 +42,27 @@ class Operations:
     shadows: Shadows
     changes: Changes
     now_us: Callable[[], int]
+    latest_us: Callable[[], int]
+    """The latest event time that may be marked now."""
 
-    async def mark(self, model: str, event_time: AwareDatetime) -> None:
-        """Put a marker behind everything answered so far, shadow answers included."""
+    async def mark(self, model: str, event_time: datetime) -> None:
+        """Put a marker behind everything answered so far, shadow answers included.
+
+        Raises:
+            Refusal: 404 no such model, 422 a time that has not come yet or lies before 1970,
+                503 the journal is full or broken.
+        """
         if self.table.get(model) is None:
             raise _unknown(model)
+        latest = _EPOCH + timedelta(microseconds=self.latest_us())
+        if not _EPOCH <= event_time <= latest:
+            raise Refusal(
+                422,
+                "invalid",
+                f"event_time: expected a time from 1970 to {latest.isoformat()}, a little after"
+                f" now; found {event_time.isoformat()}",
+                field="event_time",
+            )
         await self.shadows.settled(model)
         marker = WatermarkAdvanced(subject=model, event_time=event_time)
         payload = marker.model_dump_json().encode()
@@ -73,7 +92,7 @@ def create_router(operations: Operations) -> APIRouter:
 
     @router.post("/watermark", status_code=202)
     async def watermark(
-        model: str, request: Request, _caller: Annotated[Caller, scope(Scope.INFER)]
+        model: str, request: Request, _caller: Annotated[Caller, scope(Scope.INGEST)]
     ) -> dict[str, str]:
         """Say that no earlier event will be predicted any more."""
         asked = await read_model(request, WatermarkRequest, max_bytes=1 << 12)

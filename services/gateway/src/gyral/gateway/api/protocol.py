@@ -24,6 +24,7 @@ from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
+from gyral.kit.refusals import Refusal
 from gyral.kit.telemetry import Sometimes, get_log
 
 _MAX_STICKY_BYTES = 256
@@ -52,6 +53,8 @@ class OpenInference:
     seconds: Histogram
     spans: Sometimes
     new_id: Callable[[], str]
+    latest_us: Callable[[], int]
+    """The latest event time that may be predicted now."""
     max_requests: int
     max_body_bytes: int
     _in_hand: int = 0
@@ -113,7 +116,12 @@ class OpenInference:
         body = await read_body(request, self.max_body_bytes)
         if body is None:
             return None
-        question = understand(body, plan.known_inputs, event_clock=plan.route.event_clock)
+        question = understand(
+            body,
+            plan.known_inputs,
+            event_clock=plan.route.event_clock,
+            latest_us=self.latest_us(),
+        )
         asking = Asking(plan, question, self.new_id())
         key = _sticky(request) or question.first_entity_key or asking.request_id
         share = named or choose(plan, key)
@@ -138,6 +146,8 @@ def _refusals() -> Iterator[None]:
         raise RefusedError(error.status, error.message) from error
     except BadRequestError as error:
         raise RefusedError(400, str(error)) from error
+    except Refusal as error:
+        raise RefusedError(error.status, error.message) from error
     except TooLargeError as error:
         raise RefusedError(413, str(error)) from error
     except (

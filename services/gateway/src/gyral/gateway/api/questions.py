@@ -16,12 +16,14 @@ from gyral.gateway.api.tensors import (
     rows_of,
 )
 from gyral.gateway.domain.rows import Column
+from gyral.kit.duplicates import may_repeat_keys, reject_duplicate_keys
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
 OUTPUTS = ("probability", "prediction_id")
 MAX_ENTRY_BYTES = 1_000_000
 """Largest entry of the prediction log: below what a Kafka broker accepts by default (1 MiB)."""
+_TENSOR_KEYS = len(("name", "shape", "datatype", "data"))
 _ENTRY_OVERHEAD_BYTES = 4096
 _ROW_BYTES = 64
 """A row's probability, key and time where none was given, generously."""
@@ -54,11 +56,20 @@ class Question:
     outputs: tuple[str, ...]
 
 
-def understand(body: bytes, known_inputs: frozenset[str], *, event_clock: bool) -> Question:
+def understand(
+    body: bytes, known_inputs: frozenset[str], *, event_clock: bool, latest_us: int
+) -> Question:
     """Return the request a body holds.
+
+    Args:
+        body: JSON.
+        known_inputs: what any version of the model reads.
+        event_clock: True when each row must say its event time.
+        latest_us: the latest event time taken, in µs UTC.
 
     Raises:
         BadRequestError: it is no request of the protocol, or not for this model.
+        Refusal: an object of it has a key twice.
         TooLargeError: its log entry would be larger than MAX_ENTRY_BYTES.
     """
     request = _decoded(body)
@@ -79,7 +90,7 @@ def understand(body: bytes, known_inputs: frozenset[str], *, event_clock: bool) 
         tensors=tensors,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
-        event_times=read_event_times(times, rows, required=event_clock)
+        event_times=read_event_times(times, rows, required=event_clock, latest_us=latest_us)
         if times
         else _nulls(rows),
         outputs=_outputs(request),
@@ -109,13 +120,23 @@ def features_for(question: Question, share: Share) -> Features:
 
 def _decoded(body: bytes) -> InferRequest:
     try:
-        return _decode(body)
+        request = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(str(error)) from None
     except RecursionError:
         raise BadRequestError(
             "expected an inference request; found JSON nested too deeply"
         ) from None
+    if may_repeat_keys(body, _keys_read(request)):
+        reject_duplicate_keys(body)
+    return request
+
+
+def _keys_read(request: InferRequest) -> int:
+    """Return how many keys were read: of a request that says nothing else, these are all."""
+    outputs = request.outputs
+    own = 1 + (request.id is not None) + (outputs is not None)
+    return own + _TENSOR_KEYS * len(request.inputs) + len(outputs or ())
 
 
 def _by_name(tensors: list[Tensor], known_inputs: frozenset[str]) -> dict[str, Tensor]:

@@ -1,8 +1,15 @@
 """How the inference protocol says no: a status and one sentence."""
 
+from http import HTTPStatus
+
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
 
 class RefusedError(Exception):
-    """An answer other than 200; overload and outages say when to ask again."""
+    """An answer other than 200; overload and outages say when to ask again.
+
+    Who is too slow with a body is hung up on.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -12,4 +19,6 @@ class RefusedError(Exception):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The answer's extra headers."""
-        return [(b"retry-after", b"1")] if self.status in (429, 503) else []
+        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+            return [(b"connection", b"close")]
+        return [(b"retry-after", b"1")] if self.status in _LATER else []

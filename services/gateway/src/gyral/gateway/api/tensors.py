@@ -134,14 +134,24 @@ def read_entity_keys(tensor: Tensor, rows: int) -> tuple[list[str | None], msgsp
     return cells, json  # type: ignore[return-value]
 
 
-def read_event_times(tensor: Tensor, rows: int, *, required: bool) -> msgspec.Raw:
+def read_event_times(
+    tensor: Tensor, rows: int, *, required: bool, latest_us: int
+) -> msgspec.Raw:
     """Return the rows' event times as JSON: microseconds since 1970-01-01 UTC.
 
     Raises:
-        BadRequestError: they are no INT64 >= 0, or one is missing that must be there.
+        BadRequestError: they are no INT64 >= 0, one is missing that must be there, or has not
+            come yet.
     """
     _expect(tensor, Datatype.INT64)
-    return _cells(tensor, _EVENT_TIMES if required else _EVENT_TIMES_IF_ANY, rows)[1]
+    cells, json = _cells(tensor, _EVENT_TIMES if required else _EVENT_TIMES_IF_ANY, rows)
+    latest = max((cell for cell in cast("list[int | None]", cells) if cell), default=0)
+    if latest > latest_us:
+        raise BadRequestError(
+            f"{tensor.name}: expected µs UTC of at most {latest_us}, a little after now; found"
+            f" {latest}"
+        )
+    return json
 
 
 def _expect(tensor: Tensor, datatype: Datatype) -> None:
