@@ -1,7 +1,7 @@
 import pytest
 
 from gyral.contracts.names import BlobRef
-from gyral.runtime.domain import Files, Held, RefusedVersionError, State, admit
+from gyral.runtime.domain import Files, FullError, Held, RefusedVersionError, State, admit
 
 
 def some_files(digit):
@@ -27,5 +27,5 @@ def test_a_version_that_failed_may_be_tried_again_with_other_bytes():
 
 def test_no_more_versions_are_held_than_allowed():
     held = {"m@1": Held(some_files("a"), State.READY)}
-    with pytest.raises(RefusedVersionError, match="at most 1 versions"):
+    with pytest.raises(FullError, match="m@2: expected room for one more version; found 1"):
         admit(held, "m@2", some_files("b"), max_models=1)

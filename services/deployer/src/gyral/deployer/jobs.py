@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
 import httpx
 import msgspec
@@ -42,6 +43,10 @@ class RefusedByRuntimeError(ValueError):
     """The runtime looked at the version and will not serve it; trying again changes nothing."""
 
 
+class NotNowError(ConnectionError):
+    """The runtime has no room, or its store is away: nothing is said of the version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The runtime's control routes, as an operator sees them."""
@@ -54,6 +59,7 @@ class Runtime:
 
         Raises:
             RefusedByRuntimeError: the version failed a check; the message says which.
+            NotNowError: it is to be tried again later; the message says what for.
             OSError: the runtime is away.
         """
         body = {
@@ -78,6 +84,9 @@ class Runtime:
             raise ConnectionError(
                 f"runtime: expected an answer to {path}; found {type(error).__name__}"
             ) from error
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            log.warning("runtime.waits", path=path, reason=answer.text[:400])
+            raise NotNowError(f"runtime: expected 200 to {path}; found {answer.text[:400]}")
         if answer.is_server_error or answer.status_code in (401, 403, 408, 429):
             raise ConnectionError(
                 f"runtime: expected 200 to {path}; found {answer.status_code}"
@@ -230,8 +239,8 @@ class Reconciliation:
         if rollout is not None:
             try:
                 await self.runtime.load(name, rollout.artifacts)
-            except RefusedByRuntimeError as refusal:
-                # One version that is refused must not keep the others from being looked after.
+            except (RefusedByRuntimeError, NotNowError) as refusal:
+                # One that is not taken must not keep the others from being looked after.
                 log.warning(
                     "runtime.refused", model=route.model, version=version, error=str(refusal)
                 )

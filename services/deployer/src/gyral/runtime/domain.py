@@ -46,11 +46,16 @@ class RefusedVersionError(ValueError):
     """The version will not be served; trying again changes nothing."""
 
 
+class FullError(RuntimeError):
+    """There is no room now; when another version is unloaded there will be."""
+
+
 def admit(held: dict[str, Held], slot: str, files: Files, *, max_models: int) -> bool:
     """Return True when the slot must be loaded, False when it is ready with these very bytes.
 
     Raises:
-        RefusedVersionError: it is ready with other bytes, or there is no room.
+        RefusedVersionError: it is ready with other bytes.
+        FullError: there is no room.
     """
     known = held.get(slot)
     if known is not None and known.state is State.READY:
@@ -63,7 +68,8 @@ def admit(held: dict[str, Held], slot: str, files: Files, *, max_models: int) ->
             )
     ready = sum(each.state is State.READY for each in held.values())
     if known is None and ready >= max_models:
-        raise RefusedVersionError(
-            f"{slot}: expected at most {max_models} versions; unload one first"
+        raise FullError(
+            f"{slot}: expected room for one more version; found {ready}, as many as"
+            " RUNTIME_MAX_MODELS allows. Unload one, or raise it"
         )
     return True

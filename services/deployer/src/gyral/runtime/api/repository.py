@@ -61,6 +61,7 @@ class Repository:
 
         Raises:
             RefusedVersionError: they will never do; the message says which check they failed.
+            FullError: there is no room; the slot stays as it is.
             OSError: the object store is away.
         """
         async with self._one_at_a_time:

@@ -13,7 +13,7 @@ from gyral.kit.access import AccessDenied, Caller, KeyRing
 from gyral.kit.http import read_model, scope
 from gyral.kit.refusals import Refusal
 from gyral.runtime.api.repository import Repository
-from gyral.runtime.domain import Files, RefusedVersionError
+from gyral.runtime.domain import Files, FullError, RefusedVersionError
 
 Slot = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,63}@[0-9]{1,9}$")]
 Operator = Annotated[Caller, scope(Scope.OPERATE)]
@@ -59,6 +59,8 @@ def create_router(repository: Repository) -> APIRouter:
             await repository.load(slot, Files(wanted.onnx, wanted.manifest, wanted.golden))
         except RefusedVersionError as error:
             raise Refusal(422, "version_refused", str(error)) from error
+        except FullError as error:
+            raise Refusal(503, "full", str(error), retry_after_s=5) from error
         except OSError as error:
             raise Refusal(503, "store_away", str(error)[:300], retry_after_s=1) from error
         return _index(repository)
