@@ -14,6 +14,8 @@ class Peer:
         self.server = None
         self.connections = {}
         self.answer = self.echo
+        self.met = asyncio.Event()
+        self.asked = asyncio.Event()
 
     @staticmethod
     def echo(batch):
@@ -33,11 +35,13 @@ class Peer:
 
     async def _serve(self, reader, writer):
         self.connections[asyncio.current_task()] = writer
+        self.met.set()
         frames = FrameReader()
         while data := await self._read(reader):
             for frame in frames.feed(data):
                 batch = batch_of(frame)
                 self.batches.append([rows.count for rows in batch.requests])
+                self.asked.set()
                 answer = self.answer(batch)
                 if answer is None:
                     writer.transport.abort()

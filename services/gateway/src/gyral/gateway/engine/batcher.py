@@ -3,6 +3,7 @@
 import asyncio
 from array import array
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gyral.contracts.deployment import Share
@@ -40,6 +41,8 @@ class Batcher:
     share: Share
     hang_s: float
     """Silence after which the runtime counts as hanging."""
+    let_go: Callable[[], None] | None = None
+    """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
     _out: bool = False
     _scheduled: bool = False
@@ -56,8 +59,14 @@ class Batcher:
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits and nothing is out."""
-        return not self._waiting and not self._out
+        """True when nobody waits and nothing is out."""
+        return not self._out and all(asked.future.done() for asked in self._waiting)
+
+    def rest(self) -> None:
+        """Have it let go when its last caller has gone and no route names it."""
+        if self.let_go is not None and self.idle:
+            let_go, self.let_go = self.let_go, None
+            let_go()
 
     async def ask(self, columns: list[Column], rows: int, deadline: float) -> list[float]:
         """Return the probability of each row.
@@ -80,6 +89,8 @@ class Batcher:
                 return await asked.future
         except TimeoutError:
             raise RuntimeAwayError(f"version {self.share.version}: {self._why}") from None
+        finally:
+            self.rest()
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._out and self.link.up:
@@ -104,6 +115,7 @@ class Batcher:
             hanging.cancel()
             self._out = False
             self._react(batch, frame)
+            self.rest()
 
         self.link.run(payload, answered)
 

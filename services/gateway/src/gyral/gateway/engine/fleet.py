@@ -2,55 +2,78 @@
 
 import asyncio
 import random
-from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from gyral.contracts.deployment import RouteChanged, Share
 from gyral.gateway.engine.batcher import Batcher
 from gyral.gateway.engine.link import Link
 
+_Key: TypeAlias = tuple[str, str, str, bool]
+"""Address, slot, sha256, and whether it is a shadow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A connection, and the task that makes it come back."""
+
+    link: Link
+    keeping: asyncio.Task[None]
+
 
 class Fleet:
     """Queues that follow the routes; live and shadow requests have connections of their own.
 
-    Queues that no route names any more are let go once they are empty.
+    Queues and connections that no route names are let go once their last request has ended.
     """
 
     def __init__(self, rng: random.Random, *, hang_s: float) -> None:
         self._rng = rng
         self._hang_s = hang_s
-        self._links: dict[tuple[str, bool], Link] = {}
-        self._batchers: dict[tuple[str, str, str, bool], Batcher] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._links: dict[tuple[str, bool], _Kept] = {}
+        self._batchers: dict[_Key, Batcher] = {}
+        self._addresses: frozenset[str] = frozenset()
+        self._named: frozenset[tuple[str, str, str]] = frozenset()
+        self._ending: set[asyncio.Task[None]] = set()
 
     def batcher(self, route: RouteChanged, share: Share, *, shadow: bool) -> Batcher:
         """Return the queue of a version, made at first use."""
         key = (route.runtime, share.slot, share.sha256, shadow)
         batcher = self._batchers.get(key)
         if batcher is None or batcher.share.inputs != share.inputs:
+            if batcher is not None:
+                batcher.let_go = partial(self._let_go, key, batcher)
+                batcher.rest()
             batcher = Batcher(self._link(route.runtime, shadow=shadow), share, self._hang_s)
+            if key[:3] not in self._named:  # the request began before the route changed
+                batcher.let_go = partial(self._let_go, key, batcher)
             self._batchers[key] = batcher
         return batcher
 
     def follow(self, routes: list[RouteChanged]) -> None:
-        """Connect to what the routes name and let go of queues that none of them needs."""
-        for route in routes:
-            self._link(route.runtime, shadow=False)
-        named = {
+        """Connect to what the routes name; let go of the rest as its last requests end."""
+        self._addresses = frozenset(route.runtime for route in routes)
+        self._named = frozenset(
             (route.runtime, share.slot, share.sha256)
             for route in routes
             for share in route.shares
-        }
-        for key in [key for key in self._batchers if key[:3] not in named]:
-            if self._batchers[key].idle:
-                self._batchers.pop(key).close()
+        )
+        for address in self._addresses:
+            self._link(address, shadow=False)
+        for key, batcher in list(self._batchers.items()):
+            named = key[:3] in self._named
+            batcher.let_go = None if named else partial(self._let_go, key, batcher)
+            batcher.rest()
+        self._close_unused()
 
     def unreachable(self) -> str | None:
         """Answer None while every runtime is connected."""
         away = sorted(
             {
                 address
-                for (address, shadow), link in self._links.items()
-                if not shadow and not link.up
+                for (address, shadow), kept in self._links.items()
+                if not shadow and not kept.link.up
             }
         )
         return (
@@ -62,21 +85,38 @@ class Fleet:
 
     async def stop(self) -> None:
         """Let all connections go."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        for key in list(self._links):
+            self._close(key)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     def healthy(self) -> str | None:
         """Answer None while connections are looked after."""
-        if any(task.done() for task in self._tasks):
+        if any(kept.keeping.done() for kept in self._links.values()):
             return "runtime links: expected them to be looked after; found one ended"
         return None
 
     def _link(self, address: str, *, shadow: bool) -> Link:
         key = (address, shadow)
         if key not in self._links:
-            link = self._links[key] = Link(address, self._rng)
-            self._tasks.append(asyncio.create_task(link.keep(), name=f"link {address}"))
-        return self._links[key]
+            link = Link(address, self._rng)
+            keeping = asyncio.create_task(link.keep(), name=f"link {address}")
+            self._links[key] = _Kept(link, keeping)
+        return self._links[key].link
+
+    def _let_go(self, key: _Key, batcher: Batcher) -> None:
+        """Forget a queue that nobody waits in, and the connection that nobody else uses."""
+        if self._batchers.get(key) is batcher:
+            del self._batchers[key]
+        batcher.close()
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        for key, kept in list(self._links.items()):
+            if key[0] not in self._addresses and not kept.link.used:
+                self._close(key)
+
+    def _close(self, key: tuple[str, bool]) -> None:
+        keeping = self._links.pop(key).keeping
+        self._ending.add(keeping)
+        keeping.add_done_callback(self._ending.discard)
+        keeping.cancel()

@@ -71,6 +71,11 @@ class Link:
         """True while a connection stands."""
         return self._connection is not None and self._connection.open
 
+    @property
+    def used(self) -> bool:
+        """True while somebody wants to know when it stands again."""
+        return bool(self._on_up)
+
     def on_up(self, react: Callable[[], None]) -> None:
         """Call `react` each time the connection stands again."""
         self._on_up.append(react)
