@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -124,3 +127,112 @@ async def test_a_disk_that_refuses_leaves_nothing_of_the_entry_behind(tmp_path):
         await journal.append(an_entry(2))
     assert journal.writable() is not None
     assert [entry.time_us for entry in everything(opened(tmp_path))] == [1]
+
+
+async def append_until_refused(journal, kept):
+    try:
+        while True:
+            entry = an_entry(len(kept), os.urandom(9000))
+            await journal.append(entry)
+            kept.append(entry)
+    except JournalBrokenError:
+        assert kept
+
+
+@contextmanager
+def no_more_bytes_than(size_bytes):
+    """A file that reaches this size takes no more, as on a full disk: writes fall short."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def no_room_for_another_file(folder):
+    """Open files go on; a new one cannot be made, as when the disk has no inode left."""
+    away = folder.with_name("away")
+    folder.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(folder)
+
+
+def fill_the_disk_under(path):
+    """Have what this process writes into a file it holds open find no room, nor be cut off."""
+    [number] = [
+        int(each.name)
+        for each in Path("/proc/self/fd").iterdir()
+        if each.is_symlink() and each.readlink() == path
+    ]
+    with Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), number)
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_after_a_roll_that_found_no_room_the_journal_goes_on_by_itself(tmp_path, fsync):
+    folder = tmp_path / "journal"
+    journal = opened(folder, Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=fsync))
+    kept: list[Entry] = []
+    with no_room_for_another_file(folder):
+        await append_until_refused(journal, kept)
+        with pytest.raises(JournalBrokenError, match="expected to begin another file"):
+            await journal.append(an_entry(99, os.urandom(9000)))
+    for _ in range(9):
+        kept.append(an_entry(len(kept), os.urandom(9000)))
+        await journal.append(kept[-1])
+    assert len(list(folder.glob("*.journal"))) > 1
+    assert everything(journal) == kept
+    assert journal.writable() is None
+    journal.close()
+    assert everything(opened(folder)) == kept
+
+
+async def test_after_writes_that_fell_short_the_journal_goes_on_by_itself(tmp_path):
+    journal = opened(tmp_path)
+    kept: list[Entry] = []
+    with no_more_bytes_than(20_000):
+        await append_until_refused(journal, kept)
+    kept.append(an_entry(len(kept)))
+    await journal.append(kept[-1])
+    assert everything(journal) == kept
+    assert everything(opened(tmp_path)) == kept
+
+
+async def test_a_failed_write_that_cannot_be_cut_off_is_followed_by_another_file(tmp_path):
+    journal = opened(tmp_path)
+    kept = [an_entry(0)]
+    await journal.append(kept[0])
+    [segment] = tmp_path.glob("*.journal")
+    fill_the_disk_under(segment)
+    segment.write_bytes(segment.read_bytes() + frame(an_entry(1))[:-1])
+    with no_room_for_another_file(tmp_path):
+        with pytest.raises(JournalBrokenError, match="No space left"):
+            await journal.append(an_entry(2))
+        assert "expected to begin another file" in journal.writable()
+        with pytest.raises(JournalBrokenError, match="expected to begin another file"):
+            journal.check_room()
+    kept.append(an_entry(3))
+    await journal.append(kept[-1])
+    assert everything(journal) == kept
+    assert everything(opened(tmp_path)) == kept
+
+
+async def test_what_kafka_has_is_forgotten_even_where_its_place_cannot_be_kept(tmp_path):
+    journal = opened(tmp_path)
+    for number in range(20):
+        await journal.append(an_entry(number, os.urandom(9000)))
+    fill_the_disk_under(tmp_path / "acked")
+    at = START
+    while batch := journal.read(at):
+        at = batch[-1][1]
+        journal.ack(at)
+    assert len(list(tmp_path.glob("*.journal"))) == 1
+
+
+def test_the_place_has_its_room_before_the_disk_is_full(tmp_path):
+    opened(tmp_path)
+    assert (tmp_path / "acked").stat().st_size == 16

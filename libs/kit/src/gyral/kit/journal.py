@@ -20,6 +20,7 @@ from gyral.kit.segments import (
     frame,
     numbers,
     path_of,
+    sync_folder,
 )
 from gyral.kit.telemetry import get_log
 
@@ -86,6 +87,7 @@ class Journal:
             self._folder / "acked", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
         self._acked = self._read_place()
+        self._keep_place()  # takes its room now: on a full disk it is only written over
         self._begin_segment(max([*self._sizes, self._acked.segment]) + 1)
         self._trim()
 
@@ -94,9 +96,11 @@ class Journal:
         for descriptor in (self._file, self._place, *self._unsynced):
             with suppress(OSError):
                 os.close(descriptor)
+        self._file = self._place = -1
 
     def writable(self) -> str | None:
-        """Answer None while entries can be appended."""
+        """Answer None while entries can be appended, having tried when they could not."""
+        self._recover()
         return self._broken
 
     def check_room(self) -> None:
@@ -104,8 +108,9 @@ class Journal:
 
         Raises:
             JournalFullError: the limit is reached.
-            JournalBrokenError: the disk refused the last entry.
+            JournalBrokenError: the disk refused the last entry, and still refuses.
         """
+        self._recover()
         if self._broken is not None:
             raise JournalBrokenError(self._broken)
         if self._bytes >= self._limits.max_bytes:
@@ -148,7 +153,10 @@ class Journal:
     def ack(self, position: Position) -> None:
         """Remember that Kafka has everything before a position; forget whole segments of it."""
         self._acked = position
-        os.pwrite(self._place, _PLACE.pack(position.segment, position.offset), 0)
+        try:
+            self._keep_place()
+        except OSError as error:  # a restart then sends again what consumers know already
+            log.warning("journal.place_not_kept", reason=str(error))
         self._trim()
 
     def _read_segment(self, number: int, offset: int) -> list[tuple[Entry, Position]]:
@@ -190,28 +198,54 @@ class Journal:
         self._bytes += len(framed)
 
     def _undo(self, size: int) -> None:
-        """Cut off what a failed write left; when even that fails nothing may follow it."""
+        """Cut off what a failed write left; when even that fails nothing may follow it here."""
         try:
             os.ftruncate(self._file, size)
         except OSError as error:
             self._broken = f"journal: expected to cut a failed write off: {error}"
 
+    def _recover(self) -> None:
+        """Go on in another segment, if there is room for one, behind what cannot be cut off."""
+        if self._broken is None or self._place == -1:
+            return
+        try:
+            self._begin_segment(self._segment + 1)
+        except OSError as error:
+            self._broken = f"journal: expected to begin another file: {error}"
+            return
+        log.warning("journal.resumed", segment=self._segment, after=self._broken)
+        self._broken = None
+
     def _roll(self) -> None:
-        if self._limits.fsync:
-            self._unsynced.append(self._file)
-        else:
-            os.close(self._file)
-        self._begin_segment(self._segment + 1)
+        """Begin the next segment; until there is one this one stays open and is the last."""
+        try:
+            self._begin_segment(self._segment + 1)
+        except OSError as error:
+            raise JournalBrokenError(
+                f"journal: expected to begin another file: {error}"
+            ) from error
 
     def _begin_segment(self, number: int) -> None:
+        path = path_of(self._folder, number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(path_of(self._folder, number), flags, 0o600)
+        file = os.open(path, flags, 0o600)
+        try:
+            if self._limits.fsync:
+                sync_folder(self._folder)
+        except OSError:
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise
+        before, self._file = self._file, file
         self._segment = number
         self._sizes[number] = 0
+        if before == -1:
+            return
         if self._limits.fsync:
-            folder = os.open(self._folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            self._unsynced.append(before)
+        else:
+            with suppress(OSError):
+                os.close(before)
 
     async def _synced(self) -> None:
         """Share one fdatasync among all entries written before it began."""
@@ -225,9 +259,10 @@ class Journal:
             await asyncio.shield(running)
 
     async def _sync(self) -> None:
-        full, self._unsynced = self._unsynced, []
         try:
-            await asyncio.to_thread(_sync_all, [*full, os.dup(self._file)])
+            copy = os.dup(self._file)
+            full, self._unsynced = self._unsynced, []
+            await asyncio.to_thread(_sync_all, [*full, copy])
         except OSError as error:
             self._broken = f"journal: expected to sync: {error}"
             raise JournalBrokenError(self._broken) from error
@@ -242,6 +277,10 @@ class Journal:
             if whole or self._sizes[number] == 0:
                 path_of(self._folder, number).unlink(missing_ok=True)
                 self._bytes -= self._sizes.pop(number)
+
+    def _keep_place(self) -> None:
+        place = _PLACE.pack(self._acked.segment, self._acked.offset)
+        os.pwrite(self._place, place, 0)
 
     def _read_place(self) -> Position:
         data = os.pread(self._place, _PLACE.size, 0)

@@ -84,3 +84,12 @@ def cut_torn_end(path: Path) -> int:
         log.warning("journal.torn_end_cut", segment=path.name, dropped_bytes=len(data) - whole)
         os.truncate(path, whole)
     return whole
+
+
+def sync_folder(folder: Path) -> None:
+    """Have new names in a folder survive the machine."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
