@@ -9,12 +9,14 @@ from importlib import resources
 import pytest
 
 from gyral.contracts.deployment import RolloutCompleted
+from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import RunRequested
 from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
 from gyral.kit.changes import Changes
 from gyral.kit.migrate import migrate
 from gyral.kit.tx import PermanentError, begin
 from gyral.registry.domain.audit import first_break
+from gyral.registry.domain.specs import IncompatibleSpecError
 from gyral.registry.engine import Evidence
 from gyral.registry.handlers import Handlers
 from gyral.registry.store import RegistryTx
@@ -142,3 +144,30 @@ async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, dec
     for statement in ("UPDATE audit SET reason = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
         with pytest.raises(Exception, match="only grows"):
             await pool.execute(statement)
+
+
+async def test_a_feature_that_comes_back_with_another_type_is_refused(declared):
+    author = Author("tester", NOW, next(IDS))
+    other = a_model().model_dump(mode="json")
+    other["spec"]["features"] = {"stream": "orders", "fields": ["amount"]}
+    other["spec"]["label"]["positive"] = "paid == true"
+    back = a_model().model_dump(mode="json")
+    back["spec"]["features"] = {"stream": "texts", "fields": ["pages"]}
+    async with declared() as tx:
+        paid = {"type": "boolean", "nullable": True}
+        await tx.declare_stream(
+            a_stream("orders", amount={"type": "number"}, paid=paid), author
+        )
+        await tx.declare_stream(a_stream("texts", pages={"type": "string"}), author)
+        await tx.declare_model(ModelSpec.model_validate(other), author)
+    with pytest.raises(IncompatibleSpecError, match=r"features.fields.pages: .* number"):
+        async with declared() as tx:
+            await tx.declare_model(ModelSpec.model_validate(back), author)
+
+
+async def test_the_types_of_features_declared_before_they_were_kept_are_found(pool, declared):
+    migration = resources.files("gyral.registry") / "migrations" / "0002_create_feature.sql"
+    await pool.execute("DROP TABLE feature")
+    await pool.execute(migration.read_text())
+    async with declared() as tx:
+        assert await tx.feature_types("churn") == {"pages": "number"}

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from gyral.contracts.specs.stream import FieldType
 from gyral.registry.domain.bootstrap import Asked, Data, Rules, bootstrap_as_of
 from gyral.registry.domain.specs import (
     IncompatibleSpecError,
-    check_compatible,
+    check_feature_types,
     check_references,
     next_generation,
     retrains,
@@ -23,38 +24,17 @@ def test_the_same_content_keeps_its_generation():
     assert next_generation(None, None, "xyz").changed
 
 
-def test_a_new_nullable_field_is_compatible():
-    check_compatible(a_stream().spec, a_stream(age={"type": "number", "nullable": True}).spec)
-
-
-@pytest.mark.parametrize(
-    ("after", "field"),
-    [
-        (a_stream(age={"type": "number"}), "age"),
-        (a_stream(pages={"type": "string"}), "pages"),
-    ],
-    ids=["a new field that must be there", "another type"],
-)
-def test_what_breaks_present_rows_is_refused(after, field):
-    with pytest.raises(IncompatibleSpecError, match=field):
-        check_compatible(a_stream().spec, after.spec)
-
-
-def test_a_field_may_not_go_and_an_optional_one_may_not_become_required():
-    with pytest.raises(IncompatibleSpecError, match="gone"):
-        check_compatible(
-            a_stream(age={"type": "number", "nullable": True}).spec, a_stream().spec
-        )
-    with pytest.raises(IncompatibleSpecError, match="nullable"):
-        check_compatible(
-            a_stream(age={"type": "number", "nullable": True}).spec,
-            a_stream(age={"type": "number"}).spec,
-        )
-
-
 def test_only_a_change_of_data_label_or_recipe_retrains():
     assert not retrains(a_model().spec, a_model().spec)
     assert retrains(a_model().spec, a_model(seed=8).spec)
+
+
+def test_another_block_needs_a_version_whose_reference_is_measured_in_it():
+    before = a_model().spec
+    hourly = before.monitor.model_copy(update={"block": "1h"})
+    stricter = before.monitor.model_copy(update={"min_rows": 300})
+    assert retrains(before, before.model_copy(update={"monitor": hourly}))
+    assert not retrains(before, before.model_copy(update={"monitor": stricter}))
 
 
 def test_a_model_may_read_declared_fields_only():
@@ -64,6 +44,22 @@ def test_a_model_may_read_declared_fields_only():
         check_references(a_model().spec, features=None, labels=orders)
     with pytest.raises(IncompatibleSpecError, match="amount"):
         check_references(a_model().spec, features=a_stream(), labels=a_stream("orders"))
+
+
+def test_a_feature_keeps_the_type_it_ever_had():
+    orders = a_stream("orders", amount={"type": "number"})
+    numbers = check_references(a_model().spec, features=a_stream(), labels=orders)
+    check_feature_types({"other": FieldType.STRING}, numbers)
+    check_feature_types(numbers, numbers)
+    texts = check_references(
+        a_model().spec, features=a_stream(pages={"type": "string"}), labels=orders
+    )
+    with pytest.raises(IncompatibleSpecError) as refused:
+        check_feature_types(numbers, texts)
+    assert str(refused.value) == (
+        "features.fields.pages: expected type number as before; found string: "
+        "give the field another name, or declare a new model"
+    )
 
 
 def rules(**changes):

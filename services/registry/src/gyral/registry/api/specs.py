@@ -144,7 +144,9 @@ async def _declare(desk: Desk, body: bytes, author: Author) -> Applied:
                 model = parse_model(body, ModelSpec)
                 return _applied("Model", model.name, await tx.declare_model(model, author))
     except IncompatibleSpecError as error:
-        raise Refusal(HTTPStatus.CONFLICT, "incompatible", str(error), field="spec") from error
+        raise Refusal(
+            HTTPStatus.CONFLICT, "incompatible", str(error), field=error.field
+        ) from error
     raise Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid",

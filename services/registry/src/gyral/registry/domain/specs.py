@@ -1,15 +1,28 @@
 """What declaring a document anew changes."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gyral.contracts.specs.model import ModelBody
-from gyral.contracts.specs.stream import StreamBody, StreamSpec
+from gyral.contracts.specs.model import Features, Label, ModelBody, Train
+from gyral.contracts.specs.stream import FieldType, StreamSpec
 from gyral.modelling.labels import LabelError, LabelRule
+
+Types = Mapping[str, FieldType]
+"""The type of each feature, by its name."""
 
 
 class IncompatibleSpecError(ValueError):
-    """The next generation would break those who rely on the present one."""
+    """The next generation would break those who rely on the present one.
+
+    Args:
+        field: the place in the declaration at fault.
+        problem: what was expected, what was found, what to do next.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,75 +48,76 @@ def content_digest(canonical: bytes) -> str:
 
 
 def retrains(before: ModelBody, after: ModelBody) -> bool:
-    """True when the change is one that only a new version can carry: data, label or recipe."""
-    return (before.features, before.label, before.train) != (
-        after.features,
-        after.label,
-        after.train,
-    )
+    """True when the change is one that only a new version can carry.
 
-
-def check_compatible(before: StreamBody, after: StreamBody) -> None:
-    """Refuse a stream's next generation when rows or readers of the present one would break.
-
-    Raises:
-        IncompatibleSpecError: a field is gone, has another type, became required or stricter,
-            or key, event time or clock changed.
+    Data, label and recipe; and the block, because a version's reference is measured in it.
     """
-    for role in ("key", "event_time", "clock"):
-        old, new = getattr(before, role), getattr(after, role)
-        if old != new:
-            raise IncompatibleSpecError(f"{role}: expected {old!r} as before; found {new!r}")
-    for name, old_field in before.fields.items():
-        new_field = after.fields.get(name)
-        if new_field is None:
-            raise IncompatibleSpecError(
-                f"fields.{name}: expected the field to stay; found it gone"
-            )
-        if new_field.type != old_field.type:
-            raise IncompatibleSpecError(
-                f"fields.{name}.type: expected {old_field.type} as before; "
-                f"found {new_field.type}"
-            )
-        if old_field.nullable and not new_field.nullable:
-            raise IncompatibleSpecError(
-                f"fields.{name}.nullable: expected true as before; found false"
-            )
-    for name in after.fields.keys() - before.fields.keys():
-        if not after.fields[name].nullable:
-            raise IncompatibleSpecError(
-                f"fields.{name}.nullable: expected true for a new field; found false"
-            )
+    return _learned(before) != _learned(after)
+
+
+def _learned(body: ModelBody) -> tuple[Features, Label, Train, str]:
+    return body.features, body.label, body.train, body.monitor.block
 
 
 def check_references(
     model: ModelBody, *, features: StreamSpec | None, labels: StreamSpec | None
-) -> None:
-    """Refuse a model that reads what nobody declared.
+) -> Types:
+    """Refuse a model that reads what nobody declared; return its features' types.
 
     Raises:
         IncompatibleSpecError: a stream, a feature, the label's key or its field is not
             declared, or the label's expression is outside its grammar.
     """
     if features is None:
-        raise IncompatibleSpecError(_missing_stream("features.stream", model.features.stream))
+        raise _missing_stream("features.stream", model.features.stream)
     if labels is None:
-        raise IncompatibleSpecError(_missing_stream("label.stream", model.label.stream))
+        raise _missing_stream("label.stream", model.label.stream)
     for name in model.features.fields:
         if name not in features.spec.fields:
             raise IncompatibleSpecError(
-                f"features.fields: expected fields of stream {features.name}; found {name!r}"
+                "features.fields",
+                f"expected fields of stream {features.name}; found {name!r}: "
+                "apply the stream with it first",
             )
     try:
         field = LabelRule.parse(model.label.positive).field
     except LabelError as error:
-        raise IncompatibleSpecError(f"label.{error}") from error
+        raise IncompatibleSpecError(
+            "label.positive", str(error).removeprefix("positive: ")
+        ) from error
     for role, name in (("key", model.label.key), ("positive", field)):
         if name not in labels.spec.fields:
             raise IncompatibleSpecError(
-                f"label.{role}: expected a field of stream {labels.name}; found {name!r}"
+                f"label.{role}",
+                f"expected a field of stream {labels.name}; found {name!r}: "
+                "apply the stream with it first",
+            )
+    return {name: features.spec.fields[name].type for name in model.features.fields}
+
+
+def check_feature_types(known: Types, declared: Types) -> None:
+    """Refuse a model that gives a feature another type than it ever had.
+
+    The table of the model's predictions has one column a feature, of one type.
+
+    Args:
+        known: the type of each feature any generation of the model had.
+        declared: those of the next generation.
+
+    Raises:
+        IncompatibleSpecError: a feature had another type.
+    """
+    for name, found in declared.items():
+        before = known.get(name, found)
+        if before is not found:
+            raise IncompatibleSpecError(
+                f"features.fields.{name}",
+                f"expected type {before} as before; found {found}: "
+                "give the field another name, or declare a new model",
             )
 
 
-def _missing_stream(role: str, name: str) -> str:
-    return f"{role}: expected a declared stream; found {name!r}: apply the stream first"
+def _missing_stream(role: str, name: str) -> IncompatibleSpecError:
+    return IncompatibleSpecError(
+        role, f"expected a declared stream; found {name!r}: apply the stream first"
+    )

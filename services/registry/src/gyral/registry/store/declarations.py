@@ -12,6 +12,7 @@ from gyral.contracts.specs.stream import StreamSpec
 from gyral.contracts.training import Cause, RunRequested
 from gyral.contracts.versions import ModelDeclared
 from gyral.registry.domain import specs
+from gyral.registry.domain.evolution import check_compatible
 from gyral.registry.store.bootstraps import BootstrapTx
 from gyral.registry.store.specs import Declared
 
@@ -47,7 +48,7 @@ class DeclarationTx(BootstrapTx):
         await self.hold("Stream", spec.name)
         before = await self.stream_spec(spec.name)
         if before is not None:
-            specs.check_compatible(before.spec, spec.spec)
+            check_compatible(before.spec, spec.spec)
         generation = await self._next(spec, author)
         if generation.changed:
             await self.publish(
@@ -59,14 +60,11 @@ class DeclarationTx(BootstrapTx):
         """Take a model's declaration; what only a new version can carry asks for one.
 
         Raises:
-            IncompatibleSpecError: it names a stream or field that is not declared.
+            IncompatibleSpecError: it names a stream or field that is not declared, or gives a
+                feature another type than it had.
         """
         await self.hold("Model", spec.name)
-        specs.check_references(
-            spec.spec,
-            features=await self.stream_spec(spec.spec.features.stream),
-            labels=await self.stream_spec(spec.spec.label.stream),
-        )
+        await self._check_references(spec)
         before = await self.model_spec(spec.name)
         generation = await self._next(spec, author)
         if generation.changed:
@@ -79,6 +77,14 @@ class DeclarationTx(BootstrapTx):
                 )
         await self.ask_for_bootstrap(spec, generation.number, author.request_id)
         return generation
+
+    async def _check_references(self, spec: ModelSpec) -> None:
+        """Refuse what the model cannot read, and remember the types of what it can."""
+        features = await self.stream_spec(spec.spec.features.stream)
+        labels = await self.stream_spec(spec.spec.label.stream)
+        fields = specs.check_references(spec.spec, features=features, labels=labels)
+        specs.check_feature_types(await self.feature_types(spec.name), fields)
+        await self.keep_feature_types(spec.name, fields)
 
     async def ask_for_training(
         self, spec: ModelSpec, generation: int, cause: Cause, author: Author, *, reason: str

@@ -1,11 +1,13 @@
 """Declared documents and API keys."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from gyral.contracts.access import Scope
+from gyral.contracts.specs.stream import FieldType
 from gyral.registry.store.audit import AuditTx
 
 
@@ -81,6 +83,22 @@ class SpecTx(AuditTx):
             """,
             declared.kind, declared.name, declared.generation, declared.document,
             declared.sha256, now, actor,
+        )  # fmt: skip
+
+    async def feature_types(self, model: str) -> dict[str, FieldType]:
+        """Return the type of each feature any generation of a model had."""
+        rows = await self.conn.fetch("SELECT name, type FROM feature WHERE model = $1", model)
+        return {row["name"]: FieldType(row["type"]) for row in rows}
+
+    async def keep_feature_types(self, model: str, types: Mapping[str, FieldType]) -> None:
+        """Remember the types of a model's features; what is known stays."""
+        await self.conn.execute(
+            """
+            INSERT INTO feature (model, name, type)
+            SELECT $1, * FROM unnest($2::text[], $3::text[])
+                ON CONFLICT DO NOTHING
+            """,
+            model, list(types), [str(kind) for kind in types.values()],
         )  # fmt: skip
 
     async def add_key(self, key: Key, *, now: datetime) -> bool:
