@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from importlib import resources
 
+import httpx
 import pytest
 
 from gyral.contracts.deployment import (
@@ -21,6 +22,7 @@ from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
 from gyral.deployer.domain.rollouts import Advance, Stage, State
 from gyral.deployer.handlers import Handlers
+from gyral.deployer.jobs import Preparation, Runtime
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Override, Surroundings
@@ -28,7 +30,7 @@ from gyral.kit.batches import Batch, Slice
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
 from gyral.kit.migrate import migrate
-from gyral.kit.tx import PermanentError, begin
+from gyral.kit.tx import begin
 from gyral.testkit.events import delivered
 from tests.services.deployer.test_routes import INPUTS
 from tests.services.registry.builders import END, NOW, REQUEST, RUN, a_model, artifacts
@@ -160,11 +162,35 @@ async def test_an_approval_delivered_twice_begins_one_rollout(deployer):
     assert await deployer.pool.fetchval("SELECT count(*) FROM job") == 2
 
 
-async def test_a_second_rollout_of_a_model_waits_for_nobody(deployer):
+async def test_a_version_approved_during_a_rollout_is_taken_back_once_and_said_so(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.live(2)
-    with pytest.raises(PermanentError, match="expected no rollout under way; found version 2"):
-        await deployer.handlers.version_approved(approved(3))
+    routes = await deployer.published(RouteChanged)
+    late = approved(3)
+    await deployer.handlers.version_approved(late)
+    await deployer.handlers.version_approved(late)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert (aborted.version, aborted.run_id, aborted.request_id) == (3, late.run_id, REQUEST)
+    assert aborted.reason == "expected no rollout under way; found version 2"
+    assert (await deployer.stage(3)).stage is Stage.ABORTED
+    assert (await deployer.stage(2)).stage is Stage.SHADOW
+    assert await deployer.published(RouteChanged) == routes
+    assert await deployer.pool.fetchval("SELECT count(*) FROM job") == 4
+
+
+async def test_a_version_approved_while_the_first_one_warms_up_is_taken_back(deployer):
+    await deployer.handlers.version_approved(approved(1, bootstrap=True))
+    await deployer.handlers.version_approved(approved(2, bootstrap=True))
+    [aborted] = await deployer.published(RolloutAborted)
+    assert (aborted.version, aborted.epoch) == (2, 1)
+    assert (await deployer.stage(1)).stage is Stage.WARMING
+
+
+async def test_an_approval_repeated_under_another_id_changes_nothing(deployer):
+    await deployer.live(1, bootstrap=True)
+    await deployer.handlers.version_approved(approved(1, bootstrap=True))
+    assert (await deployer.stage(1)).stage is Stage.COMPLETED
+    assert await deployer.published(RolloutAborted) == []
 
 
 async def test_a_rollout_goes_from_shadow_to_all_by_what_was_answered(deployer):
@@ -242,3 +268,20 @@ async def test_a_promotion_by_hand_says_who_and_why(deployer):
         )
     *_, completed = await deployer.published(RolloutCompleted)
     assert (completed.version, completed.actor, completed.reason) == (2, "ann", "seen enough")
+
+
+async def test_a_preparation_without_attempts_left_ends_with_its_rollout(deployer):
+    """Without an end of its own the job would be claimed again at each lease, for ever."""
+    await deployer.handlers.version_approved(approved(1, bootstrap=True))
+    jobs = Jobs(deployer.pool, "prepare")
+    async with httpx.AsyncClient() as nobody:
+        prepare = Preparation(
+            deployer.opened, jobs, Runtime(nobody), KnownSpecs(), "", lambda: NOW, Changes()
+        )
+        job = await jobs.claim("worker", 30)
+        assert job is not None
+        await prepare.gave_up(job, "ValueError: no attempt helps")
+    [aborted] = await deployer.published(RolloutAborted)
+    assert aborted.reason == "preparation: ValueError: no attempt helps"
+    state = "SELECT state FROM job WHERE kind = 'prepare'"
+    assert await deployer.pool.fetchval(state) == "failed"

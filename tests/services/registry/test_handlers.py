@@ -4,15 +4,19 @@ Each effect once, each refusal with its reason.
 """
 
 import itertools
+from dataclasses import replace
 from importlib import resources
 
 import pytest
+from pydantic import SecretStr
 
 from gyral.contracts.deployment import RolloutCompleted
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import RunRequested
 from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
+from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
+from gyral.kit.db import is_infrastructure
 from gyral.kit.migrate import migrate
 from gyral.kit.tx import PermanentError, begin
 from gyral.registry.domain.audit import first_break
@@ -21,6 +25,7 @@ from gyral.registry.engine import Evidence
 from gyral.registry.handlers import Handlers
 from gyral.registry.store import RegistryTx
 from gyral.registry.store.declarations import Author
+from gyral.testkit.backends import S3Settings
 from gyral.testkit.events import delivered
 from tests.services.registry.builders import (
     END,
@@ -37,6 +42,8 @@ from tests.services.registry.builders import (
 
 pytestmark = pytest.mark.live
 IDS = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))
+
+NOWHERE = S3Settings("http://127.0.0.1:1", "a", SecretStr("b"), "bucket")
 
 
 def read_already(report):
@@ -101,6 +108,64 @@ async def test_a_version_that_fails_a_gate_is_rejected_with_its_reasons(pool, de
     [rejected] = await published(pool, VersionRejected)
     assert rejected.reasons == ("blocks: expected at least 7; found 2.0",)
     assert not await published(pool, VersionApproved)
+
+
+async def test_a_run_whose_evidence_is_gone_is_over_and_rejected_with_the_reason(
+    pool, declared, blobs
+):
+    run = a_run()
+    reactions = Handlers(declared, Evidence(blobs), lambda: NOW, lambda: next(IDS), Changes())
+    await reactions.run_succeeded(run)
+    await reactions.run_succeeded(run)
+    [rejected] = await published(pool, VersionRejected)
+    assert (rejected.run_id, rejected.request_id) == (RUN, REQUEST)
+    assert "evidence: expected readable evidence" in rejected.reasons[0]
+    assert "expected a blob; found none" in rejected.reasons[0]
+
+
+async def test_a_run_whose_evaluation_is_something_else_is_rejected(pool, declared, blobs):
+    other = await blobs.put_bytes("evaluation.json", b'{"model": 3}')
+    run = a_run()
+    run = run.model_copy(
+        update={"artifacts": run.artifacts.model_copy(update={"evaluation": other})}
+    ).delivered(run.delivery)
+    reactions = Handlers(declared, Evidence(blobs), lambda: NOW, lambda: next(IDS), Changes())
+    await reactions.run_succeeded(run)
+    [rejected] = await published(pool, VersionRejected)
+    assert "evaluation.json: expected an evaluation report; found " in rejected.reasons[0]
+
+
+async def test_a_store_that_is_away_is_waited_for_and_nobody_is_judged(pool, declared):
+    away = Blobs(NOWHERE)
+    run = a_run()
+    reactions = Handlers(declared, Evidence(away), lambda: NOW, lambda: next(IDS), Changes())
+    with pytest.raises(ConnectionError) as caught:
+        await reactions.run_succeeded(run)
+    assert is_infrastructure(caught.value)
+    assert not await published(pool, VersionRejected)
+    await handlers(declared).run_succeeded(run)
+    assert len(await published(pool, VersionApproved)) == 1
+
+
+async def test_a_run_of_a_model_nobody_declared_is_rejected(pool, opened):
+    await handlers(opened).run_succeeded(a_run())
+    [rejected] = await published(pool, VersionRejected)
+    assert rejected.reasons == ("model: expected a declared model; found churn",)
+
+
+async def test_a_reason_longer_than_an_event_may_carry_still_rejects(pool, declared):
+    class Wide(Evidence):
+        async def evaluation(self, _ref):
+            return a_report()
+
+        async def input_names(self, _artifacts):
+            return tuple(f"a_rather_long_name_of_a_feature_{n}" for n in range(100))
+
+    reactions = handlers(declared)
+    wide = replace(reactions, evidence=Wide(Blobs(NOWHERE)))
+    await wide.run_succeeded(a_run())
+    [rejected] = await published(pool, VersionRejected)
+    assert rejected.reasons[0].startswith("schema: expected pages; found a_rather_long")
 
 
 async def test_only_an_approved_version_becomes_champion(pool, declared):

@@ -17,8 +17,21 @@ from gyral.contracts.names import BlobRef
 
 R = TypeVar("R")
 _CHUNK_BYTES = 1 << 20
-_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchBucket"})
-_BUSY = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
+_AWAY = frozenset(
+    {
+        "InternalError",
+        "ServiceUnavailable",
+        "SlowDown",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        # Nothing is known of the blob itself before the bucket or our key is put right.
+        "NoSuchBucket",
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+    }
+)
 
 
 class CorruptBlob(ValueError):  # noqa: N818 - a fact about the bytes
@@ -190,7 +203,7 @@ async def _in_thread(call: Callable[[], R]) -> R:
         if error.code in _MISSING:
             where = f"{error.bucket_name}/{error.object_name}"
             raise FileNotFoundError(f"{where}: expected a blob; found none") from error
-        if error.code in _BUSY:
+        if error.code in _AWAY:
             raise ConnectionError(f"object store: {error.code}") from error
         raise
     except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError) as error:

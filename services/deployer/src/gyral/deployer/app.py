@@ -55,7 +55,7 @@ def build(settings: Settings) -> Service:
         changes=changes,
     )
     preparation = Preparation(
-        opened, runtime, specs, f"unix:{settings.runtime_socket}", _now, changes
+        opened, preparations, runtime, specs, f"unix:{settings.runtime_socket}", _now, changes
     )
     worker = f"{socket.gethostname()}/{os.getpid()}"
     health = Health(ready=[access.ready, specs.ready])

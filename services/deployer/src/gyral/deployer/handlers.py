@@ -20,7 +20,7 @@ from gyral.kit.dataplane import Batch, is_marker
 from gyral.kit.jobs import Scalar
 from gyral.kit.leases import Jobs
 from gyral.kit.telemetry import get_log, span
-from gyral.kit.tx import Begin, PermanentError
+from gyral.kit.tx import Begin
 from gyral.modelling.sequences import quantile_ratio_lower_bound
 
 log = get_log()
@@ -64,27 +64,33 @@ class Handlers:
     changes: Changes
 
     async def version_approved(self, event: VersionApproved) -> None:
-        """Queue the version's preparation: once, however often delivered."""
+        """Queue the version's preparation: once, however often delivered.
+
+        While another version is on its way this one is taken back at once: it was compared
+        with a champion that is about to change.
+        """
         spec = await self.specs.model(event.model, event.spec_generation)
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
             await tx.hold(event.model)
+            if await tx.rollout(event.model, event.version) is not None:
+                return
+            moment = Moment(self.now())
             running = await tx.in_flight(event.model)
             if running is not None:
-                raise PermanentError(
-                    f"{event.model}@{event.version}: expected no rollout under way; "
-                    f"found version {running.version}"
-                )
-            route = await tx.route(event.model)
-            previous = (
-                max(route.shares, key=lambda share: share.weight).version if route else None
-            )
-            await tx.begin_rollout(event, spec, previous, now=self.now())
-            name = f"{event.model}@{event.version}"
-            job: dict[str, Scalar] = {"model": event.model, "version": event.version}
-            await self.preparations.enqueue(tx, name, job, cause=event.delivery)
-            await self.exports.enqueue(tx, name, job, cause=event.delivery)
+                why = f"expected no rollout under way; found version {running.version}"
+                await tx.refuse(event, spec, why, moment)
+            else:
+                await tx.begin_rollout(event, spec, now=moment.now)
+                await self._enqueue(tx, event)
+        self.changes.notify()
+
+    async def _enqueue(self, tx: DeployerTx, event: VersionApproved) -> None:
+        name = f"{event.model}@{event.version}"
+        job: dict[str, Scalar] = {"model": event.model, "version": event.version}
+        await self.preparations.enqueue(tx, name, job, cause=event.delivery)
+        await self.exports.enqueue(tx, name, job, cause=event.delivery)
 
     async def predictions(self, batch: Batch[DeployerTx]) -> None:
         """Count answered requests; judge each rollout whose step may have ended."""

@@ -25,7 +25,7 @@ from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings, slot
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
-from gyral.kit.leases import Job
+from gyral.kit.leases import Job, Jobs
 from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin
 
@@ -104,6 +104,7 @@ class Preparation:
     """Takes an approved version from its bytes to its first traffic."""
 
     begin: Begin[DeployerTx]
+    jobs: Jobs
     runtime: Runtime
     specs: Specs
     address: str
@@ -147,6 +148,7 @@ class Preparation:
         """Take back a version that could not be prepared in any attempt."""
         rollout = await self._rollout(job)
         async with self.begin() as tx:
+            await self.jobs.fail(tx, job, reason)
             await tx.hold(rollout.model)
             current = await tx.rollout(rollout.model, rollout.version)
             if current is not None and current.state.stage is Stage.WARMING:

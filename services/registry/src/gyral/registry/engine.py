@@ -7,9 +7,15 @@ from pydantic import ValidationError
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.names import BlobRef
 from gyral.contracts.training import Artifacts
-from gyral.kit.blobs import Blobs
-from gyral.kit.tx import PermanentError
+from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.modelling.manifest import Manifest
+
+
+class UnreadableEvidenceError(ValueError):
+    """What a verdict would rest on is gone, damaged or something else; waiting changes nothing.
+
+    A store that is away is another matter: its errors pass through, and are waited for.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +28,39 @@ class Evidence:
         """Return the run's evaluation.
 
         Raises:
-            PermanentError: the blob is no evaluation report.
+            UnreadableEvidenceError: there is no such blob, or it is no evaluation report.
         """
-        raw = await self.blobs.get_bytes(ref)
+        raw = await self._bytes(ref)
         try:
             return EvaluationReport.model_validate_json(raw, extra="ignore")
         except ValidationError as error:
-            raise PermanentError(
-                f"{ref.key}: expected an evaluation report; found {error}"
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UnreadableEvidenceError(
+                f"{ref.key}: expected an evaluation report; found {place}: {first['msg']}"
             ) from error
 
     async def input_names(self, artifacts: Artifacts) -> tuple[str, ...]:
         """Return the inputs the run's manifest declares, in order.
 
         Raises:
-            PermanentError: the blob is no manifest, or it speaks of another model file.
+            UnreadableEvidenceError: there is no such blob, it is no manifest, or it speaks of
+                another model file.
         """
-        raw = await self.blobs.get_bytes(artifacts.manifest)
+        raw = await self._bytes(artifacts.manifest)
         try:
             manifest = Manifest.from_json(raw)
         except ValueError as error:
-            raise PermanentError(f"{artifacts.manifest.key}: {error}") from error
+            raise UnreadableEvidenceError(f"{artifacts.manifest.key}: {error}") from error
         if manifest.onnx.sha256 != artifacts.onnx.sha256:
-            raise PermanentError(
+            raise UnreadableEvidenceError(
                 f"{artifacts.manifest.key}: expected onnx.sha256 {artifacts.onnx.sha256}; "
                 f"found {manifest.onnx.sha256}"
             )
         return tuple(column.name for column in manifest.inputs)
+
+    async def _bytes(self, ref: BlobRef) -> bytes:
+        try:
+            return await self.blobs.get_bytes(ref)
+        except (CorruptBlob, FileNotFoundError) as error:
+            raise UnreadableEvidenceError(str(error)) from error

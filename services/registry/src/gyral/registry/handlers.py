@@ -7,9 +7,11 @@ from typing import TypedDict
 
 from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import (
+    Artifacts,
     Cause,
     RunCancelled,
     RunFailed,
@@ -26,7 +28,7 @@ from gyral.contracts.versions import (
 from gyral.kit.changes import Changes
 from gyral.kit.tx import Begin, PermanentError
 from gyral.registry.domain import verdict
-from gyral.registry.engine import Evidence
+from gyral.registry.engine import Evidence, UnreadableEvidenceError
 from gyral.registry.store import RegistryTx
 from gyral.registry.store.versions import Champion
 
@@ -43,6 +45,14 @@ class _Ids(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A run's evidence, as it was read."""
+
+    report: EvaluationReport
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Handlers:
     """The registry's reactions, with everything they need in plain sight."""
 
@@ -53,27 +63,41 @@ class Handlers:
     changes: Changes
 
     async def run_succeeded(self, event: RunSucceeded) -> None:
-        """Register what a run made, judge it, and say so: once, however often delivered."""
-        evaluation = await self.evidence.evaluation(event.artifacts.evaluation)
-        inputs = await self.evidence.input_names(event.artifacts)
+        """Register what a run made, judge it, and say so: once, however often delivered.
+
+        A version that cannot be judged is rejected: its run is over, too.
+        """
+        evidence = await self._evidence(event.artifacts)
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
             await tx.hold("Model", event.model)
-            declared = await tx.declared("Model", event.model)
-            if declared is None:
-                raise PermanentError(
-                    f"run {event.run_id}: expected a declared model; found {event.model!r}"
-                )
-            spec = ModelSpec.model_validate_json(declared.document)
-            champion = await tx.champion(event.model)
-            if champion is not None and event.champion_version != champion.version:
-                await self._ask_again(tx, event)
-                judged = verdict.stale(event.champion_version, champion.version)
-            else:
-                judged = verdict.judge(event, evaluation, inputs, spec.spec)
-            await self._register(tx, event, judged)
+            await self._register(tx, event, await self._judge(tx, event, evidence))
         self.changes.notify()
+
+    async def _evidence(self, artifacts: Artifacts) -> Read | UnreadableEvidenceError:
+        """Read what the verdict rests on; a store that is away is waited for, not judged."""
+        try:
+            return Read(
+                await self.evidence.evaluation(artifacts.evaluation),
+                await self.evidence.input_names(artifacts),
+            )
+        except UnreadableEvidenceError as unreadable:
+            return unreadable
+
+    async def _judge(
+        self, tx: RegistryTx, run: RunSucceeded, evidence: Read | UnreadableEvidenceError
+    ) -> verdict.Verdict:
+        spec = await tx.model_spec(run.model)
+        if spec is None:
+            return verdict.undeclared(run.model)
+        champion = await tx.champion(run.model)
+        if champion is not None and run.champion_version != champion.version:
+            await self._ask_again(tx, run)
+            return verdict.stale(run.champion_version, champion.version)
+        if isinstance(evidence, UnreadableEvidenceError):
+            return verdict.unreadable(str(evidence))
+        return verdict.judge(run, evidence.report, evidence.inputs, spec.spec)
 
     async def _register(
         self, tx: RegistryTx, run: RunSucceeded, judged: verdict.Verdict

@@ -76,18 +76,26 @@ class RolloutTx(Tx):
         )
 
     async def begin_rollout(
-        self, approved: VersionApproved, spec: ModelSpec, previous: int | None, *, now: datetime
+        self,
+        approved: VersionApproved,
+        spec: ModelSpec,
+        *,
+        now: datetime,
+        stage: Stage = Stage.WARMING,
     ) -> None:
-        """Remember a version that is to take over."""
+        """Remember a version that is to take over from the one that answers most."""
         cause = approved.delivery
+        route = await self.route(approved.model)
+        previous = max(route.shares, key=lambda share: share.weight).version if route else None
         await self.conn.execute(
             """
             INSERT INTO rollout (model, version, run_id, request_id, stage, previous, bootstrap,
                                  artifacts, spec, cause, updated_at)
-            VALUES ($1, $2, $3, $4, 'warming', $5, $6, $7, $8, $9, $10)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             """,
-            approved.model, approved.version, approved.run_id, approved.request_id, previous,
-            approved.bootstrap, approved.artifacts.model_dump_json(), spec.model_dump_json(),
+            approved.model, approved.version, approved.run_id, approved.request_id, stage,
+            previous, approved.bootstrap, approved.artifacts.model_dump_json(),
+            spec.model_dump_json(),
             json.dumps([cause.event_id, cause.correlation_id, cause.traceparent]), now,
         )  # fmt: skip
 

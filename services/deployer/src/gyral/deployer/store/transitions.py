@@ -16,6 +16,8 @@ from gyral.contracts.deployment import (
     RolloutStarted,
     RouteChanged,
 )
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
 from gyral.deployer.domain.rollouts import Abort, Advance, Extend, Stage, State
 from gyral.deployer.domain.routes import Serving, shares
@@ -51,6 +53,15 @@ class Surroundings:
 
 class TransitionTx(RolloutTx):
     """A transaction that moves rollouts; the caller holds the model."""
+
+    async def refuse(
+        self, approved: VersionApproved, spec: ModelSpec, reason: str, moment: Moment
+    ) -> None:
+        """Take a version back before anything was done for it: its rollout begins aborted."""
+        await self.begin_rollout(approved, spec, now=moment.now, stage=Stage.ABORTED)
+        refused = await self.rollout(approved.model, approved.version)
+        assert refused is not None  # noqa: S101 - it was just inserted
+        await self.abort(refused, reason, {}, moment)
 
     async def go_live(
         self, rollout: StoredRollout, around: Surroundings, moment: Moment

@@ -15,6 +15,8 @@ from gyral.contracts.versions import Check
 from gyral.modelling.blocks import BlockSums, MeanBounds, mean_bounds
 
 MIN_SLICE_ROWS = 500
+MAX_REASON = 500
+"""Characters of `names.Reason`."""
 _REJUDGED = uuid.UUID("0b9e5c0e-6a55-5a0f-8c42-1f6f5c0f9f1d")
 
 
@@ -31,9 +33,9 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """One sentence a failed gate."""
+        """One sentence a failed gate, no longer than an event may carry."""
         return tuple(
-            f"{check.name}: expected {check.limit}; found {check.measured}"
+            f"{check.name}: expected {check.limit}; found {check.measured}"[:MAX_REASON]
             for check in self.checks
             if not check.passed
         )
@@ -55,6 +57,24 @@ def stale(compared: int | None, champion: int) -> Verdict:
                 limit=f"version {champion}",
             ),
         )
+    )
+
+
+def unreadable(reason: str) -> Verdict:
+    """Return the verdict on a version whose evidence cannot be read, now or ever."""
+    return Verdict(
+        (
+            Check(
+                name="evidence", passed=False, measured=reason[:400], limit="readable evidence"
+            ),
+        )
+    )
+
+
+def undeclared(model: str) -> Verdict:
+    """Return the verdict on a version of a model that nobody declared."""
+    return Verdict(
+        (Check(name="model", passed=False, measured=model, limit="a declared model"),)
     )
 
 
