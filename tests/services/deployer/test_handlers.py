@@ -174,6 +174,10 @@ async def test_a_version_approved_during_a_rollout_is_taken_back_once_and_said_s
     assert aborted.reason == "expected no rollout under way; found version 2"
     assert (await deployer.stage(3)).stage is Stage.ABORTED
     assert (await deployer.stage(2)).stage is Stage.SHADOW
+    async with deployer.opened() as tx:
+        newest = await tx.rollouts("churn", after=None, limit=2)
+        oldest = await tx.rollouts("churn", after=newest[-1].version, limit=2)
+    assert [it.version for it in (*newest, *oldest)] == [3, 2, 1]
     assert await deployer.published(RouteChanged) == routes
     assert await deployer.pool.fetchval("SELECT count(*) FROM job") == 4
 

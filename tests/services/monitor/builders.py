@@ -257,7 +257,7 @@ class Monitor:
             return (
                 await tx.windows("delays", -1, 1000),
                 await tx.requests("delays", -1, 1000),
-                await tx.alarms("delays", 1000),
+                await tx.alarms("delays", None, 1000),
             )
 
     async def published(self, event_type):

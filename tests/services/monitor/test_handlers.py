@@ -196,6 +196,21 @@ async def test_rows_of_closed_blocks_are_dropped(monitor):
     assert kept == [40, 1, 40]
 
 
+async def test_alarms_come_newest_first_and_no_page_ends_within_a_block(monitor):
+    await monitor.crown()
+    await monitor.read(a_log())
+    async with monitor.opened() as tx:
+        every = await tx.alarms("delays", None, 1000)
+        paged, before_us = [], None
+        while page := await tx.alarms("delays", before_us, 1):
+            paged += page
+            before_us = page[-1].start_us
+    assert paged == every
+    starts = [alarm.start_us for alarm in every]
+    assert starts == sorted(starts, reverse=True)
+    assert len(set(starts)) < len(starts), "some block has two alarms"
+
+
 async def reset(monitor):
     """Forget everything but the champion."""
     await monitor.pool.execute(

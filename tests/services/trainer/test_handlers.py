@@ -269,3 +269,18 @@ async def _end(world: World, event_type, model: str, run_id: str, request_id: st
         await world.handlers.rollout_completed(event)
     else:
         await world.handlers.rollout_aborted(event)
+
+
+async def test_runs_come_newest_first_page_by_page(world):
+    model = world.declare()
+    asked = []
+    for number in range(3):
+        request_id = await world.request(model, Cause.BOOTSTRAP, AS_OF + number * DAY)
+        asked.append(request_id)
+        await world.finish(await world.run_of(request_id), State.FAILED)
+    async with world.begin() as tx:
+        first = await tx.runs(model, after=None, limit=2)
+        rest = await tx.runs(model, after=first[-1].run_id, limit=2)
+        every = await tx.runs(None, after=None, limit=2)
+    assert [run.request_id for run in (*first, *rest)] == asked[::-1]
+    assert every == first

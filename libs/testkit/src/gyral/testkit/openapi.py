@@ -57,7 +57,7 @@ def document(name: str, state: Path) -> Document:
     """Return the OpenAPI document of one service."""
     state.mkdir(parents=True, exist_ok=True)
     # Pools and clients are made within a loop, and let go of with it.
-    api = asyncio.run(_assembled(name, state)).api
+    api = asyncio.run(assembled(name, state)).api
     rest = api if isinstance(api, FastAPI) else getattr(api, "rest", None)
     if not isinstance(rest, FastAPI):
         raise TypeError(f"{name}: expected an application with a FastAPI part; found {api!r}")
@@ -87,10 +87,19 @@ def settings_of(service: str) -> type[BaseSettings]:
     return found
 
 
-async def _assembled(name: str, state: Path) -> Service:
+async def assembled(name: str, state: Path, known: Mapping[str, object] = _NOWHERE) -> Service:
+    """Return a service as its process would make it, not started.
+
+    Args:
+        name: of the service.
+        state: a folder of its own.
+        known: values of settings, by their names; those it does not have are left out.
+    """
     settings_type = settings_of(name)
     known = {
-        field: value for field, value in _NOWHERE.items() if field in settings_type.model_fields
+        field: value
+        for field, value in {**_NOWHERE, **known}.items()
+        if field in settings_type.model_fields
     }
     if "runtime_socket" in settings_type.model_fields:
         known["runtime_socket"] = state / "socket"

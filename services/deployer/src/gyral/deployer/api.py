@@ -5,27 +5,27 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import AwareDatetime
 
 from gyral.contracts.access import Scope
 from gyral.contracts.deployment import RouteChanged
 from gyral.contracts.events import Contract
-from gyral.contracts.names import Reason
+from gyral.contracts.names import ModelName, Reason
 from gyral.deployer.domain import rollouts as machine
 from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.transitions import Moment, Override
 from gyral.kit.access import Caller
-from gyral.kit.changes import MAX_WAIT_S, Changes
+from gyral.kit.changes import Changes
 from gyral.kit.http import read_model, scope
+from gyral.kit.parameters import AfterVersion, Limit, VersionNumber, WaitS
 from gyral.kit.refusals import Refusal
 from gyral.kit.tx import Begin
 
 Reader = Annotated[Caller, scope(Scope.READ)]
 Operator = Annotated[Caller, scope(Scope.OPERATE)]
-WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S)]
 
 
 class RolloutView(Contract):
@@ -62,13 +62,17 @@ def views(begin: Begin[DeployerTx], changes: Changes, partitions: int) -> APIRou
     router = APIRouter()
 
     @router.get("/v1/models/{model}/rollouts")
-    async def rollouts(model: str, _caller: Reader) -> list[RolloutView]:
+    async def rollouts(
+        model: ModelName, _caller: Reader, after: AfterVersion = None, limit: Limit = 100
+    ) -> list[RolloutView]:
+        """List a model's rollouts, newest version first."""
         async with begin() as tx:
-            return [_view(rollout) for rollout in await tx.rollouts(model)]
+            found = await tx.rollouts(model, after=after, limit=limit)
+        return [_view(rollout) for rollout in found]
 
     @router.get("/v1/models/{model}/rollouts/{version}")
     async def rollout(
-        model: str, version: int, _caller: Reader, wait_s: WaitS = 0
+        model: ModelName, version: VersionNumber, _caller: Reader, wait_s: WaitS = 0
     ) -> RolloutView:
         async def found() -> StoredRollout | None:
             async with begin() as tx:
@@ -85,7 +89,7 @@ def views(begin: Begin[DeployerTx], changes: Changes, partitions: int) -> APIRou
         return _view(seen)
 
     @router.get("/v1/models/{model}/route")
-    async def route(model: str, _caller: Reader) -> RouteChanged:
+    async def route(model: ModelName, _caller: Reader) -> RouteChanged:
         async with begin() as tx:
             latest = await tx.route(model)
         if latest is None:
@@ -94,7 +98,10 @@ def views(begin: Begin[DeployerTx], changes: Changes, partitions: int) -> APIRou
 
     @router.get("/v1/models/{model}/progress")
     async def progress(
-        model: str, _caller: Reader, watermark: AwareDatetime | None = None, wait_s: WaitS = 0
+        model: ModelName,
+        _caller: Reader,
+        watermark: AwareDatetime | None = None,
+        wait_s: WaitS = 0,
     ) -> Progress:
         async def counted() -> bool:
             async with begin() as tx:
@@ -124,59 +131,54 @@ def orders(
     async def ordered(
         model: str,
         version: int,
-        reason: str,
-        actor: str,
-        decide: Callable[[StoredRollout], Advance | Abort],
+        by: Override,
+        decide: Callable[[StoredRollout, str], Advance | Abort],
     ) -> RolloutView:
         async with begin() as tx:
             await tx.hold(model)
             running = await tx.rollout(model, version)
             if running is None:
                 raise _not_found(f"rollout of {model}@{version}")
-            if running.state.ended or running.epoch is None:
+            decision = decide(running, by.reason)
+            warming = isinstance(decision, Advance) and running.epoch is None
+            if running.state.ended or warming:
                 raise Refusal(
                     HTTPStatus.CONFLICT,
                     "not_under_way",
                     f"{model}@{version}: expected a rollout under way; "
                     f"found it {running.state.stage}",
                 )
-            decision = decide(running)
             moment = Moment(now(), await tx.watermark(model, partitions))
-            if isinstance(decision, Abort):
-                await tx.abort(running, reason, {}, moment, actor=actor)
-            else:
-                await tx.take(running, decision, {}, moment, by=Override(actor, reason))
+            await tx.take(running, decision, {}, moment, by=by)
             after = await tx.rollout(model, version)
         changes.notify()
         return _view(after or running)
 
     @router.post("/v1/models/{model}/rollouts/{version}/abort")
     async def abort(
-        model: str, version: int, request: Request, caller: Operator
+        model: ModelName, version: VersionNumber, request: Request, caller: Operator
     ) -> RolloutView:
+        """Take a version back."""
         order = await read_model(request, Order)
-        return await ordered(
-            model,
-            version,
-            order.reason,
-            caller.name,
-            lambda running: Abort(State(Stage.ABORTED, running.state.step), order.reason),
-        )
+        return await ordered(model, version, Override(caller.name, order.reason), _taken_back)
 
     @router.post("/v1/models/{model}/rollouts/{version}/promote")
     async def promote(
-        model: str, version: int, request: Request, caller: Operator
+        model: ModelName, version: VersionNumber, request: Request, caller: Operator
     ) -> RolloutView:
+        """Let a warm version answer alone."""
         order = await read_model(request, Order)
-        return await ordered(
-            model,
-            version,
-            order.reason,
-            caller.name,
-            lambda _running: Advance(State(Stage.COMPLETED)),
-        )
+        return await ordered(model, version, Override(caller.name, order.reason), _promoted)
 
     return router
+
+
+def _taken_back(running: StoredRollout, reason: str) -> Abort:
+    return Abort(State(Stage.ABORTED, running.state.step), reason)
+
+
+def _promoted(_running: StoredRollout, _reason: str) -> Advance:
+    return Advance(State(Stage.COMPLETED))
 
 
 def _view(rollout: StoredRollout) -> RolloutView:

@@ -4,15 +4,17 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AwareDatetime
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
+from gyral.contracts.names import ModelName
 from gyral.contracts.training import Cause
 from gyral.kit.access import Caller
-from gyral.kit.changes import MAX_WAIT_S, Changes
+from gyral.kit.changes import Changes
 from gyral.kit.http import scope
+from gyral.kit.parameters import AfterTime, Limit, WaitS
 from gyral.kit.refusals import Refusal
 from gyral.kit.tx import Begin
 from gyral.monitor.domain.watches import Watch, to_datetime, to_micros
@@ -20,8 +22,6 @@ from gyral.monitor.store import MonitorTx
 from gyral.monitor.store.specs import Specs
 
 Reader = Annotated[Caller, scope(Scope.READ)]
-WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
 _BEFORE_ALL_US = -1
 
 
@@ -89,7 +89,7 @@ def routes(begin: Begin[MonitorTx], specs: Specs, changes: Changes) -> APIRouter
 
     @router.get("/v1/models/{model}/progress")
     async def progress(
-        model: str,
+        model: ModelName,
         _caller: Reader,
         watermark: AwareDatetime | None = None,
         after: AwareDatetime | None = None,
@@ -122,8 +122,9 @@ def routes(begin: Begin[MonitorTx], specs: Specs, changes: Changes) -> APIRouter
 
     @router.get("/v1/models/{model}/windows")
     async def windows(
-        model: str, _caller: Reader, after: AwareDatetime | None = None, limit: Limit = 100
+        model: ModelName, _caller: Reader, after: AfterTime = None, limit: Limit = 100
     ) -> list[WindowView]:
+        """List closed blocks by their starts, oldest first."""
         async with begin() as tx:
             found = await tx.windows(model, _micros(after), limit)
         return [
@@ -140,9 +141,13 @@ def routes(begin: Begin[MonitorTx], specs: Specs, changes: Changes) -> APIRouter
         ]
 
     @router.get("/v1/models/{model}/alarms")
-    async def alarms(model: str, _caller: Reader, limit: Limit = 100) -> list[AlarmView]:
+    async def alarms(
+        model: ModelName, _caller: Reader, after: AfterTime = None, limit: Limit = 100
+    ) -> list[AlarmView]:
+        """List alarms by their blocks' starts, newest first; no page ends within a block."""
+        before_us = None if after is None else to_micros(after)
         async with begin() as tx:
-            found = await tx.alarms(model, limit)
+            found = await tx.alarms(model, before_us, limit)
         return [
             AlarmView(
                 window_start=to_datetime(it.start_us),

@@ -3,21 +3,21 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from gyral.contracts.events import Contract
-from gyral.contracts.names import Reason, Uuid
+from gyral.contracts.names import ModelName, Reason, Uuid
 from gyral.contracts.training import Cause, RunSucceeded
-from gyral.kit.changes import MAX_WAIT_S, Changes
+from gyral.kit.changes import Changes
 from gyral.kit.http import Caller, Refusal, read_model, scope
+from gyral.kit.parameters import AfterId, Limit, WaitS
 from gyral.kit.tx import Begin
 from gyral.trainer.domain.runs import OPEN, IllegalMoveError, State
 from gyral.trainer.handlers import Handlers
 from gyral.trainer.store import Run, TrainerTx
 
 _UNSETTLED = ("pending", "admitted")
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_S)]
 
 
 class RequestView(BaseModel):
@@ -63,7 +63,7 @@ def routes(begin: Begin[TrainerTx], handlers: Handlers, changes: Changes) -> API
 
     @router.get("/v1/requests/{request_id}")
     async def request(
-        request_id: Uuid, _caller: Annotated[Caller, scope("read")], wait_s: Wait = 0
+        request_id: Uuid, _caller: Annotated[Caller, scope("read")], wait_s: WaitS = 0
     ) -> RequestView:
         """Say what became of a request, waiting until its run is over."""
         view = RequestView(request_id=request_id, outcome="pending")
@@ -79,12 +79,13 @@ def routes(begin: Begin[TrainerTx], handlers: Handlers, changes: Changes) -> API
     @router.get("/v1/runs")
     async def all_runs(
         _caller: Annotated[Caller, scope("read")],
-        model: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        model: ModelName | None = None,
+        after: AfterId = None,
+        limit: Limit = 100,
     ) -> list[RunView]:
         """List runs, newest first."""
         async with begin() as tx:
-            return [_view(run) for run in await tx.runs(model, limit)]
+            return [_view(run) for run in await tx.runs(model, after=after, limit=limit)]
 
     @router.get("/v1/runs/{run_id}")
     async def one_run(run_id: Uuid, _caller: Annotated[Caller, scope("read")]) -> RunView:

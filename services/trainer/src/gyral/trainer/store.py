@@ -98,7 +98,7 @@ class TrainerTx(Tx):
 
     async def admit(
         self, request: RunRequested, run_id: str, declared: ModelDeclared, origin: Delivery
-    ) -> Run:
+    ) -> None:
         """Make a request a run, without a job yet."""
         await self.conn.execute(
             """
@@ -120,14 +120,12 @@ class TrainerTx(Tx):
             spec.label.stream, State.QUEUED, origin.event_id, origin.correlation_id,
             origin.traceparent,
         )  # fmt: skip
-        run = await self.run(run_id)
-        assert run is not None  # noqa: S101 - it was just inserted
-        return run
 
     async def in_flight(self, model: str) -> InFlight | None:
         """Return the model's run in flight, or None."""
-        flying = "SELECT run_id, state FROM run WHERE model = $1 AND in_flight"
-        row = await self.conn.fetchrow(flying, model)
+        row = await self.conn.fetchrow(
+            "SELECT run_id, state FROM run WHERE model = $1 AND in_flight", model
+        )
         return InFlight(str(row["run_id"]), row["state"] == State.SUCCEEDED) if row else None
 
     async def last_admitted(self, model: str) -> datetime | None:
@@ -146,16 +144,18 @@ class TrainerTx(Tx):
         row = await self.conn.fetchrow(f"{_SELECT_RUN} WHERE run_id = $1", run_id)
         return _run(row) if row else None
 
-    async def runs(self, model: str | None, limit: int) -> list[Run]:
-        """Return the newest runs, of one model or of all."""
+    async def runs(self, model: str | None, *, after: str | None, limit: int) -> list[Run]:
+        """Return runs older than the run `after`, newest first, of one model or of all."""
         rows = await self.conn.fetch(
             f"""
             {_SELECT_RUN}
-             WHERE $1::text IS NULL OR model = $1
-             ORDER BY created_at DESC, run_id
-             LIMIT $2
-            """,
-            model, limit,
+             WHERE ($1::text IS NULL OR model = $1)
+               AND ($2::uuid IS NULL OR (created_at, run_id) <
+                    (SELECT created_at, run_id FROM run WHERE run_id = $2))
+             ORDER BY created_at DESC, run_id DESC
+             LIMIT $3
+            """,  # noqa: S608 - a constant of this module
+            model, after, limit,
         )  # fmt: skip
         return [_run(row) for row in rows]
 

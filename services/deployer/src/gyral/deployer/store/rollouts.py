@@ -130,12 +130,20 @@ class RolloutTx(Tx):
         )
         return {row["model"]: row["epoch"] for row in rows}
 
-    async def rollouts(self, model: str) -> list[StoredRollout]:
-        """Return a model's rollouts, newest version first."""
+    async def rollouts(
+        self, model: str, *, after: int | None, limit: int
+    ) -> list[StoredRollout]:
+        """Return rollouts of versions older than `after`, newest version first."""
         rows = await self.conn.fetch(
-            f"SELECT {_COLUMNS} FROM rollout WHERE model = $1 ORDER BY version DESC",  # noqa: S608
-            model,
-        )
+            f"""
+            SELECT {_COLUMNS}
+              FROM rollout
+             WHERE model = $1 AND ($2::integer IS NULL OR version < $2)
+             ORDER BY version DESC
+             LIMIT $3
+            """,  # noqa: S608
+            model, after, limit,
+        )  # fmt: skip
         return [_rollout(row) for row in rows]
 
     async def move(

@@ -93,7 +93,7 @@ class TransitionTx(RolloutTx):
             )
             return
         if isinstance(decision, Abort):
-            await self.abort(rollout, decision.reason, measured, moment)
+            await self.abort(rollout, decision.reason, measured, moment, by=by)
             return
         self.because(
             rollout.cause,
@@ -118,7 +118,7 @@ class TransitionTx(RolloutTx):
         measured: Measures,
         moment: Moment,
         *,
-        actor: str = "deployer",
+        by: Override | None = None,
     ) -> None:
         """Take a version back: the previous one answers alone again."""
         self.because(rollout.cause, step=f"{rollout.version}/aborted")
@@ -133,7 +133,7 @@ class TransitionTx(RolloutTx):
                 **_ids(rollout, epoch),
                 stage=_stage(rollout.state),
                 reason=reason[:500],
-                actor=actor,
+                actor=by.actor if by else "deployer",
                 measured=dict(measured),
                 as_of=moment.as_of,
             )

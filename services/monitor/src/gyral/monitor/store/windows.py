@@ -192,20 +192,24 @@ class WindowTx(Tx):
             for row in rows
         ]
 
-    async def alarms(self, model: str, limit: int) -> list[StoredAlarm]:
-        """Return the latest alarms, newest first."""
+    async def alarms(self, model: str, before_us: int | None, limit: int) -> list[StoredAlarm]:
+        """Return alarms of earlier blocks, newest first.
+
+        All of the last block come: beyond `limit`, too.
+        """
         rows = await self.conn.fetch(
             """
             SELECT model, start_us, detector, version, measured, threshold, feature,
                    request_id::text
               FROM alarm
-             WHERE model = $1
-             ORDER BY start_us DESC, detector
-             LIMIT $2
+             WHERE model = $1 AND ($2::bigint IS NULL OR start_us < $2)
+             ORDER BY start_us DESC
+             FETCH FIRST $3 ROWS WITH TIES
             """,
-            model, limit,
+            model, before_us, limit,
         )  # fmt: skip
-        return [StoredAlarm(*row) for row in rows]
+        found = [StoredAlarm(*row) for row in rows]
+        return sorted(found, key=lambda alarm: (-alarm.start_us, alarm.detector))
 
 
 def _evidence(text: str) -> Evidence:

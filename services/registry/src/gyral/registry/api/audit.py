@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import AwareDatetime, JsonValue
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
 from gyral.kit.access import Caller
 from gyral.kit.http import scope
+from gyral.kit.parameters import AfterNumber, Limit
 from gyral.registry.api import Desk
 from gyral.registry.domain.audit import GENESIS, first_break
 
@@ -47,10 +48,9 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.get("/v1/audit")
     async def entries(
-        _caller: Reader,
-        after: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
+        _caller: Reader, after: AfterNumber = 0, limit: Limit = 100
     ) -> list[EntryView]:
+        """List state changes, oldest first."""
         async with desk.begin() as tx:
             return [
                 EntryView.model_validate(asdict(entry))

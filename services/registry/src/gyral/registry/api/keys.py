@@ -8,8 +8,10 @@ from pydantic import AwareDatetime, Field
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.events import Contract
+from gyral.contracts.names import Uuid
 from gyral.kit.access import Caller
 from gyral.kit.http import read_model, scope
+from gyral.kit.parameters import AfterId, Limit
 from gyral.registry.api import Desk
 from gyral.registry.api.specs import not_found
 from gyral.registry.domain import keys
@@ -74,7 +76,8 @@ def routes(desk: Desk) -> APIRouter:
         return IssuedKey(key_id=key.key_id, key=issued.text)
 
     @router.get("/v1/keys")
-    async def every(_caller: Admin) -> list[KeyView]:
+    async def every(_caller: Admin, after: AfterId = None, limit: Limit = 100) -> list[KeyView]:
+        """List keys, oldest first."""
         async with desk.begin() as tx:
             return [
                 KeyView(
@@ -84,11 +87,11 @@ def routes(desk: Desk) -> APIRouter:
                     expires_at=key.expires_at,
                     revoked=key.revoked,
                 )
-                for key in await tx.keys()
+                for key in await tx.keys(after=after, limit=limit)
             ]
 
     @router.delete("/v1/keys/{key_id}", status_code=HTTPStatus.NO_CONTENT)
-    async def revoke(key_id: str, caller: Admin) -> None:
+    async def revoke(key_id: Uuid, caller: Admin) -> None:
         async with desk.begin() as tx:
             key = await tx.revoke_key(key_id)
             if key is None:

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Request
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
-from gyral.contracts.names import Reason
+from gyral.contracts.names import ModelName, Reason, StreamName
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.specs.stream import StreamSpec
 from gyral.contracts.training import Cause
 from gyral.kit.access import Caller
 from gyral.kit.bodies import parse_json, parse_model, read_body
 from gyral.kit.http import read_model, scope
+from gyral.kit.parameters import AfterModel, AfterStream, Limit
 from gyral.kit.refusals import Refusal
 from gyral.registry.api import Desk
 from gyral.registry.domain.specs import Generation, IncompatibleSpecError
@@ -80,28 +81,36 @@ def routes(desk: Desk) -> APIRouter:
         return await _declare(desk, body, Author(caller.name, desk.now(), desk.new_id()))
 
     @router.get("/v1/streams")
-    async def streams(_caller: Reader) -> list[StreamView]:
+    async def streams(
+        _caller: Reader, after: AfterStream = None, limit: Limit = 100
+    ) -> list[StreamView]:
+        """List streams by name."""
         async with desk.begin() as tx:
-            return [await _stream(tx, row.name) for row in await tx.all_declared("Stream")]
+            rows = await tx.all_declared("Stream", after=after, limit=limit)
+            return [await _stream(tx, row.name) for row in rows]
 
     @router.get("/v1/streams/{name}")
-    async def stream(name: str, _caller: Reader) -> StreamView:
+    async def stream(name: StreamName, _caller: Reader) -> StreamView:
         async with desk.begin() as tx:
             return await _stream(tx, name)
 
     @router.get("/v1/models")
-    async def models(_caller: Reader) -> list[ModelView]:
+    async def models(
+        _caller: Reader, after: AfterModel = None, limit: Limit = 100
+    ) -> list[ModelView]:
+        """List models by name."""
         async with desk.begin() as tx:
-            return [await _model(tx, row.name) for row in await tx.all_declared("Model")]
+            rows = await tx.all_declared("Model", after=after, limit=limit)
+            return [await _model(tx, row.name) for row in rows]
 
     @router.get("/v1/models/{name}")
-    async def model(name: str, _caller: Reader) -> ModelView:
+    async def model(name: ModelName, _caller: Reader) -> ModelView:
         async with desk.begin() as tx:
             return await _model(tx, name)
 
     @router.post("/v1/models/{name}/retrain", status_code=HTTPStatus.ACCEPTED)
     async def retrain(
-        name: str,
+        name: ModelName,
         request: Request,
         caller: Annotated[Caller, scope(Scope.OPERATE)],
     ) -> Requested:

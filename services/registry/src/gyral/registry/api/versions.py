@@ -2,22 +2,21 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
-from gyral.contracts.names import DatasetPin
+from gyral.contracts.names import DatasetPin, ModelName, Uuid
 from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import Check
 from gyral.kit.access import Caller
-from gyral.kit.changes import MAX_WAIT_S
 from gyral.kit.http import scope
+from gyral.kit.parameters import AfterVersion, Limit, VersionNumber, WaitS
 from gyral.registry.api import Desk
 from gyral.registry.api.specs import not_found
 from gyral.registry.store.versions import StoredVersion
 
 Reader = Annotated[Caller, scope(Scope.READ)]
-WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S)]
 
 
 class VersionView(Contract):
@@ -56,12 +55,16 @@ def routes(desk: Desk) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models/{name}/versions")
-    async def versions(name: str, _caller: Reader) -> list[VersionView]:
+    async def versions(
+        name: ModelName, _caller: Reader, after: AfterVersion = None, limit: Limit = 100
+    ) -> list[VersionView]:
+        """List a model's versions, newest first."""
         async with desk.begin() as tx:
-            return [_view(version) for version in await tx.versions(name)]
+            found = await tx.versions(name, after=after, limit=limit)
+        return [_view(version) for version in found]
 
     @router.get("/v1/models/{name}/versions/{number}")
-    async def version(name: str, number: int, _caller: Reader) -> VersionView:
+    async def version(name: ModelName, number: VersionNumber, _caller: Reader) -> VersionView:
         async with desk.begin() as tx:
             found = await tx.version(name, number)
         if found is None:
@@ -69,7 +72,7 @@ def routes(desk: Desk) -> APIRouter:
         return _view(found)
 
     @router.get("/v1/runs/{run_id}/version")
-    async def verdict(run_id: str, _caller: Reader, wait_s: WaitS = 0) -> RunVerdict:
+    async def verdict(run_id: Uuid, _caller: Reader, wait_s: WaitS = 0) -> RunVerdict:
         async def judged() -> bool:
             async with desk.begin() as tx:
                 return await tx.version_of_run(run_id) is not None

@@ -57,17 +57,20 @@ class SpecTx(AuditTx):
         )  # fmt: skip
         return _declared(row) if row else None
 
-    async def all_declared(self, kind: str) -> list[Declared]:
-        """Return the latest generation of every document of a kind, by name."""
+    async def all_declared(
+        self, kind: str, *, after: str | None = None, limit: int | None = None
+    ) -> list[Declared]:
+        """Return the latest generation of documents of a kind, by name, of all or of a page."""
         rows = await self.conn.fetch(
             """
             SELECT kind, name, generation, document, sha256
               FROM spec
-             WHERE kind = $1
+             WHERE kind = $1 AND ($2::text IS NULL OR name > $2)
              ORDER BY name
+             LIMIT $3
             """,
-            kind,
-        )
+            kind, after, limit,
+        )  # fmt: skip
         return [_declared(row) for row in rows]
 
     async def declare(self, declared: Declared, *, now: datetime, actor: str) -> None:
@@ -128,15 +131,20 @@ class SpecTx(AuditTx):
         )
         return _key(row) if row else None
 
-    async def keys(self) -> list[Key]:
-        """Return every key, oldest first."""
+    async def keys(self, *, after: str | None, limit: int) -> list[Key]:
+        """Return up to `limit` keys issued after the key `after`, oldest first."""
         rows = await self.conn.fetch(
             """
             SELECT key_id, name, generation, sha256, scopes, expires_at, revoked
               FROM api_key
+             WHERE $1::uuid IS NULL
+                OR (issued_at, key_id) >
+                   (SELECT issued_at, key_id FROM api_key WHERE key_id = $1)
              ORDER BY issued_at, key_id
-            """
-        )
+             LIMIT $2
+            """,
+            after, limit,
+        )  # fmt: skip
         return [_key(row) for row in rows]
 
 

@@ -101,12 +101,20 @@ class VersionTx(AuditTx):
         )
         return _version(row) if row else None
 
-    async def versions(self, model: str) -> list[StoredVersion]:
-        """Return a model's versions, newest first."""
+    async def versions(
+        self, model: str, *, after: int | None, limit: int
+    ) -> list[StoredVersion]:
+        """Return up to `limit` of a model's versions before `after`, newest first."""
         rows = await self.conn.fetch(
-            f"SELECT {_COLUMNS} FROM version WHERE model = $1 ORDER BY version DESC",  # noqa: S608
-            model,
-        )
+            f"""
+            SELECT {_COLUMNS}
+              FROM version
+             WHERE model = $1 AND ($2::integer IS NULL OR version < $2)
+             ORDER BY version DESC
+             LIMIT $3
+            """,  # noqa: S608 - a constant of this module
+            model, after, limit,
+        )  # fmt: skip
         return [_version(row) for row in rows]
 
     async def champion(self, model: str) -> Champion | None:

@@ -1,0 +1,65 @@
+"""Ids that are none, on every route a service really has: a no with a reason, never a 500."""
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+from fastapi import FastAPI
+
+from gyral.contracts.access import Scope
+from gyral.kit.migrate import migrate
+from gyral.kit.projection import Projection
+from gyral.testkit import hostility
+from gyral.testkit.events import send
+from gyral.testkit.keys import an_access_key
+from gyral.testkit.openapi import assembled
+
+pytestmark = pytest.mark.live
+SERVICES = ("registry", "trainer", "deployer", "monitor", "validation")
+
+
+@pytest.fixture
+async def asked(request, stack, blobs, postgres_dsn, tmp_path):
+    """A service's routes over its real stores, and a client that may do everything."""
+    s3 = stack.s3(blobs.bucket)
+    known = {
+        "kafka_brokers": stack.kafka_brokers,
+        "database": postgres_dsn,
+        "s3_endpoint": s3.s3_endpoint,
+        "s3_access_key": s3.s3_access_key,
+        "s3_secret_key": s3.s3_secret_key,
+        "s3_bucket": s3.s3_bucket,
+    }
+    service = await assembled(request.param, tmp_path, known)
+    assert isinstance(service.api, FastAPI)
+    assert service.pool is not None
+    key, issued = an_access_key(Scope.ADMIN)
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as producer:
+        await send(producer, issued)
+    projections = [part for part in service.parts if isinstance(part, Projection)]
+    async with service.pool:
+        await migrate(service.pool, service.migrations, service=request.param)
+        for projection in projections:
+            await projection.start()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(service.api, raise_app_exceptions=False),
+            base_url="http://service",
+            headers={"authorization": f"Bearer {key}"},
+        ) as client:
+            yield service.api, client
+        for projection in projections:
+            await projection.stop()
+
+
+@pytest.mark.parametrize("asked", SERVICES, indirect=True)
+async def test_an_id_that_is_none_is_refused_with_a_reason_on_every_route(asked):
+    api, client = asked
+    wrong, sent = [], 0
+    for hostile in hostility.requests(api):
+        answer = await client.request(hostile.method, hostile.path, json={"reason": "none"})
+        sent += 1
+        refused = answer.is_client_error
+        fine = refused or (answer.is_success and not hostile.in_path)
+        if not fine or (refused and not answer.json()["error"]["message"]):
+            wrong.append(f"{hostile.method} {hostile.path[:120]}: {answer.status_code}")
+    assert not wrong, "\n".join(wrong)
+    assert sent > len(hostility.TEXTS)
