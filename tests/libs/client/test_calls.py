@@ -1,4 +1,5 @@
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import pytest
@@ -96,6 +97,23 @@ async def test_a_chunked_answer_is_put_together():
     parts = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (10, DONE[:10], len(DONE) - 10, DONE[10:])
     async with a_service(head + parts) as (registry, _, _):
         assert (await registry.get("/v1/x", Applied)).changed
+
+
+async def test_a_listing_is_read_page_after_page_up_to_what_is_wanted():
+    first = json.dumps([{"id": number} for number in range(1000)]).encode()
+    second = json.dumps([{"id": number} for number in range(1000, 1003)]).encode()
+    pages = (answer(200, first), answer(200, second), answer(200, second))
+    async with a_service(*pages) as (registry, asked, _):
+        every = await registry.listed("/v1/x", "id", params={"stream": "s"})
+        few = await registry.listed("/v1/x", "id", 2)
+    assert [row["id"] for row in every] == list(range(1003))
+    assert len(few) == 2
+    lines = [request.partition(b" HTTP")[0] for request in asked]
+    assert lines == [
+        b"GET /v1/x?stream=s&limit=1000",
+        b"GET /v1/x?stream=s&after=999&limit=1000",
+        b"GET /v1/x?limit=2",
+    ]
 
 
 async def test_a_refusal_is_told_with_its_code():

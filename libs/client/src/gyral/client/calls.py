@@ -15,6 +15,9 @@ from gyral.client.wire import Pool, Response, WireError
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | float]
+Row = dict[str, object]
+PAGE = 1000
+"""Most rows a service answers with at once."""
 POLL_S = 20.0
 """Longest time a service lets a question wait for its answer."""
 _RETRIED = {
@@ -54,6 +57,29 @@ class Api:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
+
+    async def listed(
+        self, path: str, by: str, limit: int | None = None, params: Params | None = None
+    ) -> list[Row]:
+        """Return a listing's rows, page after page, all or the first `limit`.
+
+        Args:
+            path: of the listing.
+            by: the field of a page's last row after which the next page begins.
+            limit: most rows.
+            params: what else to ask with.
+        """
+        found: list[Row] = []
+        after: Params = {}
+        while limit is None or len(found) < limit:
+            wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+            asked = {**(params or {}), **after, "limit": wanted}
+            page = await self.get(path, list[Row], asked)
+            found += page
+            if len(page) < wanted:
+                break
+            after = {"after": str(page[-1][by])}
+        return found[:limit]
 
     async def post(
         self,

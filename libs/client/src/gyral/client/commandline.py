@@ -85,6 +85,7 @@ def _declaring(commands: _Commands) -> None:
         choices=("streams", "models", "versions", "datasets", "quarantine", "keys", "alarms"),
     )
     get.add_argument("name", nargs="?", help="of a stream or a model")
+    get.add_argument("--limit", type=int, default=1000, help="most rows")
     _output(get)
     runs = _command(commands, "runs", "showing:runs", "list trainings, newest first")
     runs.add_argument("model", nargs="?")

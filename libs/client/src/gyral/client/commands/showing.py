@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 import orjson
-from msgspec import Raw
 
 from gyral.client import addresses
 from gyral.client.answers import Outcome, Rollout
-from gyral.client.calls import Api, Platform
+from gyral.client.calls import Platform, Row
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
 
-Rows = list[dict[str, object]]
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "streams": ("name", "generation", "rows", "watermark"),
     "models": ("name", "generation", "champion", "previous", "champion_since"),
@@ -33,19 +31,24 @@ async def get(given: argparse.Namespace) -> int:
     kind, name = given.kind, given.name
     if kind in _OF_ONE_MODEL and name is None:
         raise ClientError(f"get {kind}: expected a model's name after it; found none")
-    part = quote(name or "", safe="")
+    part, limit = quote(name or "", safe=""), given.limit
     async with Platform(addresses.find()) as platform:
         match kind:
-            case "streams" | "models" | "keys":
-                one = f"/{part}" if name and kind != "keys" else ""
-                found = await _rows(platform["registry"], f"/v1/{kind}{one}")
+            case "streams" | "models" if name:
+                found = [await platform["registry"].get(f"/v1/{kind}/{part}", Row)]
+            case "streams" | "models":
+                found = await platform["registry"].listed(f"/v1/{kind}", "name", limit)
+            case "keys":
+                found = await platform["registry"].listed("/v1/keys", "key_id", limit)
             case "versions":
-                found = await _rows(platform["registry"], f"/v1/models/{part}/versions")
+                path = f"/v1/models/{part}/versions"
+                found = await platform["registry"].listed(path, "version", limit)
             case "alarms":
-                found = await _rows(platform["monitor"], f"/v1/models/{part}/alarms")
+                path = f"/v1/models/{part}/alarms"
+                found = await platform["monitor"].listed(path, "window_start", limit)
             case _:
                 only = {"stream": name} if name else {}
-                found = await _rows(platform["validation"], f"/v1/{kind}", only)
+                found = await platform["validation"].listed(f"/v1/{kind}", "id", limit, only)
     output.rows(found, _COLUMNS[kind], given.output)
     return 0
 
@@ -54,8 +57,7 @@ async def runs(given: argparse.Namespace) -> int:
     """List trainings, newest first."""
     only = {"model": given.model} if given.model else {}
     async with Platform(addresses.find()) as platform:
-        asked = {**only, "limit": str(given.limit)}
-        found = await _rows(platform["trainer"], "/v1/runs", asked)
+        found = await platform["trainer"].listed("/v1/runs", "run_id", given.limit, only)
     output.rows(found, _RUNS, given.output)
     return 0
 
@@ -71,8 +73,10 @@ async def rollout(given: argparse.Namespace) -> int:
         if order:
             body = orjson.dumps({"reason": given.abort or given.promote})
             await deployer.post(f"{path}/{given.version}/{order}", body, Rollout)
-        one = f"/{given.version}" if given.version is not None else ""
-        found = await _rows(deployer, f"{path}{one}")
+        if given.version is None:
+            found = await deployer.listed(path, "version")
+        else:
+            found = [await deployer.get(f"{path}/{given.version}", Row)]
     output.rows(found, _ROLLOUTS, given.output)
     return 0
 
@@ -81,11 +85,11 @@ async def trace(given: argparse.Namespace) -> int:
     """Follow a model's loop: request, run, verdict, rollout, one line each."""
     model = quote(given.model, safe="")
     async with Platform(addresses.find()) as platform:
-        ran = await _rows(
-            platform["trainer"], "/v1/runs", {"model": given.model, "limit": "500"}
-        )
-        judged = await _rows(platform["registry"], f"/v1/models/{model}/versions")
-        rolled = await _rows(platform["deployer"], f"/v1/models/{model}/rollouts")
+        only = {"model": given.model}
+        ran = await platform["trainer"].listed("/v1/runs", "run_id", params=only)
+        path = f"/v1/models/{model}"
+        judged = await platform["registry"].listed(f"{path}/versions", "version")
+        rolled = await platform["deployer"].listed(f"{path}/rollouts", "version")
         asked = [str(run["request_id"]) for run in ran]
         outcomes = {
             each: await platform["trainer"].get(f"/v1/requests/{each}", Outcome)
@@ -93,7 +97,7 @@ async def trace(given: argparse.Namespace) -> int:
         }
     by_run = {each["run_id"]: each for each in judged}
     by_version = {each["version"]: each for each in rolled}
-    found: Rows = []
+    found: list[Row] = []
     for run in reversed(ran):
         version = by_run.get(run["run_id"], {})
         step = by_version.get(version.get("version"), {})
@@ -112,8 +116,3 @@ async def trace(given: argparse.Namespace) -> int:
     columns = ("as_of", "cause", "outcome", "version", "verdict", "rollout", "request_id")
     output.rows(found, columns, given.output)
     return 0
-
-
-async def _rows(api: Api, path: str, params: Mapping[str, str] | None = None) -> Rows:
-    found: Rows | dict[str, object] = orjson.loads(bytes(await api.get(path, Raw, params)))
-    return found if isinstance(found, list) else [found]
