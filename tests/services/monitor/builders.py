@@ -225,7 +225,7 @@ class Monitor:
     """The handlers with their database, fed as the data plane would."""
 
     def __init__(self, pool, opened, known):
-        self.pool, self.opened = pool, opened
+        self.pool, self.opened, self.known = pool, opened, known
         profiles = Profiles()
         closing = Closing(known, profiles, 90 * DAY_US)
         self.observing = Observing(opened, known, profiles, closing, Changes())
@@ -234,6 +234,12 @@ class Monitor:
         champion = Champion(generation, version, as_of_us)
         async with self.opened() as tx:
             await tx.add_champion(model, champion, a_profile().to_json())
+
+    def redeclare(self, generation, **changes):
+        """Have the projection know another generation of the model."""
+        spec = a_model(**changes)
+        events = cast("Declared", self.known.models).events
+        events[spec.name] = ModelDeclared(name=spec.name, generation=generation, spec=spec)
 
     async def deliver(self, *records):
         """Hand over consecutive records of some partitions as one batch."""

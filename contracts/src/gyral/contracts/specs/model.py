@@ -4,10 +4,16 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from gyral.contracts.names import FieldName, ModelName, StreamName
-from gyral.contracts.specs.document import Metadata, SpecModel
+from gyral.contracts.specs.document import Metadata, SpecModel, duration_seconds
 from gyral.contracts.specs.stream import Duration
 
 _EVERYTHING = 100
@@ -180,6 +186,13 @@ class Monitoring(SpecModel):
     """Length of a window in event time."""
     min_rows: int = Field(default=30, ge=1)
     """Labelled rows a window needs to be judged."""
+
+    @field_validator("block")
+    @classmethod
+    def _has_length(cls, block: str) -> str:
+        if duration_seconds(block) == 0:
+            raise ValueError(f"expected a length above 0; found {block}")
+        return block
 
 
 class ModelBody(SpecModel):

@@ -63,10 +63,15 @@ def quality(
 def shift(
     profile: ReferenceProfile | None, counts: Ints | None, probabilities: Floats
 ) -> Shift:
-    """Compare a block's feature counts and probabilities with the champion's reference."""
+    """Compare a block's feature counts and probabilities with the champion's reference.
+
+    Counts that are not of exactly these rows, as after a change of the block's length, say
+    nothing.
+    """
     if profile is None:
         return Shift(None, None)
-    features = None if counts is None else _judged(profile.features, counts)
+    whole = counts is not None and _rows(profile.features, counts) == len(probabilities)
+    features = _judged(profile.features, counts) if counts is not None and whole else None
     scores = profile.scores.bins.count({SCORE.name: probabilities})
     return Shift(features, _judged(profile.scores, scores))
 
@@ -75,10 +80,15 @@ def _judged(reference: BlockHistograms, counts: Ints) -> DriftEvidence | None:
     """Judge counts that hold at least as many rows as the smallest window calibrated with."""
     if reference.drift is None or not reference.bins.features:
         return None
-    rows = int(counts[: reference.bins.features[0].size].sum())
-    if rows < max(1, reference.drift.fewest_rows):
+    if _rows(reference, counts) < max(1, reference.drift.fewest_rows):
         return None
     return reference.judge(counts)
+
+
+def _rows(reference: BlockHistograms, counts: Ints) -> int:
+    """Return how many rows were counted: each has one cell of each feature."""
+    features = reference.bins.features
+    return int(counts[: features[0].size].sum()) if features else 0
 
 
 def _finite(value: float) -> float | None:

@@ -76,6 +76,19 @@ class Watch:
         """Return the start of the block that a moment lies in."""
         return time_us // self.block_us * self.block_us
 
+    def window(self, block_start_us: int, closed_until_us: int | None) -> tuple[int, int]:
+        """Return from when to when a block is measured.
+
+        No moment is measured twice: when the block's length has changed, the first new window
+        begins where the last one ended and is cut short by its boundary.
+
+        Args:
+            block_start_us: a multiple of the block's length.
+            closed_until_us: end of the last window, of whatever length; None before the first.
+        """
+        end_us = block_start_us + self.block_us
+        return max(block_start_us, closed_until_us or block_start_us), end_us
+
     def closable_until(self, predicted_us: int | None, labelled_us: int | None) -> int | None:
         """Return the end of the last block that may close, or None when a watermark is unknown.
 

@@ -56,10 +56,12 @@ class Closing:
         state = await tx.watched(watch.model)
         if until_us is None or (state is not None and until_us <= state.closed_until_us):
             return
-        state = state or Watched(until_us, None, None, Detectors())
+        closed_us = state.closed_until_us if state else None
+        state = state or Watched(until_us, None, None, None, Detectors())
         champions = await tx.champions(watch.model)
-        for start_us in await tx.block_starts(watch.model, watch.block_us, until_us):
-            end_us = start_us + watch.block_us
+        starts = await tx.block_starts(watch.model, watch.block_us, closed_us, until_us)
+        for block_start_us in starts:
+            start_us, end_us = watch.window(block_start_us, closed_us)
             champion = champion_of(champions, end_us)
             if champion is not None:
                 closed = Span(start_us, end_us, champion, champions[0])
@@ -76,7 +78,7 @@ class Closing:
         champion = closed.champion
         profile = await self.profiles.of(tx, watch.model, champion.version)
         block = await self._measure(tx, watch, state, closed, profile)
-        same = state.generation == champion.generation
+        same = state.generation == champion.generation and state.block_us == watch.block_us
         judged = judging.judge(watch, state.detectors if same else Detectors(), block)
         window = _window(watch, closed, block, judged)
         await tx.add_window(window)
@@ -85,6 +87,7 @@ class Closing:
         return replace(
             state,
             generation=champion.generation,
+            block_us=watch.block_us,
             detectors=judged.detectors,
             schedule_from_us=closed.end_us if judged.scheduled else state.schedule_from_us,
         )
@@ -102,6 +105,9 @@ class Closing:
         labels = await tx.labels(watch.source.name, entities, closed.end_us + watch.horizon_us)
         joined = join(seen, labels, watch.rule)
         own = seen.versions == closed.champion.version
+        cutoff_us = profile.cutoff_us if profile else closed.champion.as_of_us
+        if profile and profile.block_us != closed.end_us - closed.start_us:
+            profile = None  # what is usual in blocks of one length says nothing of another
         counts = await _counts(tx, watch.model, closed, profile) if profile else None
         quality = measuring.quality(
             seen.probabilities[own],
@@ -109,7 +115,6 @@ class Closing:
             joined.labelled[own],
             joined.superseded[own],
         )
-        cutoff_us = profile.cutoff_us if profile else closed.champion.as_of_us
         return Block(
             start_us=closed.start_us,
             end_us=closed.end_us,

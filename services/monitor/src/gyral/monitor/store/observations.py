@@ -176,16 +176,18 @@ class ObservationTx(Tx):
             new.times_us, new.seen_us, new.numbers, new.texts,
         )  # fmt: skip
 
-    async def block_starts(self, model: str, block_us: int, before_us: int) -> list[int]:
-        """Return the starts of blocks that hold predictions before a time, in order."""
+    async def block_starts(
+        self, model: str, block_us: int, from_us: int | None, before_us: int
+    ) -> list[int]:
+        """Return the starts of blocks that hold predictions between two times, in order."""
         rows = await self.conn.fetch(
             """
             SELECT DISTINCT event_us / $2 * $2 AS start_us
               FROM prediction
-             WHERE model = $1 AND event_us < $3
+             WHERE model = $1 AND event_us < $3 AND ($4::bigint IS NULL OR event_us >= $4)
              ORDER BY start_us
             """,
-            model, block_us, before_us,
+            model, block_us, before_us, from_us,
         )  # fmt: skip
         return [row["start_us"] for row in rows]
 

@@ -21,6 +21,8 @@ class Watched:
     schedule_from_us: int | None
     generation: int | None
     """The reign the detectors belong to; another reign begins with fresh ones."""
+    block_us: int | None
+    """Length of the blocks the detectors saw; another length begins with fresh ones, too."""
     detectors: Detectors
 
 
@@ -65,7 +67,7 @@ class WindowTx(Tx):
         """Return how far a model is, or None before its first close."""
         row = await self.conn.fetchrow(
             """
-            SELECT closed_until_us, schedule_from_us, generation, detectors
+            SELECT closed_until_us, schedule_from_us, generation, block_us, detectors
               FROM watched
              WHERE model = $1
             """,
@@ -76,7 +78,11 @@ class WindowTx(Tx):
         stored = row["detectors"]
         detectors = msgspec.json.decode(stored, type=Detectors) if stored else Detectors()
         return Watched(
-            row["closed_until_us"], row["schedule_from_us"], row["generation"], detectors
+            closed_until_us=row["closed_until_us"],
+            schedule_from_us=row["schedule_from_us"],
+            generation=row["generation"],
+            block_us=row["block_us"],
+            detectors=detectors,
         )
 
     async def closed_until(self, models: Sequence[str]) -> dict[str, int]:
@@ -90,14 +96,15 @@ class WindowTx(Tx):
         """Remember how far a model is now."""
         await self.conn.execute(
             """
-            INSERT INTO watched (model, closed_until_us, schedule_from_us, generation,
+            INSERT INTO watched (model, closed_until_us, schedule_from_us, generation, block_us,
                                  detectors)
-            VALUES ($1, $2, $3, $4, $5)
+            VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (model) DO UPDATE
-               SET closed_until_us = $2, schedule_from_us = $3, generation = $4, detectors = $5
+               SET closed_until_us = $2, schedule_from_us = $3, generation = $4, block_us = $5,
+                   detectors = $6
             """,
             model, watched.closed_until_us, watched.schedule_from_us, watched.generation,
-            msgspec.json.encode(watched.detectors).decode(),
+            watched.block_us, msgspec.json.encode(watched.detectors).decode(),
         )  # fmt: skip
 
     async def add_window(self, window: Window) -> None:
