@@ -2,7 +2,6 @@
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 from fastapi import FastAPI
 
 from gyral.contracts.access import Scope
@@ -18,23 +17,20 @@ SERVICES = ("registry", "trainer", "deployer", "monitor", "validation")
 
 
 @pytest.fixture
-async def asked(request, stack, blobs, postgres_dsn, tmp_path):
+def known(stack, blobs, postgres_dsn):
+    """The settings that lead to stores of this test's own."""
+    stores = stack.service_env(database=postgres_dsn, bucket=blobs.bucket)
+    return {name.lower(): value for name, value in stores.items()}
+
+
+@pytest.fixture
+async def asked(request, known, producer, tmp_path):
     """A service's routes over its real stores, and a client that may do everything."""
-    s3 = stack.s3(blobs.bucket)
-    known = {
-        "kafka_brokers": stack.kafka_brokers,
-        "database": postgres_dsn,
-        "s3_endpoint": s3.s3_endpoint,
-        "s3_access_key": s3.s3_access_key,
-        "s3_secret_key": s3.s3_secret_key,
-        "s3_bucket": s3.s3_bucket,
-    }
     service = await assembled(request.param, tmp_path, known)
     assert isinstance(service.api, FastAPI)
     assert service.pool is not None
     key, issued = an_access_key(Scope.ADMIN)
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as producer:
-        await send(producer, issued)
+    await send(producer, issued)
     projections = [part for part in service.parts if isinstance(part, Projection)]
     async with service.pool:
         await migrate(service.pool, service.migrations, service=request.param)

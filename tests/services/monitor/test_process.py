@@ -1,27 +1,21 @@
 """The monitor as a process among real Kafka, Postgres and S3: killed, and still right."""
 
 import asyncio
-import hashlib
-import os
-import secrets
-import signal
-import socket
-import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 
-from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.access import Scope
 from gyral.contracts.data import StreamDeclared
 from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import ChampionChanged, ModelDeclared
 from gyral.monitor.domain.watches import to_datetime
 from gyral.testkit.events import send
+from gyral.testkit.keys import an_access_key
+from gyral.testkit.processes import ServiceProcess
 
 from .builders import DAY_US, START_US, a_log, a_model, a_profile, a_stream
 
@@ -31,67 +25,18 @@ TAG = uuid.uuid4().hex[:8]
 MODEL, STREAMS = f"delays-{TAG}", (f"flights-{TAG}", f"arrivals-{TAG}")
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def service(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gyral.monitor", env={**os.environ, **environment}
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
+@pytest.fixture
+async def monitor(service_process) -> ServiceProcess:
+    process: ServiceProcess = service_process("monitor")
+    return process
 
 
 @pytest.fixture
-def environment(stack, blobs, postgres_dsn, tmp_path) -> dict[str, str]:
-    s3 = stack.s3(blobs.bucket)
-    return {
-        "KAFKA_BROKERS": stack.kafka_brokers,
-        "DATABASE": postgres_dsn,
-        "S3_ENDPOINT": s3.s3_endpoint,
-        "S3_ACCESS_KEY": s3.s3_access_key,
-        "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
-        "S3_BUCKET": s3.s3_bucket,
-        "HTTP_PORT": str(_free_port()),
-        "STATE_DIR": str(tmp_path / "state"),
-        "INSTANCE_ID": f"monitor-{uuid.uuid4().hex[:8]}",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-@pytest.fixture
-async def producer(stack) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as sending:
-        yield sending
-
-
-@pytest.fixture
-async def client(environment, producer) -> AsyncIterator[httpx.AsyncClient]:
-    key = secrets.token_urlsafe(32)
-    issued = AccessKeyChanged(
-        key_id=str(uuid.uuid4()),
-        name="tests",
-        sha256=hashlib.sha256(key.encode()).hexdigest(),
-        scopes=frozenset({Scope.READ}),
-    )
+async def client(monitor, producer) -> AsyncIterator[httpx.AsyncClient]:
+    key, issued = an_access_key(Scope.READ)
     await send(producer, issued)
-    address = f"http://127.0.0.1:{environment['HTTP_PORT']}"
     headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(
-        base_url=address,
-        headers=headers,
-        timeout=30,
-        transport=httpx.AsyncHTTPTransport(retries=10),
-    ) as opened:
+    async with httpx.AsyncClient(base_url=monitor.url, headers=headers, timeout=30) as opened:
         yield opened
 
 
@@ -133,18 +78,6 @@ async def write(producer, log, days):
     await producer.flush()
 
 
-async def listening(client):
-    """Return once the process is ready; the time-out is a bound, never a wait."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                ready = await client.get("/health/ready")
-            except httpx.TransportError:
-                continue
-            if ready.status_code == HTTPStatus.OK:
-                return
-
-
 async def measured(client, day):
     """Return the progress once the model is measured up to the end of a day."""
     until = to_datetime(START_US + (day + 1) * DAY_US)
@@ -161,30 +94,27 @@ async def measured(client, day):
                 return found
 
 
-async def test_a_killed_monitor_goes_on_where_it_was(environment, producer, blobs, client):
+async def test_a_killed_monitor_goes_on_where_it_was(monitor, producer, blobs, client):
     await declare(producer, blobs)
     log = a_log(DAYS, model=MODEL, stream=STREAMS[1])
-    async with service(environment) as doomed:
-        await listening(client)
-        await write(producer, log, (0, 5))
-        assert (await measured(client, 4))["requests"] == []
-        await write(producer, log, (5, 7))
-        doomed.kill()
-        await doomed.wait()
-    async with service(environment):
-        await listening(client)
-        await write(producer, log, (7, DAYS))
-        progress = await measured(client, DAYS - 1)
-        windows = (await client.get(f"/v1/models/{MODEL}/windows")).json()
-        assert [it["rows"] for it in windows] == [40] * (DAYS - 1)
-        assert all(it["labelled_rows"] == 40 for it in windows)
-        assert all(it["measures"]["drift_max_z"] is not None for it in windows)
-        alarms = (await client.get(f"/v1/models/{MODEL}/alarms")).json()
-        asked = {it["request_id"] for it in progress["requests"]}
-        assert asked
-        assert {it["request_id"] for it in alarms if it["detector"] != "drift"} == asked
-        known = (await client.get("/v1/projections")).json()
-        assert known[ChampionChanged.topic.name][MODEL] == 1
-        del client.headers["authorization"]
-        refused = await client.get(f"/v1/models/{MODEL}/progress")
-        assert refused.status_code == HTTPStatus.UNAUTHORIZED
+    monitor.start()
+    await write(producer, log, (0, 5))
+    assert (await measured(client, 4))["requests"] == []
+    await write(producer, log, (5, 7))
+    monitor.kill()
+    monitor.start()
+    await write(producer, log, (7, DAYS))
+    progress = await measured(client, DAYS - 1)
+    windows = (await client.get(f"/v1/models/{MODEL}/windows")).json()
+    assert [it["rows"] for it in windows] == [40] * (DAYS - 1)
+    assert all(it["labelled_rows"] == 40 for it in windows)
+    assert all(it["measures"]["drift_max_z"] is not None for it in windows)
+    alarms = (await client.get(f"/v1/models/{MODEL}/alarms")).json()
+    asked = {it["request_id"] for it in progress["requests"]}
+    assert asked
+    assert {it["request_id"] for it in alarms if it["detector"] != "drift"} == asked
+    known = (await client.get("/v1/projections")).json()
+    assert known[ChampionChanged.topic.name][MODEL] == 1
+    del client.headers["authorization"]
+    refused = await client.get(f"/v1/models/{MODEL}/progress")
+    assert refused.status_code == HTTPStatus.UNAUTHORIZED

@@ -1,30 +1,22 @@
 """The trainer as a process, among real Kafka, Postgres and S3."""
 
 import asyncio
-import hashlib
 import json
-import os
-import secrets
-import signal
-import socket
-import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
 import httpx
 import pyarrow as pa
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from deltalake import DeltaTable, write_deltalake
 
-from gyral.contracts.access import AccessKeyChanged, Scope
+from gyral.contracts.access import Scope
 from gyral.contracts.data import DatasetCommitted, StreamDeclared
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.events import Event
@@ -44,30 +36,12 @@ from gyral.contracts.versions import ModelDeclared
 from gyral.kit import cloudevents
 from gyral.kit.blobs import Blobs, table_options
 from gyral.testkit.events import send
+from gyral.testkit.keys import an_access_key
+from gyral.testkit.processes import ServiceProcess
 
 from .conftest import AS_OF, ENDS, RIDES, model_body
 
 pytestmark = pytest.mark.live
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def service(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gyral.trainer", env={**os.environ, **environment}
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
 
 
 E = TypeVar("E", bound=Event)
@@ -119,35 +93,15 @@ def names() -> Names:
 
 
 @pytest.fixture
-def environment(
-    stack, blobs: Blobs, postgres_dsn, names: Names, tmp_path: Path
-) -> dict[str, str]:
-    s3 = stack.s3(blobs.bucket)
-    return {
-        "KAFKA_BROKERS": stack.kafka_brokers,
-        "DATABASE": postgres_dsn,
-        "S3_ENDPOINT": s3.s3_endpoint,
-        "S3_ACCESS_KEY": s3.s3_access_key,
-        "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
-        "S3_BUCKET": s3.s3_bucket,
-        "HTTP_PORT": str(_free_port()),
-        "STATE_DIR": str(tmp_path / "state"),
-        "INSTANCE_ID": f"trainer-{names.tag}",
-        "OMP_NUM_THREADS": "1",
-        "TRAINER_LEASE_S": "2",
-    }
+def trainer(service_process) -> ServiceProcess:
+    process: ServiceProcess = service_process("trainer", TRAINER_LEASE_S="2")
+    return process
 
 
 @pytest.fixture
 def uris(stack, blobs: Blobs, tables) -> list[str]:
     s3 = stack.s3(blobs.bucket)
     return _copy_tables(tables, table_options(s3), s3.s3_bucket)
-
-
-@pytest.fixture
-async def producer(stack) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers) as sending:
-        yield sending
 
 
 @pytest.fixture
@@ -159,23 +113,22 @@ async def heard(stack, names: Names) -> AsyncIterator[Heard]:
 
 
 async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(  # noqa: PLR0917
-    producer, heard: Heard, names: Names, environment, uris, blobs: Blobs, postgres_dsn
+    producer, heard: Heard, names: Names, trainer, uris, blobs: Blobs, postgres_dsn
 ):
     rides, ends = names.streams
     await _declare(producer, names)
     await send(producer, _committed(rides, uris[0], version=0, watermark=AS_OF))
     early = AS_OF - timedelta(hours=1)
     await send(producer, _committed(ends, uris[1], version=0, watermark=early))
-    async with service(environment) as doomed:
-        await send(producer, _requested(names.model))
-        await heard.until(RunAdmitted)
-        # Only the labels' watermark is missing: the run waits for it without a job.
-        await send(producer, _committed(ends, uris[1], version=1, watermark=AS_OF))
-        await heard.until(RunProgressed)
-        doomed.kill()
-        await doomed.wait()
-    async with service(environment):
-        succeeded = await heard.until(RunSucceeded)
+    trainer.start()
+    await send(producer, _requested(names.model))
+    await heard.until(RunAdmitted)
+    # Only the labels' watermark is missing: the run waits for it without a job.
+    await send(producer, _committed(ends, uris[1], version=1, watermark=AS_OF))
+    await heard.until(RunProgressed)
+    trainer.kill()
+    trainer.start()
+    succeeded = await heard.until(RunSucceeded)
     assert heard.count(RunStarted) >= 2
     assert succeeded.champion_version is None
     assert {pin.stream: pin.version for pin in succeeded.datasets} == {rides: 0, ends: 1}
@@ -188,43 +141,31 @@ async def test_a_run_whose_trainer_is_killed_is_redone_and_succeeds_once(  # noq
 
 
 async def test_a_run_that_cannot_be_trained_fails_at_once_and_says_why(
-    producer, heard: Heard, names: Names, environment, uris
+    producer, heard: Heard, names: Names, trainer, uris
 ):
-    key = await _issue_key(producer)
+    key, issued = an_access_key(Scope.ADMIN)
+    await send(producer, issued)
     await _declare(producer, names, min_rows=1_000_000)
     for stream, uri in zip(names.streams, uris, strict=True):
         await send(producer, _committed(stream, uri, version=0, watermark=AS_OF))
     request = _requested(names.model)
-    async with service(environment):
-        await send(producer, request)
-        failed = await heard.until(RunFailed)
-        assert failed.reason.startswith("train.min_rows: expected 1000000 rows")
-        assert failed.attempts == 1
-        address = f"http://127.0.0.1:{environment['HTTP_PORT']}"
-        async with httpx.AsyncClient(base_url=address) as client:
-            path = f"/v1/requests/{request.request_id}"
-            assert (await client.get(path)).status_code == HTTPStatus.UNAUTHORIZED
-            client.headers["authorization"] = f"Bearer {key}"
-            answer = (await client.get(path, params={"wait_s": 20})).json()
-            assert (answer["outcome"], answer["reason"]) == ("failed", failed.reason)
-            [run] = (await client.get("/v1/runs", params={"model": names.model})).json()
-            assert (run["state"], run["in_flight"]) == ("failed", False)
-            over = await client.post(f"/v1/runs/{run['run_id']}/cancel", json={})
-            assert over.status_code == HTTPStatus.CONFLICT
-            unknown = (await client.get(f"/v1/requests/{uuid.uuid4()}")).json()
-            assert unknown["outcome"] == "pending"
-
-
-async def _issue_key(producer) -> str:
-    key = secrets.token_urlsafe(32)
-    issued = AccessKeyChanged(
-        key_id=str(uuid.uuid4()),
-        name="tests",
-        sha256=hashlib.sha256(key.encode()).hexdigest(),
-        scopes=frozenset({Scope.ADMIN}),
-    )
-    await send(producer, issued)
-    return key
+    trainer.start()
+    await send(producer, request)
+    failed = await heard.until(RunFailed)
+    assert failed.reason.startswith("train.min_rows: expected 1000000 rows")
+    assert failed.attempts == 1
+    async with httpx.AsyncClient(base_url=trainer.url) as client:
+        path = f"/v1/requests/{request.request_id}"
+        assert (await client.get(path)).status_code == HTTPStatus.UNAUTHORIZED
+        client.headers["authorization"] = f"Bearer {key}"
+        answer = (await client.get(path, params={"wait_s": 20})).json()
+        assert (answer["outcome"], answer["reason"]) == ("failed", failed.reason)
+        [run] = (await client.get("/v1/runs", params={"model": names.model})).json()
+        assert (run["state"], run["in_flight"]) == ("failed", False)
+        over = await client.post(f"/v1/runs/{run['run_id']}/cancel", json={})
+        assert over.status_code == HTTPStatus.CONFLICT
+        unknown = (await client.get(f"/v1/requests/{uuid.uuid4()}")).json()
+        assert unknown["outcome"] == "pending"
 
 
 def _copy_tables(tables, options, bucket: str) -> list[str]:

@@ -62,6 +62,18 @@ class Backends:
             s3_bucket=bucket,
         )
 
+    def service_env(self, *, database: str, bucket: str) -> dict[str, str]:
+        """Return the environment of a service whose stores are these."""
+        s3 = self.s3(bucket)
+        return {
+            "KAFKA_BROKERS": self.kafka_brokers,
+            "DATABASE": database,
+            "S3_ENDPOINT": s3.s3_endpoint,
+            "S3_ACCESS_KEY": s3.s3_access_key,
+            "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
+            "S3_BUCKET": s3.s3_bucket,
+        }
+
 
 def start_backends(home: Path) -> Backends:
     """Start an instance's back ends, or find them running, and return their addresses."""

@@ -4,11 +4,13 @@ Set GYRAL_TEST_HOME to a folder to keep one instance running from session to ses
 """
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaProducer
 
 from gyral.contracts.events import Topic
 from gyral.kit.blobs import Blobs
@@ -22,6 +24,7 @@ from gyral.testkit.backends import (
     migrated_pool,
     start_backends,
 )
+from gyral.testkit.processes import ServiceProcess
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,3 +97,37 @@ async def blobs(stack: Backends) -> AsyncIterator[Blobs]:
     """An empty bucket of this test's own."""
     async with fresh_bucket(stack) as bucket:
         yield bucket
+
+
+@pytest.fixture
+def service_process(
+    stack: Backends, blobs: Blobs, postgres_dsn: str, tmp_path: Path
+) -> Iterator[Callable[..., ServiceProcess]]:
+    """Make services' processes over stores of this test's own; what still runs is ended.
+
+    `service_process("trainer", TRAINER_LEASE_S="2").start()`; killed, it starts as itself.
+    """
+    made: list[ServiceProcess] = []
+
+    def make(name: str, **env: str) -> ServiceProcess:
+        own = {
+            "STATE_DIR": str(tmp_path / name),
+            "INSTANCE_ID": f"{name}-{secrets.token_hex(4)}",
+        }
+        stores = stack.service_env(database=postgres_dsn, bucket=blobs.bucket)
+        process = ServiceProcess(
+            f"gyral.{name}", {**stores, **own, **env}, tmp_path / f"{name}-{len(made)}.log"
+        )
+        made.append(process)
+        return process
+
+    yield make
+    for process in made:
+        process.stop()
+
+
+@pytest.fixture
+async def producer(kafka_brokers: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that stands in for the services a test does without."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka_brokers) as sending:
+        yield sending
