@@ -3,11 +3,9 @@
 import os
 import socket
 from datetime import UTC, datetime
-from importlib import resources
 
 import httpx
 
-from gyral.contracts.access import AccessKeyChanged
 from gyral.contracts.data import StreamDeclared
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.versions import ModelDeclared, VersionApproved
@@ -17,19 +15,12 @@ from gyral.deployer.jobs import Export, Preparation, Reconciliation, Runtime
 from gyral.deployer.settings import Settings
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs
-from gyral.kit.access import KeyRing
+from gyral.kit.assembly import Ground
 from gyral.kit.blobs import Blobs
-from gyral.kit.bus import Bus
-from gyral.kit.changes import Changes
 from gyral.kit.dataplane import DataPlane
-from gyral.kit.db import open_pool
-from gyral.kit.health import Health
-from gyral.kit.http import create_api
 from gyral.kit.leases import Jobs, Worker
-from gyral.kit.outbox import Relay
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
-from gyral.kit.tx import begin
 
 NAME = "deployer"
 
@@ -37,11 +28,9 @@ NAME = "deployer"
 def build(settings: Settings) -> Service:
     """Return the service, made and not yet started."""
     brokers = settings.kafka_brokers
-    pool = open_pool(settings.dsn, max_size=settings.database_connections)
-    opened = begin(pool, DeployerTx, service=NAME)
-    access = Projection(brokers, AccessKeyChanged)
+    ground = Ground.of(NAME, settings, DeployerTx)
+    pool, opened, changes = ground.pool, ground.begin, ground.changes
     specs = Specs(Projection(brokers, ModelDeclared), Projection(brokers, StreamDeclared))
-    changes = Changes()
     runtime = Runtime(_client(settings))
     preparations, exports = Jobs(pool, "prepare"), Jobs(pool, "export")
     partitions = PredictionLogged.topic.partitions
@@ -58,30 +47,14 @@ def build(settings: Settings) -> Service:
         opened, preparations, runtime, specs, f"unix:{settings.runtime_socket}", _now, changes
     )
     worker = f"{socket.gethostname()}/{os.getpid()}"
-    health = Health(ready=[access.ready, specs.ready])
-    bus = Bus(brokers, service=NAME, pool=pool, instance_id=settings.member(NAME))
+    bus = ground.bus()
     bus.on(VersionApproved, handlers.version_approved)
-    return Service(
-        name=NAME,
-        settings=settings,
-        health=health,
-        api=create_api(
-            NAME,
-            [
-                api.views(opened, changes, partitions),
-                api.orders(opened, changes, _now, partitions),
-            ],
-            keys=KeyRing(access),
-            health=health,
-            projections=[access, specs.models, specs.streams],
-        ),
-        pool=pool,
-        migrations=resources.files("gyral.deployer") / "migrations",
-        parts=[
-            access,
-            specs.models,
-            specs.streams,
-            Relay(pool, brokers),
+    return ground.service(
+        [
+            api.views(opened, changes, partitions),
+            api.orders(opened, changes, _now, partitions),
+        ],
+        [
             bus,
             DataPlane(
                 brokers,
@@ -107,6 +80,7 @@ def build(settings: Settings) -> Service:
                 every_s=settings.deployer_reconcile_s,
             ),
         ],
+        projections=[specs.models, specs.streams],
     )
 
 

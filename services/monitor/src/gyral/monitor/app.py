@@ -1,22 +1,14 @@
 """Assembles the monitor."""
 
 import time
-from importlib import resources
 
-from gyral.contracts.access import AccessKeyChanged
 from gyral.contracts.data import StreamDeclared
 from gyral.contracts.versions import ChampionChanged, ModelDeclared
-from gyral.kit.access import KeyRing
+from gyral.kit.assembly import Ground
 from gyral.kit.blobs import Blobs
-from gyral.kit.changes import Changes
 from gyral.kit.dataplane import DataPlane
-from gyral.kit.db import open_pool
-from gyral.kit.health import Health
-from gyral.kit.http import create_api
-from gyral.kit.outbox import Relay
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
-from gyral.kit.tx import begin
 from gyral.monitor import api
 from gyral.monitor.handlers.champions import Champions
 from gyral.monitor.handlers.closing import Closing
@@ -35,16 +27,14 @@ _DAY_US = 86_400_000_000
 def build(settings: Settings) -> Service:
     """Return the service, made and not yet started."""
     brokers = settings.kafka_brokers
-    pool = open_pool(settings.dsn, max_size=settings.database_connections)
-    opened = begin(pool, MonitorTx, service=NAME)
-    access = Projection(brokers, AccessKeyChanged)
+    ground = Ground.of(NAME, settings, MonitorTx)
+    opened, changes, profiles = ground.begin, ground.changes, Profiles()
     specs = Specs(Projection(brokers, ModelDeclared), Projection(brokers, StreamDeclared))
     champions = Projection(
         brokers,
         ChampionChanged,
         on_change=Champions(opened, Blobs(settings)).champion_changed,
     )
-    changes, profiles = Changes(), Profiles()
     closing = Closing(
         specs=specs,
         profiles=profiles,
@@ -56,7 +46,7 @@ def build(settings: Settings) -> Service:
         group=NAME,
         topics=list(PARTITIONS),
         begin=opened,
-        pool=pool,
+        pool=ground.pool,
         handle=observing.predictions,
         max_wait_s=settings.monitor_max_wait_s,
         instance_id=settings.member(NAME),
@@ -68,27 +58,12 @@ def build(settings: Settings) -> Service:
         now_us=lambda: time.time_ns() // 1000,
         grace_us=round(settings.monitor_wall_clock_grace_s * 1e6),
     )
-    health = Health(ready=[access.ready, specs.ready, champions.ready, plane.ready])
-    return Service(
-        name=NAME,
-        settings=settings,
-        health=health,
-        api=create_api(
-            NAME,
-            [api.routes(opened, specs, changes)],
-            keys=KeyRing(access),
-            health=health,
-            projections=[access, specs.models, specs.streams, champions],
-        ),
-        pool=pool,
-        migrations=resources.files("gyral.monitor") / "migrations",
-        parts=[
-            access,
-            specs.models,
-            specs.streams,
-            champions,
-            Relay(pool, brokers),
+    return ground.service(
+        [api.routes(opened, specs, changes)],
+        [
             plane,
             Periodic("wall clock", clock.run_once, every_s=settings.monitor_wall_clock_every_s),
         ],
+        projections=[specs.models, specs.streams, champions],
+        ready=[plane.ready],
     )
