@@ -75,6 +75,14 @@ class ServiceProcess:
                 self._process.wait(_POLL_S)  # and look again, at once should it end
         raise NotUpError(f"{self.module}: {health} not 200 within {within_s} s: {self.tail()}")
 
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does, with all it holds."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on where it stopped."""
+        self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._end(signal.SIGKILL)
@@ -86,6 +94,11 @@ class ServiceProcess:
     def tail(self) -> str:
         """Return the end of its log."""
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "no log"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None or self._process.poll() is not None:
+            raise NotUpError(f"{self.module} ended: {self.tail()}")
+        self._process.send_signal(number)
 
     def _end(self, how: signal.Signals) -> int:
         if self._process is None:
