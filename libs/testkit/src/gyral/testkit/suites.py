@@ -2,8 +2,9 @@
 
 # ruff: noqa: D102, PLR2004, PT012 - tests, whose names are their sentences
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import pytest
 
@@ -11,6 +12,8 @@ from gyral.contracts.events import Event, Topic
 from gyral.kit.offsets import Fenced
 from gyral.kit.tx import Begin, Tx
 from gyral.testkit.events import delivered
+from gyral.testkit.sinks import SinkTx
+from gyral.testkit.waiting import until
 
 Published = Callable[[], Awaitable[list[tuple[str, str | None, str, int]]]]
 
@@ -94,3 +97,82 @@ class TxSuite:
         with pytest.raises(Fenced, match="expected to continue at 5"):
             async with begin() as tx:
                 await tx.advance("sink", [("t", 0, 5, 7)])
+
+
+class SinkStore(Protocol):
+    """A sink's database as the suite looks at it."""
+
+    @property
+    def begin(self) -> Begin[SinkTx]:
+        """Opens its transactions."""
+
+    async def stored(self) -> int | None:
+        """Return the offset of sink `s`, topic `t`, partition 0."""
+
+    async def output(self) -> list[str]:
+        """Return what was written, in order."""
+
+    async def waits(self) -> bool:
+        """Tell whether a transaction waits for another."""
+
+
+class SinkSuite:
+    """What a sink relies on; a subclass provides the fixture `store`."""
+
+    async def test_output_and_offset_move_together(self, store: SinkStore) -> None:
+        assert await store.stored() is None
+        async with store.begin() as tx:
+            await tx.advance("s", [("t", 0, None, 2)])
+            await tx.write(["a", "b"])
+        assert (await store.stored(), await store.output()) == (2, ["a", "b"])
+
+    async def test_what_fails_leaves_neither(self, store: SinkStore) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with store.begin() as tx:
+                await tx.advance("s", [("t", 0, None, 2)])
+                await tx.write(["a", "b"])
+                raise ZeroDivisionError
+        assert (await store.stored(), await store.output()) == (None, [])
+
+    async def test_the_slower_of_two_waits_and_is_fenced(self, store: SinkStore) -> None:
+        async with store.begin() as tx:
+            await tx.advance("s", [("t", 0, None, 2)])
+            slower = asyncio.create_task(self._write(store, "b"))
+            await until(store.waits)
+            await tx.write(["a"])
+        with pytest.raises(Fenced, match="expected to continue at None"):
+            await slower
+        assert (await store.stored(), await store.output()) == (2, ["a"])
+
+    async def test_who_waited_for_one_that_failed_goes_on(self, store: SinkStore) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with store.begin() as tx:
+                await tx.advance("s", [("t", 0, None, 2)])
+                slower = asyncio.create_task(self._write(store, "b"))
+                await until(store.waits)
+                raise ZeroDivisionError
+        await slower
+        assert (await store.stored(), await store.output()) == (2, ["b"])
+
+    async def test_what_is_cancelled_leaves_nothing(self, store: SinkStore) -> None:
+        reached = asyncio.Event()
+
+        async def hold() -> None:
+            async with store.begin() as tx:
+                await tx.advance("s", [("t", 0, None, 2)])
+                await tx.write(["a"])
+                reached.set()
+                await asyncio.Event().wait()
+
+        held = asyncio.create_task(hold())
+        await reached.wait()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        await self._write(store, "b")
+        assert (await store.stored(), await store.output()) == (2, ["b"])
+
+    async def _write(self, store: SinkStore, row: str) -> None:
+        async with store.begin() as tx:
+            await tx.advance("s", [("t", 0, None, 2)])
+            await tx.write([row])

@@ -1,0 +1,184 @@
+"""Ten thousand steps of assign, revoke, crash, freeze, commit: each record has one effect."""
+
+import asyncio
+import random
+from collections import Counter
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gyral.kit import dataplane
+from tests.libs.kit.sink_world import Consumer, JumpingLoop, Process, World, pause
+
+PARTITIONS = 2
+MOST_PROCESSES = 3
+STEPS = 50
+HISTORIES = 200
+SETTLED_S = 120.0
+AWAY = (ConnectionResetError, TimeoutError)
+picks = st.integers(0, 2**16)
+
+
+class SinkMachine(RuleBasedStateMachine):
+    """Real data planes over a group that rebalances, dies and freezes at will."""
+
+    taken: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self):
+        super().__init__()
+        self.loop = JumpingLoop()
+        self.rng = random.Random(0)
+        self.world = World(PARTITIONS, self._tick)
+        self.names = 0
+
+    async def _tick(self):
+        """Let others go first, now and then for long."""
+        await pause(self.rng.choice((0.0, 0.0, 0.01, 0.2)))
+
+    def _live(self, seconds):
+        self.loop.run_until_complete(pause(seconds))
+
+    def _pick(self, number):
+        return self.world.processes[number % len(self.world.processes)]
+
+    @rule(seed=picks)
+    def draw_another_order(self, seed):
+        self.rng.seed(seed)
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), count=st.integers(1, 6))
+    def produce(self, partition, count):
+        self._count("produce")
+        self.world.produce(partition, count)
+
+    @precondition(lambda self: len(self.world.processes) < MOST_PROCESSES)
+    @rule()
+    def start(self):
+        self._count("start")
+        self.names += 1
+
+        async def begin():
+            self.world.processes.append(Process(self.world, f"p{self.names}"))
+
+        self.loop.run_until_complete(begin())
+
+    @precondition(lambda self: self.world.processes)
+    @rule(owners=st.lists(st.none() | picks, min_size=PARTITIONS, max_size=PARTITIONS))
+    def assign_and_revoke(self, owners):
+        self._count("assign and revoke")
+        self.world.assign(
+            {at: self._pick(number) for at, number in enumerate(owners) if number is not None}
+        )
+
+    @precondition(lambda self: self.world.processes)
+    @rule(number=picks)
+    def crash(self, number):
+        self._count("crash")
+        process = self._pick(number)
+        self.world.remove(process)
+        self.loop.run_until_complete(process.die())
+
+    @precondition(lambda self: self.world.processes)
+    @rule(number=picks)
+    def freeze(self, number):
+        self._count("freeze")
+        self._pick(number).freeze()
+
+    @precondition(lambda self: any(process.frozen for process in self.world.processes))
+    @rule(number=picks)
+    def thaw(self, number):
+        self._count("thaw")
+        frozen = [process for process in self.world.processes if process.frozen]
+        frozen[number % len(frozen)].thaw()
+
+    @precondition(lambda self: self.world.processes)
+    @rule(number=picks, kind=st.sampled_from(AWAY))
+    def be_away(self, number, kind):
+        self._count("be away")
+        self._pick(number).trouble.append(kind("away"))
+
+    @rule(seconds=st.sampled_from((0.0, 0.01, 0.1, 0.5, 3.0)))
+    def live(self, seconds):
+        self._count("live")
+        self._live(seconds)
+
+    @invariant()
+    def each_record_takes_effect_once_in_order_and_with_its_offset(self):
+        for partition in range(PARTITIONS):
+            assert self.world.written(partition) == list(range(self.world.stored(partition)))
+
+    @invariant()
+    def no_plane_ends_by_itself(self):
+        for process in self.world.processes:
+            assert not process.task.done() or process.task.result() is None
+
+    def teardown(self):
+        """Whatever happened: once somebody lives and has all partitions, nothing is missing."""
+        try:
+            for process in self.world.processes:
+                process.thaw()
+                process.trouble.clear()
+            self.start() if not self.world.processes else None
+            self._live(0.5)
+            self.assign_and_revoke([0] * PARTITIONS)
+            due_s = self.loop.time() + SETTLED_S
+            while self.loop.time() < due_s and not self._complete():
+                self._live(1.0)
+            self.each_record_takes_effect_once_in_order_and_with_its_offset()
+            self.no_plane_ends_by_itself()
+            assert self._complete()
+        finally:
+            for process in list(self.world.processes):
+                self.loop.run_until_complete(process.die())
+            self.loop.close()
+
+    def _complete(self):
+        ends = [len(records) for records in self.world.log]
+        return ends == [self.world.stored(partition) for partition in range(PARTITIONS)]
+
+    def _count(self, name):
+        self.taken[name] += 1
+
+
+@pytest.fixture(autouse=True)
+def kafka_in_memory(monkeypatch):
+    """Planes ask for a consumer; they get the one of the process that they are of."""
+
+    def made(**_options):
+        task = asyncio.current_task()
+        assert task is not None
+        [process] = [one for one in living if one.task is task]
+        return Consumer(process)
+
+    living = []
+    born = Process.__init__
+
+    def bear(process, *arguments):
+        born(process, *arguments)
+        living.append(process)
+
+    monkeypatch.setattr(Process, "__init__", bear)
+    monkeypatch.setattr(dataplane, "AIOKafkaConsumer", made)
+
+
+def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():
+    SinkMachine.taken.clear()
+    run_state_machine_as_test(
+        SinkMachine,
+        settings=settings(
+            max_examples=HISTORIES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert SinkMachine.taken.total() >= 0.8 * HISTORIES * STEPS
+    assert all(count > HISTORIES for count in SinkMachine.taken.values())
