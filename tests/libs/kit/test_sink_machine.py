@@ -3,9 +3,11 @@
 import asyncio
 import random
 from collections import Counter
+from functools import partial
 from typing import ClassVar
 
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from gyral.kit import dataplane
-from tests.libs.kit.sink_world import Consumer, JumpingLoop, Process, World, pause
+from tests.libs.kit.sink_world import TOPIC, Consumer, JumpingLoop, Process, World, pause
 
 PARTITIONS = 2
 MOST_PROCESSES = 3
@@ -182,3 +184,13 @@ def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():
     )
     assert SinkMachine.taken.total() >= 0.8 * HISTORIES * STEPS
     assert all(count > HISTORIES for count in SinkMachine.taken.values())
+
+
+async def test_a_partition_that_is_lost_while_it_is_asked_for_is_left_alone():
+    """The machine found it: a fenced batch asks where to go on, a rebalance comes between."""
+    world = World(1, partial(pause, 0.0))
+    process = Process(world, "one")
+    consumer = Consumer(process)
+    await process.plane._position(consumer, [TopicPartition(TOPIC, 0)])  # noqa: SLF001
+    assert process.plane.ready() is not None
+    await process.die()

@@ -294,6 +294,8 @@ class DataPlane(Generic[T]):
         for place in places:
             at = Partition(place.topic, place.partition)
             stored = await offsets.stored(self._pool, self.group, *astuple(at))
+            if place not in consumer.assignment():
+                continue  # lost while we asked: its next owner asks for itself
             start = self._start(at, stored, begins[place], ends[place])
             self._next[at] = stored
             consumer.seek(place, start)
