@@ -299,6 +299,17 @@ async def test_a_zombie_cannot_append_what_its_successor_did(new_lake):
 
 
 @pytest.mark.live
+async def test_a_zombie_that_saw_no_table_cannot_append_what_its_successor_did(new_lake):
+    zombie, owner = new_lake(), new_lake()
+    span = [Span("t", 0, 0, 1)]
+    assert (await zombie.survey("s", span)).landed == frozenset()
+    await owner.append("s", lake_rows(0, 1), span)
+    with pytest.raises(LakeMovedError, match="expected nothing from 0 on; t/0 reached 1"):
+        await zombie.append("s", lake_rows(0, 1), span)
+    assert (await zombie.survey("s", span)).landed == {(0, 0), (0, 1)}
+
+
+@pytest.mark.live
 async def test_writers_of_other_partitions_and_compaction_do_not_disturb(new_lake):
     one, two = new_lake(), new_lake()
     for offset in range(7):

@@ -185,7 +185,7 @@ class Lake:
         return Survey(frozenset(landed), misfit)
 
     def _append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
-        table = self._open(name) or self._create(name, rows.schema)
+        table = self._tables.get(name) or self._first(name, rows.schema, spans)
         reached = {span.app: max(span.last, table.written(span.app)) for span in spans}
         write_deltalake(
             table.handle,
@@ -199,6 +199,21 @@ class Lake:
         )
         table.reached.update(reached)
         return table.handle.version()
+
+    def _first(self, name: str, schema: pa.Schema, spans: Sequence[Span]) -> _Table:
+        """Return the table that was missing when it was surveyed, as nobody has written to it.
+
+        Raises:
+            LakeMovedError: another writer made it meanwhile, and committed these offsets.
+        """
+        table = self._open(name) or self._create(name, schema)
+        for span in spans:
+            if table.written(span.app) >= span.first:
+                reached = f"{span.app} reached {table.written(span.app)}"
+                raise LakeMovedError(
+                    f"{name}: expected nothing from {span.first} on; {reached}"
+                )
+        return table
 
     def _create(self, name: str, schema: pa.Schema) -> _Table:
         handle = DeltaTable.create(
