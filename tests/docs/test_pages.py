@@ -1,5 +1,6 @@
 """What the pages say is so: links lead somewhere, commands exist, lists are fresh."""
 
+import os
 import re
 from urllib.parse import unquote
 
@@ -56,10 +57,12 @@ def test_a_command_exists(command):
                 pages.recipe(arguments[0])
             case ".venv/bin/gyral":
                 parser().parse_args(arguments)
-            case ".venv/bin/python" | "head":
+            case ".venv/bin/python" | "head" | "java":
                 named = [word for word in arguments if word.startswith("examples/")]
                 assert named, "expected something of this repository"
                 assert all((pages.ROOT / word).is_file() for word in named)
+            case _ if program.startswith("examples/"):
+                assert os.access(pages.ROOT / program, os.X_OK)
             case _:
                 pytest.fail(f"{program}: expected make, gyral or an example")
 

@@ -188,7 +188,7 @@ def test_a_required_field_must_be_in_the_file(folder):
 
 def test_a_file_that_is_none_is_refused_in_one_line(folder):
     (folder / "orders.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(ClientError, match="expected a CSV or Parquet file"):
+    with pytest.raises(ClientError, match="expected a Parquet file; found Parquet magic"):
         source(folder)
 
 

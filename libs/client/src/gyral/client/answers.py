@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 Projections = dict[str, dict[str, int]]
 """Topic to the generation of each declared thing a service knows."""
@@ -15,6 +15,14 @@ class Applied(Struct, frozen=True):
     name: str
     generation: int
     changed: bool
+
+
+class Stream(Struct, frozen=True):
+    """A declared stream; its document as the registry keeps it."""
+
+    name: str
+    generation: int
+    spec: Raw
 
 
 class Ids(Struct, frozen=True):

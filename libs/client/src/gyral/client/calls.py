@@ -27,6 +27,9 @@ _RETRIED = {
     HTTPStatus.GATEWAY_TIMEOUT,
 }
 _LONGEST_PAUSE_S = 2.0
+"""Between two attempts, where the service asks for nothing."""
+_LONGEST_ASKED_S = 60.0
+"""What a Retry-After may ask for."""
 JSON = "application/json"
 
 
@@ -178,7 +181,7 @@ def _again_s(response: Response) -> float | None:
     busy = response.status == HTTPStatus.CONFLICT and after is not None
     if response.status not in _RETRIED and not busy:
         return None
-    return min(_LONGEST_PAUSE_S, float(after)) if after and after.isdigit() else 0.0
+    return min(_LONGEST_ASKED_S, float(after)) if after and after.isdigit() else 0.0
 
 
 class _Detail(msgspec.Struct):

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _stack(commands)
     _declaring(commands)
     _using(commands)
+    _sending(commands)
     _replay(commands)
     _audit(commands)
     return top
@@ -113,12 +114,42 @@ def _using(commands: _Commands) -> None:
     predict.add_argument("--key", metavar="FIELD", help="field with the entity's key")
     predict.add_argument("--time", metavar="FIELD", help="field with the event time")
     _output(predict)
-    send = _command(commands, "send", "using:send", "send rows to a stream")
+
+
+def _sending(commands: _Commands) -> None:
+    send = _command(commands, "send", "sending:send", "send rows to a stream")
     send.add_argument("stream")
-    send.add_argument("rows", nargs="?", type=Path, help="NDJSON, a row a line; default stdin")
+    send.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="CSV, NDJSON (both also .gz or .zst) or Parquet; default NDJSON from stdin",
+    )
+    send.add_argument(
+        "--batch", type=int, default=1000, metavar="N", help="most rows of a request"
+    )
+    send.add_argument(
+        "--restart", action="store_true", help="forget what was sent; start at the beginning"
+    )
     send.add_argument(
         "--watermark", metavar="TIME", help="say afterwards that all before it was sent"
     )
+    table = send.add_argument_group(
+        "a table of Postgres", "its DSN comes from GYRAL_SOURCE_DSN or --dsn-file"
+    )
+    table.add_argument("--from-postgres", action="store_true", help="send a table's changes")
+    table.add_argument("--table", metavar="T", help="exact name of a table or view")
+    table.add_argument("--since", metavar="COLUMN", help="when a row changed")
+    table.add_argument(
+        "--key", metavar="COLUMN", help="what identifies a row; default: the stream's key"
+    )
+    table.add_argument(
+        "--overlap",
+        metavar="DURATION",
+        help="read so much again, for changes that are committed late; default 5m",
+    )
+    table.add_argument("--dsn-file", type=Path, metavar="FILE", help="of mode 0600")
     _output(send)
 
 

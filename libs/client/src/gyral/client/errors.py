@@ -20,6 +20,7 @@ class ServiceError(ClientError):
         self.service = service
         self.status = status
         self.code = code
+        self.message = message
 
 
 class UnreachableError(ClientError):

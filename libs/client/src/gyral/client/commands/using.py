@@ -1,4 +1,4 @@
-"""`gyral predict` and `gyral send`: what applications and upstream systems do."""
+"""`gyral predict`: what applications do."""
 
 import argparse
 import sys
@@ -10,13 +10,12 @@ from urllib.parse import quote
 import orjson
 
 from gyral.client import addresses
-from gyral.client.answers import Accepted, Inferred, Marked, Metadata
+from gyral.client.answers import Inferred, Metadata
 from gyral.client.calls import Platform
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
 from gyral.client.replay.moments import micros
 
-_BATCH_ROWS = 1000
 _QUESTION_ROWS = 32
 
 
@@ -54,28 +53,6 @@ async def predict(given: argparse.Namespace) -> int:
                 )
             ]
     output.rows(shown, ("probability", "version", "prediction_id"), given.output)
-    return 0
-
-
-async def send(given: argparse.Namespace) -> int:
-    """Send rows to a stream, and a marker behind them when one is given."""
-    lines, sent = _lines(given.rows), 0
-    path = f"/v1/streams/{quote(given.stream, safe='')}"
-    async with Platform(addresses.find()) as platform:
-        for start in range(0, len(lines), _BATCH_ROWS):
-            accepted = await platform["ingestion"].post(
-                f"{path}/records",
-                b"\n".join(lines[start : start + _BATCH_ROWS]),
-                Accepted,
-                content_type="application/x-ndjson",
-            )
-            sent += accepted.accepted
-        if given.watermark:
-            body = orjson.dumps({"event_time": given.watermark})
-            await platform["ingestion"].post(f"{path}/watermark", body, Marked)
-    output.rows(
-        [{"stream": given.stream, "accepted": sent}], ("stream", "accepted"), given.output
-    )
     return 0
 
 

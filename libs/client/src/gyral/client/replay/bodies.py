@@ -8,10 +8,10 @@ import numpy as np
 import orjson
 
 from gyral.client.answers import Tensor
-from gyral.client.replay.source import Cells
+from gyral.client.rows.bodies import BATCH_ROWS, ndjson
+from gyral.client.rows.columns import Cells
 from gyral.modelling.columns import Ints
 
-BATCH_ROWS = 1000
 QUESTION_ROWS = 16
 """Rows of one prediction request: a canary gets whole requests, so few and large ones would
 let its share swing by chance."""
@@ -45,14 +45,12 @@ def batches(
     stream: str, columns: Mapping[str, Cells], keys: Cells, at: slice | Ints
 ) -> Iterator[Batch]:
     """Yield the rows `at` in batches, in that order."""
-    names = tuple(columns)
-    picked = [columns[name][at] for name in names]
+    picked = {name: cells[at] for name, cells in columns.items()}
     picked_keys = keys[at]
     for start in range(0, len(picked_keys), BATCH_ROWS):
         part = slice(start, start + BATCH_ROWS)
-        rows = zip(*(cells[part].tolist() for cells in picked), strict=True)
-        lines = [orjson.dumps(dict(zip(names, row, strict=True))) for row in rows]
-        yield Batch(stream, b"\n".join(lines), picked_keys[part].tolist())
+        body = ndjson({name: cells[part] for name, cells in picked.items()})
+        yield Batch(stream, body, picked_keys[part].tolist())
 
 
 def questions(

@@ -1,7 +1,7 @@
 """The upstream system and the application of a replay: sends rows, asks, sets markers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -16,11 +16,11 @@ from gyral.client.replay.moments import text
 from gyral.client.replay.schedule import Day, Schedule
 from gyral.client.replay.source import Source
 from gyral.client.replay.variants import Declared, Variant
+from gyral.client.rows.bodies import NDJSON, leaving_room
 from gyral.modelling.columns import Floats, Ints
 
 ASKERS = 6
 """Prediction requests under way at once."""
-_NDJSON = "application/x-ndjson"
 _ID_AND_ROW = "-"
 
 
@@ -111,12 +111,12 @@ class Sender:
 
     async def _send(self, prepared: Iterator[Batch]) -> None:
         """Send batches one after another: their order is that of event time."""
-        async for batch in _leaving_room(prepared):
+        async for batch in leaving_room(prepared):
             accepted = await self.platform["ingestion"].post(
                 f"/v1/streams/{batch.stream}/records",
                 batch.body,
                 Accepted,
-                content_type=_NDJSON,
+                content_type=NDJSON,
                 idempotency_key=batch.idempotency_key,
             )
             self.journal.records(
@@ -163,10 +163,3 @@ class Sender:
         self.answers.probability[variant][rows] = probabilities
         self.answers.version[variant][rows] = version
         self.tally.predictions += len(probabilities)
-
-
-async def _leaving_room(prepared: Iterator[Batch]) -> AsyncIterator[Batch]:
-    """Yield batches made in a thread, so that making one does not hold up what is under way."""
-    take: Callable[[], Batch | None] = lambda: next(prepared, None)  # noqa: E731 - one line
-    while (batch := await asyncio.to_thread(take)) is not None:
-        yield batch

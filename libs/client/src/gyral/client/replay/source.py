@@ -1,6 +1,6 @@
 """A CSV or Parquet file as the two streams it stands for: columns in order of time and key."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,19 +8,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from gyral.client.errors import ClientError
 from gyral.client.replay.schedule import NEVER
 from gyral.client.replay.variants import Declared
+from gyral.client.rows.columns import (
+    Cells,
+    MisfitError,
+    cells,
+    micros,
+    objects,
+    rfc3339,
+    typed,
+)
+from gyral.client.rows.files import File, Format
 from gyral.contracts.specs.document import duration_seconds
 from gyral.contracts.specs.stream import FieldType, StreamField, StreamSpec
-from gyral.modelling.columns import Column, Ints
-
-Cells = Column
-_TIME = pa.timestamp("us", tz="UTC")
-_INT64 = pa.int64()
+from gyral.modelling.columns import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,11 @@ def read(path: Path, columns: Columns, declared: Declared) -> Source:
         pa.table({"time": times, "key": keys}),
         sort_keys=[("time", "ascending"), ("key", "ascending")],
     )
-    times_us = _micros(times.take(order))
+    times_us = micros(times.take(order))
     if len(times_us) and times.null_count:
         raise ClientError(f"{path}: {columns.time}: expected a time in each row; found none")
     table, keys = _Table(path, table.rows.take(order)), keys.take(order)
-    text_keys = _objects(keys)
+    text_keys = objects(keys)
     return Source(
         text_keys,
         times_us,
@@ -86,7 +90,7 @@ def _features(
     return given | {
         name: cells
         for name, field in body.fields.items()
-        if name not in given and (cells := table.field(name, name, field)) is not None
+        if name not in given and (cells := table.field(name, field)) is not None
     }
 
 
@@ -100,20 +104,21 @@ def _labels(
         name: cells
         for name, field in body.fields.items()
         if name not in given
-        and (cells := table.field(named.get(name, name), name, field)) is not None
+        and (cells := table.field(named.get(name, name), field)) is not None
     }
 
 
 def _known(table: "_Table", columns: Columns, declared: Declared, times_us: Ints) -> Ints:
     """Return when each label is known: by column, by lag, or at the horizon at the latest."""
-    absent = _nulls(table.column(columns.label))
+    labelled = declared.labels.spec.fields[declared.model.spec.positive_field]
+    absent = _nulls(table.typed(columns.label, labelled.type))
     by_name = declared.labels.spec.event_time
     if columns.label_lag is not None:
         known = times_us + round(duration_seconds(columns.label_lag) * 1e6)
     elif columns.label_at is not None or by_name in table.rows.column_names:
         times = table.times(columns.label_at or by_name)
         absent = absent | _nulls(times)
-        known = _micros(times.fill_null(0))
+        known = micros(times.fill_null(0))
     else:
         known = times_us + round(duration_seconds(declared.model.spec.label.horizon) * 1e6)
     result: Ints = np.where(absent, np.int64(NEVER), known)
@@ -136,14 +141,13 @@ class _Table:
         return self.rows.column(name)
 
     def times(self, name: str) -> pa.ChunkedArray:
-        column = self.column(name)
+        return self.typed(name, FieldType.TIMESTAMP)
+
+    def typed(self, name: str, kind: FieldType) -> pa.ChunkedArray:
         try:
-            return column.cast(_TIME)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ClientError(
-                f"{self.path}: {name}: expected times such as 2013-01-01T05:15:00Z; found "
-                f"{column.type}: {str(error)[:120]}"
-            ) from error
+            return typed(self.column(name), kind)
+        except MisfitError as error:
+            raise ClientError(f"{self.path}: {name}: {error}") from error
 
     def keys(self, name: str | None, field: str) -> pa.ChunkedArray:
         """Return the rows' keys: a column, or the row's number in the file."""
@@ -151,7 +155,7 @@ class _Table:
         if name is None and field not in self.rows.column_names:
             numbers = [f"row-{at:09d}" for at in range(self.rows.num_rows)]
             return pa.chunked_array([pa.array(numbers, pa.string())])
-        keys = self.column(wanted).cast(pa.string())
+        keys = self.typed(wanted, FieldType.STRING)
         if keys.null_count or pc.count_distinct(keys).as_py() != len(keys):
             raise ClientError(
                 f"{self.path}: {wanted}: expected a key of its own in each row; found nulls or "
@@ -159,41 +163,11 @@ class _Table:
             )
         return keys
 
-    def field(self, column: str, name: str, field: StreamField) -> Cells | None:
+    def field(self, column: str, field: StreamField) -> Cells | None:
         """Return a field's cells, or None when it may be left out and the file does."""
         if column not in self.rows.column_names and field.nullable:
             return None
-        cells = self.column(column)
-        try:
-            return _CELLS[field.type](cells)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ClientError(
-                f"{self.path}: {column}: expected values for {name}, a {field.type}; found "
-                f"{cells.type}: {str(error)[:120]}"
-            ) from error
-
-
-def rfc3339(times_us: Ints) -> Cells:
-    """Return times as text with an offset, shape (n,)."""
-    texts = np.datetime_as_string(times_us.astype("datetime64[us]"), timezone="UTC")
-    cells: Cells = texts.astype(object)
-    return cells
-
-
-def _integers(cells: pa.ChunkedArray) -> Cells:
-    numbers = cells.cast(_INT64)
-    return _objects(numbers) if numbers.null_count else _plain(numbers)
-
-
-def _objects(cells: pa.ChunkedArray) -> Cells:
-    objects = np.empty(len(cells), dtype=object)
-    objects[:] = cells.to_pylist()
-    return objects
-
-
-def _plain(cells: pa.ChunkedArray) -> Cells:
-    numbers: Cells = cells.to_numpy(zero_copy_only=False)
-    return numbers
+        return cells(self.typed(column, field.type))
 
 
 def _nulls(cells: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -201,29 +175,11 @@ def _nulls(cells: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _micros(times: pa.ChunkedArray) -> Ints:
-    micros: Ints = times.cast(_INT64).to_numpy(zero_copy_only=False)
-    return micros
-
-
-_CELLS: Mapping[FieldType, Callable[[pa.ChunkedArray], Cells]] = {
-    FieldType.STRING: lambda cells: _objects(cells.cast(pa.string())),
-    FieldType.INTEGER: _integers,
-    # A null becomes NaN here, and null again in JSON.
-    FieldType.NUMBER: lambda cells: _plain(cells.cast(pa.float64())),
-    FieldType.BOOLEAN: lambda cells: _objects(cells.cast(pa.bool_())),
-    FieldType.TIMESTAMP: lambda cells: rfc3339(_micros(cells.cast(_TIME))),
-}
-
-
 def _load(path: Path) -> pa.Table:
-    try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
-    except FileNotFoundError as error:
-        raise ClientError(f"{path}: expected a CSV or Parquet file; found nothing") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ClientError(
-            f"{path}: expected a CSV or Parquet file; found {str(error)[:160]}"
-        ) from error
+    file = File(path)
+    if file.format is Format.NDJSON:
+        raise ClientError(f"{path}: expected a CSV or Parquet file; found NDJSON: convert it")
+    names = file.columns()
+    tables = list(file.tables(names))
+    nothing = pa.table({name: pa.array([], pa.string()) for name in names})
+    return pa.concat_tables(tables) if tables else nothing

@@ -1,0 +1,209 @@
+"""The door and the registry as they really run, and `gyral` as people type it."""
+
+import asyncio
+import io
+import json
+import os
+import secrets
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from gyral.client import commandline
+from gyral.contracts.data import RecordSubmitted
+from gyral.kit import cloudevents
+from gyral.kit.dataplane import is_marker
+from gyral.testkit.backends import fresh_schema
+from gyral.testkit.processes import ServiceProcess
+from gyral.testkit.waiting import until
+
+ADMIN = f"admin-{secrets.token_hex(12)}"
+TOPIC = RecordSubmitted.topic
+FIELDS = {
+    "id": {"type": "string"},
+    "at": {"type": "timestamp"},
+    "amount": {"type": "number", "nullable": True},
+    "items": {"type": "integer", "nullable": True},
+    "paid": {"type": "boolean", "nullable": True},
+}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What leads into the platform, and what is behind it."""
+
+    ingestion: ServiceProcess
+    registry: ServiceProcess
+    brokers: str
+    doors_dsn: str
+
+
+@dataclass(frozen=True)
+class Sender:
+    """One user's `gyral`, with a stream and a home of the test's own."""
+
+    ways: Ways
+    stream: str
+    home: Path
+
+    @property
+    def environment(self):
+        return {
+            "GYRAL_HOME": str(self.home),
+            "GYRAL_INGESTION_URL": self.ways.ingestion.url,
+            "GYRAL_REGISTRY_URL": self.ways.registry.url,
+            "GYRAL_API_KEY": ADMIN,
+            "COLUMNS": "200",
+        }
+
+    def start(self, *words, **environment):
+        """Start `gyral send` for the stream, as a process that can be killed."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "gyral.client", "send", self.stream, *map(str, words)],
+            env=os.environ | self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *words, given=b"", **environment):
+        """Run `gyral send`; return exit status, what it said and what it complained of."""
+        arguments = ["send", self.stream, *map(str, words), "-o", "json"]
+        stdin = io.TextIOWrapper(io.BytesIO(given))
+        with (
+            ThreadPoolExecutor(1) as beside,  # a loop of its own, as the command line makes one
+            patch.dict(os.environ, self.environment | environment),
+            patch.object(sys, "stdin", stdin),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            status = beside.submit(commandline.run, arguments).result()
+        said = out.getvalue()
+        return status, json.loads(said) if said else None, err.getvalue()
+
+    def sent(self, *words, **others):
+        """Run `gyral send`, which must succeed; return its account of each source."""
+        status, said, err = self.run(*words, **others)
+        assert status == 0, err
+        return said
+
+    def refused(self, *words, **others):
+        """Run `gyral send`, which must fail; return its one line."""
+        status, said, err = self.run(*words, **others)
+        assert (status, said, err.count("\n")) == (1, None, 1), err
+        assert err.startswith("gyral: ")
+        return err
+
+    async def taken(self):
+        """Return how many rows the door took, each idempotency key counted once."""
+        connection = await asyncpg.connect(self.ways.doors_dsn)
+        try:
+            return await connection.fetchval(
+                "SELECT coalesce(sum(accepted), 0) FROM submission"
+            )
+        finally:
+            await connection.close()
+
+    async def records(self):
+        """Return the records that Kafka holds of the stream, decoded with the contract."""
+        return [event for _, event in await records_of(self.ways.brokers, self.stream)]
+
+    async def values(self):
+        """Return the rows that Kafka holds of the stream, in order of their keys."""
+        found = [record.values for record in await self.records()]
+        return sorted(found, key=lambda values: str(values["id"]))
+
+
+async def records_of(brokers, stream):
+    """Return all records of a stream, each with its partition, read as the contract says."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    found = []
+    try:
+        places = [TopicPartition(TOPIC.name, number) for number in range(TOPIC.partitions)]
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        for place in places:
+            while await consumer.position(place) < ends[place]:
+                fetched = await consumer.getmany(place, timeout_ms=1000)
+                found += [
+                    (place.partition, cloudevents.parse(record, RecordSubmitted))
+                    for record in fetched.get(place, [])
+                    if stream.encode() in (record.value or b"") and not is_marker(record)
+                ]
+    finally:
+        await consumer.stop()
+    return found
+
+
+@pytest.fixture(scope="session")
+def ways(stack, tmp_path_factory):
+    """Ingestion and registry as processes, for the whole session."""
+    logs = tmp_path_factory.mktemp("ways")
+    with asyncio.Runner() as runner:
+        schemas = [fresh_schema(stack) for _ in range(2)]
+        ours, theirs = [runner.run(schema.__aenter__()) for schema in schemas]
+        common = {"KAFKA_BROKERS": stack.kafka_brokers}
+        door = ServiceProcess(
+            "gyral.ingestion",
+            common | {"DATABASE": ours, "INGESTION_MAX_IN_FLIGHT": "2"},
+            logs / "ingestion",
+        )
+        registry = ServiceProcess(
+            "gyral.registry",
+            common
+            | {
+                "DATABASE": theirs,
+                "REGISTRY_ADMIN_KEY": ADMIN,
+                "INSTANCE_ID": f"registry-{secrets.token_hex(4)}",
+            },
+            logs / "registry",
+        )
+        try:
+            registry.start()
+            door.start()
+            yield Ways(door, registry, stack.kafka_brokers, ours)
+        finally:
+            door.stop()
+            registry.stop()
+            for schema in schemas:
+                runner.run(schema.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def sender(ways, tmp_path):
+    """A declared stream, and `gyral` to send to it."""
+    sender = Sender(ways, f"orders-{secrets.token_hex(4)}", tmp_path / "home")
+    spec = {
+        "apiVersion": "gyral/v1",
+        "kind": "Stream",
+        "metadata": {"name": sender.stream},
+        "spec": {"key": "id", "event_time": "at", "clock": "event", "fields": FIELDS},
+    }
+    keyed = {"authorization": f"Bearer {ADMIN}"}
+    async with httpx.AsyncClient(headers=keyed, timeout=30) as client:
+
+        async def declared():
+            answer = await client.post(f"{ways.registry.url}/v1/specs", json=spec)
+            return answer.status_code == 200
+
+        async def known():
+            path = f"/v1/streams/{sender.stream}/watermark"
+            marker = {"event_time": "2020-01-01T00:00:00Z"}
+            return (await client.post(ways.ingestion.url + path, json=marker)).is_success
+
+        await until(declared, timeout_s=60)
+        await until(known, timeout_s=60)
+    before = await sender.taken()
+    return sender, before
