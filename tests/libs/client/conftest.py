@@ -65,14 +65,14 @@ class Sender:
             "COLUMNS": "200",
         }
 
-    def start(self, *words, **environment):
+    def start(self, *words, stderr=subprocess.PIPE, **environment):
         """Start `gyral send` for the stream, as a process that can be killed."""
         return subprocess.Popen(
             [sys.executable, "-m", "gyral.client", "send", self.stream, *map(str, words)],
             env=os.environ | self.environment | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
         )
 
     def run(self, *words, given=b"", **environment):
@@ -93,7 +93,7 @@ class Sender:
     def sent(self, *words, **others):
         """Run `gyral send`, which must succeed; return its account of each source."""
         status, said, err = self.run(*words, **others)
-        assert status == 0, err
+        assert (status, err) == (0, "")
         return said
 
     def refused(self, *words, **others):

@@ -92,6 +92,15 @@ async def test_what_passes_is_sent_again_as_it_was(refusal):
     assert asked[0] == asked[1]
 
 
+async def test_a_service_is_given_the_time_it_asks_for():
+    wait = answer(503, b"{}", "retry-after: 3")
+    clock = asyncio.get_running_loop().time
+    async with a_service(wait, answer(200, DONE)) as (registry, _, _):
+        began = clock()
+        await registry.get("/v1/x", Applied)
+    assert clock() - began >= 3
+
+
 async def test_a_chunked_answer_is_put_together():
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     parts = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (10, DONE[:10], len(DONE) - 10, DONE[10:])

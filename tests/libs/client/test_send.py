@@ -1,6 +1,7 @@
 """`gyral send` against the real door: each row once, whatever happens on the way."""
 
 import gzip
+import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -190,6 +191,24 @@ async def test_a_door_that_is_away_is_waited_for(sender, tmp_path):
         process.communicate(timeout=90)
     assert process.returncode == 0
     assert await sender.taken() - before == 3000
+
+
+async def test_progress_is_shown_at_a_terminal(sender, tmp_path):
+    sender, _ = sender
+    file = tmp_path / "orders.ndjson"
+    file.write_bytes(lines(250))
+    ours, theirs = os.openpty()
+    try:
+        with sender.start(file, "--batch", "50", stderr=theirs) as process:
+            out, _ = process.communicate(timeout=90)
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == 0
+    assert "orders.ndjson" in shown
+    assert "rows" in shown
+    assert b"250" in out
 
 
 async def test_nobody_else_can_read_what_was_sent(sender, tmp_path):

@@ -15,7 +15,7 @@ _INT64 = pa.int64()
 _BAD = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 _ABSENT = pa.array(["", "null", "NULL", "NaN", "nan", "NA", "N/A", "n/a", "#N/A"], pa.string())
 """What stands for no value in a text that is no text field's."""
-_OFFSET = r"([Zz]|[+-]\d\d(:?\d\d)?)$"
+_OFFSET = r":\d\d(\.\d+)?([Zz]|[+-]\d\d(:?\d\d)?)$"
 _WANTED: Mapping[FieldType, str] = {
     FieldType.STRING: "text",
     FieldType.INTEGER: "a whole number",

@@ -38,7 +38,12 @@ _COLUMNS = """
 SELECT a.attname,
        CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname END AS kind,
        format_type(a.atttypid, NULL) AS type,
-       a.attnotnull
+       a.attnotnull,
+       EXISTS (
+           SELECT FROM pg_index i
+            WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
+              AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL
+       ) AS alone
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END
@@ -54,11 +59,12 @@ class Column:
     kind: str
     type: str
     required: bool
+    unique: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where to begin: at a change, and with `key` at that very row of it."""
+    """Where to begin: at a change, and with `key` behind that very row of it."""
 
     since: str
     key: str | None = None
@@ -95,8 +101,7 @@ class Relation:
             )
         oid, schema, name = found[0]
         columns = {
-            column: Column(kind, type_, required)
-            for column, kind, type_, required in await connection.fetch(_COLUMNS, oid)
+            column: Column(*facts) for column, *facts in await connection.fetch(_COLUMNS, oid)
         }
         where, body = f"{schema}.{name}", declared.body
         wanted = {body.key: key or body.key}
@@ -179,14 +184,13 @@ class Relation:
             lines.append(f" WHERE {since} >= {at}")
             arguments.append(start.since)
             if start.key is not None:
-                lines.append(f"   AND ({since}, {key}) >= ({at}, $2::text::{self._key_type})")
+                # Where two rows may share a key, the one at the mark is read again.
+                column = self.columns[self.key]
+                after = ">" if column.unique else ">="
+                lines.append(f"   AND ({since}, {key}) {after} ({at}, $2::text::{column.type})")
                 arguments.append(start.key)
         lines.append(f" ORDER BY {since}, {key}")
         return "\n".join(lines), arguments
-
-    @property
-    def _key_type(self) -> str:
-        return self.columns[self.key].type
 
     def table(self, rows: Sequence[asyncpg.Record]) -> pa.Table:
         """Return rows of the query as columns of Arrow, without change and key."""
