@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gyral.client.errors import ClientError
-from gyral.client.rows.bodies import TABLES, ndjson
+from gyral.client.rows.bodies import AS_ARROW, AS_NDJSON, TABLES, ndjson
 from gyral.client.rows.columns import MisfitError, cells, typed
 from gyral.client.rows.files import File, lines_of
 from gyral.client.sending import parcels
@@ -34,6 +34,7 @@ MIDNIGHT = datetime(2025, 1, 1, tzinfo=UTC)
         (FieldType.INTEGER, ["9007199254740993"], [9007199254740993]),
         (FieldType.NUMBER, ["1.5", "1e3", "nan", None], [1.5, 1000.0, None, None]),
         (FieldType.NUMBER, [Decimal("1.25")], [1.25]),
+        (FieldType.NUMBER, [float("nan"), 1.0], [None, 1.0]),
         (FieldType.BOOLEAN, ["true", "False", "0", ""], [True, False, False, None]),
         (FieldType.TIMESTAMP, ["2025-01-01T01:00:00+01:00", None], [MIDNIGHT, None]),
         (FieldType.TIMESTAMP, ["2025-01-01 00:00:00", "2025-01-01"], [MIDNIGHT, MIDNIGHT]),
@@ -73,6 +74,13 @@ def test_nulls_are_null_in_json_whatever_the_type():
     kinds.pop("string")
     for line in ndjson({name: cells(column) for name, column in kinds.items()}).split(b"\n"):
         assert orjson.loads(line) == dict.fromkeys(kinds)
+
+
+def test_both_forms_of_a_body_hold_the_same_rows():
+    table = pa.table({"id": ["a", "b", "c"], "amount": [1.5, None, 2.0]}).slice(1)
+    rows = [orjson.loads(line) for line in AS_NDJSON.encode(table).split(b"\n")]
+    assert pa.ipc.open_stream(AS_ARROW.encode(table)).read_all().to_pylist() == rows
+    assert rows == [{"id": "b", "amount": None}, {"id": "c", "amount": 2.0}]
 
 
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 7), st.data())

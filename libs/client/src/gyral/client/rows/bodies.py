@@ -41,5 +41,15 @@ def _ndjson_of_table(table: pa.Table) -> bytes:
     return ndjson({name: cells(table.column(name)) for name in table.column_names})
 
 
-TABLES = Form(NDJSON, _ndjson_of_table)
+def _arrow_of_table(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+AS_NDJSON = Form(NDJSON, _ndjson_of_table)
+AS_ARROW = Form("application/vnd.apache.arrow.stream", _arrow_of_table)
+TABLES = AS_NDJSON
 """How rows of CSV, Parquet and Postgres travel."""

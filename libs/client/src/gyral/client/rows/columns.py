@@ -142,7 +142,8 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     numbers = (_spelled(column) if _is_text(column) else column).cast(pa.float64())
     if pc.any(pc.is_inf(numbers)).as_py():
         raise pa.ArrowInvalid("infinite")
-    return numbers
+    # NaN is how columns say that there is no number; JSON and the lake say null.
+    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
 
 
 def _booleans(column: pa.ChunkedArray) -> pa.ChunkedArray:

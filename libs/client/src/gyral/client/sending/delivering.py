@@ -10,7 +10,7 @@ from gyral.client.calls import Platform
 from gyral.client.errors import ClientError, ServiceError
 from gyral.client.sending.parcels import MEND, Parcel
 
-_LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
+_PLACE = re.compile(r"(?:line|row) (\d+): (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Delivery:
 
 
 def _placed(error: ServiceError, parcel: Parcel, name: str) -> ClientError:
-    told = _LINE.fullmatch(error.message)
+    told = _PLACE.fullmatch(error.message)
     if told is None or not 0 < int(told[1]) <= parcel.rows:
         return error
     return ClientError(f"{name}: {parcel.place(int(told[1]) - 1)}: {told[2]}: {MEND}")
