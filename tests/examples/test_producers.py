@@ -11,6 +11,7 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 from gyral.contracts.data import RecordSubmitted
+from gyral.kit import cloudevents
 from gyral.local.instance import jar_folder
 from tests.docs.pages import ROOT
 from tests.libs.client.conftest import records_of
@@ -65,11 +66,12 @@ async def test_an_example_sends_what_the_contract_says(produced, kind):
     if kind == "kcat" and shutil.which("kcat") is None:
         pytest.skip("kcat is not installed, and no prerequisite of Gyral")
     stream, found = await produced(kind)
-    rows = [row for _, row in found]
+    rows = [cloudevents.parse(record, RecordSubmitted) for record in found]
     assert len(rows) == len(ROWS)
     assert {row.record_key: row.values for row in rows} == ROWS
     assert {(row.stream, row.schema_version) for row in rows} == {(stream, 1)}
     assert len({row.delivery.event_id for row in rows}) == len(ROWS)
-    for partition, row in found:
-        hashed = murmur2(row.record_key.encode()) & 0x7FFFFFFF
-        assert partition == hashed % RecordSubmitted.topic.partitions, row.record_key
+    for record, row in zip(found, rows, strict=True):
+        assert record.key == row.record_key.encode()
+        hashed = murmur2(record.key) & 0x7FFFFFFF
+        assert record.partition == hashed % RecordSubmitted.topic.partitions, row.record_key

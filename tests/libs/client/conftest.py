@@ -10,15 +10,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import asyncpg
 import httpx
+import orjson
+import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from gyral.client import commandline
+from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import RecordSubmitted
 from gyral.kit import cloudevents
 from gyral.kit.dataplane import is_marker
@@ -113,18 +118,54 @@ class Sender:
         finally:
             await connection.close()
 
-    async def records(self):
-        """Return the records that Kafka holds of the stream, decoded with the contract."""
-        return [event for _, event in await records_of(self.ways.brokers, self.stream)]
+    async def rows(self):
+        """Return the rows that Kafka holds of the stream, in order of their keys."""
+        found = [
+            row
+            for record in await records_of(self.ways.brokers, self.stream)
+            for row in _rows_in(record)
+        ]
+        return sorted(found, key=lambda row: str(row.values["id"]))
 
     async def values(self):
-        """Return the rows that Kafka holds of the stream, in order of their keys."""
-        found = [record.values for record in await self.records()]
-        return sorted(found, key=lambda values: str(values["id"]))
+        """Return what these rows hold, times as times."""
+        return [row.values for row in await self.rows()]
+
+    async def keys(self):
+        """Return the keys of the stream that Kafka holds."""
+        return {row.values["id"] for row in await self.rows()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row in Kafka, in whichever form it came, and what tells it from all others."""
+
+    id: str
+    values: dict[str, Any]
+
+
+def _rows_in(record):
+    headers = {name: value.decode() for name, value in record.headers}
+    if headers["ce_type"] != BatchSubmitted.type:
+        event = cloudevents.parse(record, RecordSubmitted)
+        return [Row(event.delivery.event_id, _timed(event.values))]
+    told = BatchSubmitted.described_by(headers)
+    if told.form is BatchForm.ARROW:
+        found = pa.ipc.open_stream(record.value).read_all().to_pylist()
+    else:
+        found = [orjson.loads(line) for line in record.value.split(b"\n")]
+    assert len(found) == told.rows
+    place = cloudevents.place(record)
+    return [Row(f"{place}/{at}", _timed(values)) for at, values in enumerate(found)]
+
+
+def _timed(values):
+    at = values["at"]
+    return {**values, "at": datetime.fromisoformat(at) if isinstance(at, str) else at}
 
 
 async def records_of(brokers, stream):
-    """Return all records of a stream, each with its partition, read as the contract says."""
+    """Return all records of a stream but markers, as Kafka has them."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -138,13 +179,18 @@ async def records_of(brokers, stream):
             while await consumer.position(place) < ends[place]:
                 fetched = await consumer.getmany(place, timeout_ms=1000)
                 found += [
-                    (place.partition, cloudevents.parse(record, RecordSubmitted))
+                    record
                     for record in fetched.get(place, [])
-                    if stream.encode() in (record.value or b"") and not is_marker(record)
+                    if not is_marker(record) and _is_of(stream.encode(), record)
                 ]
     finally:
         await consumer.stop()
     return found
+
+
+def _is_of(stream, record):
+    told = dict(record.headers).get("ce_stream")
+    return stream in (record.value or b"") if told is None else told == stream
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -63,12 +64,10 @@ async def test_rows_arrive_typed_and_later_runs_bring_only_what_changed(source, 
     await source.execute(FILL, 251, 260)
     [second] = sender.sent(*words("--overlap", "5s"), **where)
     assert second["accepted"] == 16
-    assert {record.record_key for record in await sender.records()} == {
-        str(number) for number in range(1, 261)
-    }
+    assert await sender.keys() == {str(number) for number in range(1, 261)}
     assert (await sender.values())[0] == {
         "id": "1",
-        "at": "2025-01-01T00:00:00.000000Z",
+        "at": datetime(2025, 1, 1, tzinfo=UTC),
         "amount": 1.25,
         "items": 1,
         "paid": False,
@@ -91,9 +90,9 @@ async def test_a_change_that_is_committed_late_is_not_missed(source, pull, postg
     oldest = await source.fetchval("SELECT id FROM orders ORDER BY changed LIMIT 1")
     assert oldest == 1
     sender.sent(*words("--overlap", "0s"), **where)
-    assert {row["id"] for row in await sender.values()} == {"2"}
+    assert await sender.keys() == {"2"}
     sender.sent(*words(), **where)
-    assert {row["id"] for row in await sender.values()} == {"1", "2"}
+    assert await sender.keys() == {"1", "2"}
 
 
 async def test_a_run_killed_on_the_way_goes_on_where_it_was(source, pull):
@@ -107,9 +106,7 @@ async def test_a_run_killed_on_the_way_goes_on_where_it_was(source, pull):
     assert process.returncode == -signal.SIGKILL
     [said] = sender.sent(*words("--batch", "100"), **where)
     assert said["accepted"] < count
-    assert {record.record_key for record in await sender.records()} == {
-        str(number) for number in range(1, count + 1)
-    }
+    assert await sender.keys() == {str(number) for number in range(1, count + 1)}
     assert await sender.taken() - before == count
 
 
