@@ -1,33 +1,22 @@
 """An operator's orders over HTTP, against real Postgres."""
 
-from importlib import resources
-
 import httpx
 import pytest
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.deployment import RolloutAborted
 from gyral.deployer import api
-from gyral.deployer.store import DeployerTx
 from gyral.kit.access import KeyRing
 from gyral.kit.changes import Changes
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
-from gyral.kit.migrate import migrate
-from gyral.kit.tx import begin
 from gyral.testkit.keys import an_access_key
 from gyral.testkit.projections import MemoryProjection
-from tests.services.deployer.test_handlers import Deployer, approved
+from tests.services.deployer.builders import approved
 from tests.services.registry.builders import NOW
 
 pytestmark = pytest.mark.live
 ROLLOUT = "/v1/models/churn/rollouts/1"
-
-
-@pytest.fixture
-async def deployer(pool):
-    await migrate(pool, resources.files("gyral.deployer") / "migrations", service="deployer")
-    return Deployer(pool, begin(pool, DeployerTx, service="deployer"))
 
 
 @pytest.fixture

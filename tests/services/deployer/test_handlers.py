@@ -3,10 +3,6 @@
 Counted once, judged at markers, published with a growing epoch.
 """
 
-import json
-from datetime import UTC, datetime
-from importlib import resources
-
 import httpx
 import pytest
 
@@ -17,133 +13,15 @@ from gyral.contracts.deployment import (
     RolloutStarted,
     RouteChanged,
 )
-from gyral.contracts.inference import PredictionLogged
-from gyral.contracts.training import Cause
-from gyral.contracts.versions import Check, VersionApproved
 from gyral.deployer.domain.rollouts import Advance, Stage, State
-from gyral.deployer.handlers import Handlers
 from gyral.deployer.jobs import Preparation, Runtime
-from gyral.deployer.store import DeployerTx
-from gyral.deployer.store.specs import Specs
-from gyral.deployer.store.transitions import Moment, Override, Surroundings
-from gyral.kit.batches import Batch, Slice
+from gyral.deployer.store.transitions import Moment, Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
-from gyral.kit.migrate import migrate
-from gyral.kit.tx import begin
-from gyral.testkit.events import delivered
-from tests.services.deployer.test_routes import INPUTS
-from tests.services.registry.builders import END, NOW, REQUEST, RUN, a_model, artifacts
+from tests.services.deployer.builders import KnownSpecs, answer, approved
+from tests.services.registry.builders import NOW, REQUEST
 
 pytestmark = pytest.mark.live
-TOPIC = PredictionLogged.topic.name
-AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
-
-
-class KnownSpecs(Specs):
-    """One declared model on an event clock."""
-
-    def __init__(self):
-        pass
-
-    async def model(self, _name, _generation):
-        return a_model()
-
-    async def event_clock(self, _model):
-        return True
-
-
-class Record:
-    """A Kafka record."""
-
-    def __init__(self, offset, value, type_=TOPIC):
-        self.offset, self.value, self.headers = offset, value, [("ce_type", type_.encode())]
-
-
-def approved(version, *, bootstrap=False):
-    event = VersionApproved(
-        model="churn",
-        version=version,
-        run_id=RUN.replace("1111-4", f"{version:04d}-4"),
-        request_id=REQUEST,
-        cause=Cause.CUSUM,
-        as_of=END,
-        artifacts=artifacts(),
-        bootstrap=bootstrap,
-        champion_version=None if bootstrap else version - 1,
-        spec_generation=1,
-        checks=(Check(name="schema", passed=True),),
-    )
-    return delivered(event)
-
-
-def answer(number, *, version, epoch, role="live", rows=100, failed=False):
-    columns = {
-        "request_id": f"00000000-0000-4000-8000-{number:012d}",
-        "model": "churn",
-        "version": version,
-        "role": role,
-        "epoch": epoch,
-        "latency_us": 900,
-        "probabilities": [None if failed else 0.5] * rows,
-    }
-    return json.dumps(columns).encode()
-
-
-def marker(day):
-    at = datetime(2026, 2, day, tzinfo=UTC).isoformat()
-    return json.dumps({"subject": "churn", "event_time": at}).encode()
-
-
-class Deployer:
-    """The handlers with their database, and a log that grows."""
-
-    def __init__(self, pool, opened):
-        self.pool, self.opened, self.offset = pool, opened, 0
-        jobs = (Jobs(pool, "prepare"), Jobs(pool, "export"))
-        self.handlers = Handlers(opened, *jobs, KnownSpecs(), 3, lambda: NOW, Changes())
-
-    async def live(self, version, *, bootstrap=False):
-        await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
-        async with self.opened() as tx:
-            await tx.go_live(await tx.rollout("churn", version), AROUND, Moment(NOW))
-
-    async def log(self, *values, day=None):
-        records = [Record(self.offset + place, value) for place, value in enumerate(values)]
-        if day is not None:
-            kind = "data.watermark.advanced.v1"
-            records.append(Record(self.offset + len(values), marker(day), kind))
-        await self.deliver(0, tuple(records), self.offset or None)
-        self.offset += len(records)
-        for partition in (1, 2):
-            if day is not None:
-                only = (Record(day, marker(day), "data.watermark.advanced.v1"),)
-                await self.deliver(partition, only, await self.stored(partition))
-
-    async def stored(self, partition):
-        return await self.pool.fetchval(
-            "SELECT next_offset FROM sink_offset WHERE partition = $1", partition
-        )
-
-    async def deliver(self, partition, records, first):
-        batch = Batch((Slice(TOPIC, partition, records, first),), "deployer", self.opened)
-        await self.handlers.predictions(batch)
-
-    async def stage(self, version):
-        async with self.opened() as tx:
-            return (await tx.rollout("churn", version)).state
-
-    async def published(self, event_type):
-        rows = await self.pool.fetch(
-            "SELECT value FROM outbox WHERE topic = $1 ORDER BY seq", event_type.topic.name
-        )
-        return [event_type.model_validate_json(row["value"]) for row in rows]
-
-
-@pytest.fixture
-async def deployer(pool):
-    await migrate(pool, resources.files("gyral.deployer") / "migrations", service="deployer")
-    return Deployer(pool, begin(pool, DeployerTx, service="deployer"))
 
 
 async def test_a_first_version_serves_alone_and_completes(deployer):
