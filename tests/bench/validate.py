@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,14 +14,16 @@ from aiokafka import AIOKafkaProducer
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.kit.blobs import Blobs
 from gyral.kit.partitioning import partitions_of
-from gyral.testkit.backends import Backends
+from gyral.testkit.backends import Backends, fresh_bucket, fresh_schema
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess
+from tests.bench.pacing import now_s, reach
 from tests.bench.rows import SPEC, STREAM, records, values
 
 TOPIC = RecordSubmitted.topic.name
 _CHUNK = 20_000
-_LOOK_S = 0.02
+LOOK_S = 0.02
+"""How often progress is looked at: a measurement's resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,19 @@ class Rates:
     def ratio(self) -> float:
         """Ours over the bare reader's."""
         return self.validation / self.bare
+
+
+async def run(backends: Backends, folder: Path, *, rows: int = 600_000) -> Rates:
+    """Fill the topic; the bare reader, validation and again the bare reader read it."""
+    brokers = backends.kafka_brokers
+    await declare(brokers)
+    await fill(brokers, 0, rows)
+    before = await bare_rows_per_s(brokers)
+    async with fresh_schema(backends) as dsn, fresh_bucket(backends) as blobs:
+        env = settings(backends, dsn, blobs)
+        ours = await validation_rows_per_s(env, folder / "validation.log", rows)
+    after = await bare_rows_per_s(brokers)
+    return Rates(validation=ours, bare=(before + after) / 2)
 
 
 async def declare(brokers: str) -> None:
@@ -114,17 +128,18 @@ async def validation_rows_per_s(env: Mapping[str, str], log: Path, wanted: int) 
             seen: list[tuple[float, int]] = []
             async with asyncio.timeout(300):
                 while not seen or seen[-1][1] < wanted:
-                    rows = await _committed(conn)
+                    rows = await committed_rows(conn)
                     if rows and (not seen or rows > seen[-1][1]):
-                        seen.append((time.perf_counter(), rows))
-                    await asyncio.sleep(_LOOK_S)
+                        seen.append((now_s(), rows))
+                    await reach(now_s() + LOOK_S)
     finally:
         await conn.close()
     (began, first), (ended, last) = seen[0], seen[-1]
     return (last - first) / (ended - began)
 
 
-async def _committed(conn: "asyncpg.Connection[asyncpg.Record]") -> int:
+async def committed_rows(conn: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """Return how many rows of the stream were committed, lake and Postgres both."""
     try:
         rows: int | None = await conn.fetchval(
             "SELECT rows FROM stream_progress WHERE stream = $1", STREAM

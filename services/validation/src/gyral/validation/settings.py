@@ -12,7 +12,7 @@ class Settings(CommonSettings):
 
     validation_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 30_000
     """Most records judged and committed at once."""
-    validation_batch_wait_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    validation_batch_wait_s: Annotated[float, Field(ge=0, le=60)] = 0.5
     """Longest time a record waits for its batch to fill; a marker ends the wait."""
     validation_predictions_wait_s: Annotated[float, Field(ge=0, le=60)] = 2.0
     """The same for logged predictions."""

@@ -1,0 +1,16 @@
+"""Open-loop load and its watchers keep to a clock, whatever they have to wait for beside it."""
+
+import asyncio
+
+
+async def reach(moment_s: float) -> None:
+    """Return at this moment of the running loop's clock, at once when it has passed."""
+    loop = asyncio.get_running_loop()
+    due = loop.create_future()
+    loop.call_at(moment_s, due.set_result, None)
+    await due
+
+
+def now_s() -> float:
+    """Return the running loop's clock."""
+    return asyncio.get_running_loop().time()
