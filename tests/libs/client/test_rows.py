@@ -18,6 +18,7 @@ from gyral.client.rows.bodies import AS_ARROW, AS_NDJSON, TABLES, ndjson
 from gyral.client.rows.columns import MisfitError, cells, typed
 from gyral.client.rows.files import File, lines_of
 from gyral.client.sending import parcels
+from gyral.client.sending.files import Sealed
 from gyral.client.sending.parcels import of_lines, of_tables
 from gyral.contracts.specs.stream import FieldType
 
@@ -131,6 +132,22 @@ def test_a_file_cut_short_is_refused(tmp_path):
     file.write_bytes(gzip.compress(b"id,at\n" + b"a,b\n" * 100_000)[:-20])
     with pytest.raises(ClientError, match=r"short\.csv\.gz: expected a CSV file; found"):
         list(File(file).tables(File(file).columns()))
+
+
+def test_a_file_that_changes_on_the_way_is_noticed(tmp_path):
+    file = tmp_path / "growing.csv"
+    file.write_bytes(b"id\n1\n")
+    watched = Sealed.of(file).watched(iter([parcel(), parcel()]))
+    next(watched)
+    with file.open("ab") as opened:
+        opened.write(b"2\n")
+    with pytest.raises(ClientError, match="expected the same file to the end; found that it"):
+        next(watched)
+
+
+def parcel():
+    [made] = of_lines([(1, b"{}")], rows=1)
+    return made
 
 
 def test_a_row_is_placed_by_its_line_even_behind_line_breaks(tmp_path):

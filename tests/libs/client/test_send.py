@@ -229,6 +229,7 @@ async def test_nobody_else_can_read_what_was_sent(sender, tmp_path):
         ("a.csv", HEAD + b"\xff,2025-01-01T00:00:00Z,,,,\n", "invalid UTF8"),
         ("a.csv", HEAD + b"a,yesterday,,,,\n", "a.csv: line 2: at: expected times such as"),
         ("a.csv", HEAD + b"a,2025-01-01T00:00:00Z,1e999,,,\n", "amount: expected a finite"),
+        ("a.csv", b"\x1b[31mid,at\n1,2\n", "found \ufffd[31mid, at: rename one"),
         ("a.csv.gz", b"no gzip", "expected a CSV file; found"),
         ("a.parquet", b"PAR1", "expected a Parquet file; found"),
     ],
@@ -240,6 +241,18 @@ async def test_a_file_that_does_not_fit_is_refused_in_one_line(
     file = tmp_path / name
     file.write_bytes(content)
     assert message in sender.refused(file)
+    assert await sender.taken() - before == 0
+
+
+async def test_a_memory_that_is_none_is_told_with_its_way_out(sender, tmp_path):
+    sender, before = sender
+    file = tmp_path / "orders.ndjson"
+    file.write_bytes(lines(1))
+    sender.home.mkdir()
+    (sender.home / "sent.sqlite3").write_bytes(b"no database, " * 100)
+    line = sender.refused(file)
+    assert "sent.sqlite3: expected to note there what was sent; found file is not" in line
+    assert "move the file away" in line
     assert await sender.taken() - before == 0
 
 

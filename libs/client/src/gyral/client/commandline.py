@@ -218,4 +218,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"gyral: {' '.join(line.split())}\n")
+    # Names out of files and databases are others' text: never orders to a terminal.
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(line.split()))
+    sys.stderr.write(f"gyral: {shown}\n")

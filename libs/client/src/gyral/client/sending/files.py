@@ -52,7 +52,7 @@ class Files:
         Raises:
             ClientError: it cannot be read, does not fit the stream, or has changed.
         """
-        file, sealed = File(path), _Sealed.of(path)
+        file, sealed = File(path), Sealed.of(path)
         rows = _rows_of(file, self.declared)
         self.show(f"{path.name}: checking")
         digest = sealed.digest()
@@ -107,7 +107,7 @@ class _Sending:
 
     files: Files
     file: File
-    sealed: "_Sealed"
+    sealed: "Sealed"
     digest: str
     total: int
 
@@ -156,7 +156,7 @@ def _rows_of(file: File, declared: Declared | None) -> _Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
+class Sealed:
     """A file that may not change while it is being sent."""
 
     path: Path

@@ -136,8 +136,14 @@ class Tables:
 @asynccontextmanager
 async def _snapshot(address: str) -> AsyncIterator[Connection]:
     """Yield a connection inside one read-only snapshot, its times in UTC."""
-    with _told():
-        connection = await asyncpg.connect(address, timeout=_CONNECT_S)
+    try:
+        with _told():
+            connection = await asyncpg.connect(address, timeout=_CONNECT_S)
+    except ValueError as error:
+        raise ClientError(
+            "source database: expected a DSN such as postgresql://user:password@host/database; "
+            "found none"
+        ) from error
     try:
         with _told():
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -159,11 +165,6 @@ def _told() -> Iterator[None]:
         raise ClientError(
             f"source database: expected its rows; found {reason}: run the same again, it goes "
             "on where it stopped"
-        ) from error
-    except ValueError as error:
-        raise ClientError(
-            "source database: expected a DSN such as postgresql://user:password@host/database; "
-            "found none"
         ) from error
 
 
