@@ -10,10 +10,11 @@ from gyral.kit.bus import Bus
 from gyral.kit.outbox import Relay
 from gyral.kit.producer import open_producer
 from gyral.kit.reactions import Reactor
-from gyral.kit.tx import PermanentError, Tx, begin
+from gyral.kit.tx import PermanentError
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
 from gyral.testkit.waiting import until
+from tests.libs.kit.effects import Effects
 from tests.libs.kit.reading import consume, headers_of
 
 pytestmark = pytest.mark.live
@@ -31,34 +32,6 @@ async def relay(pool, kafka_brokers):
     await relay.start()
     yield relay
     await relay.stop()
-
-
-class Effects:
-    """A handler with an effect in the database, and mishaps on demand."""
-
-    def __init__(self, pool, service):
-        self.pool = pool
-        self.begin = begin(pool, Tx, service=service)
-        self.calls = []
-        self.mishaps = {}
-
-    async def handle(self, event):
-        self.calls.append((event.thing, event.number))
-        async with self.begin() as tx:
-            if not await tx.claim(event):
-                return
-            await tx.conn.execute(
-                "INSERT INTO effect (thing, number) VALUES ($1, $2)", event.thing, event.number
-            )
-            if mishap := self.mishaps.get(event.number):
-                raise mishap
-
-    async def done(self):
-        rows = await self.pool.fetch("SELECT thing, number FROM effect ORDER BY seq")
-        return [(row["thing"], row["number"]) for row in rows]
-
-    async def count(self):
-        return await self.pool.fetchval("SELECT count(*) FROM effect")
 
 
 @pytest.fixture

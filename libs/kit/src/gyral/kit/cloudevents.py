@@ -15,6 +15,8 @@ from gyral.contracts.events import Delivery, Event
 Headers = list[tuple[str, bytes]]
 E = TypeVar("E", bound=Event)
 
+PLACE = "gyral-place"
+"""Header of a record sent again: where it lay first."""
 _MAX_ID = 256
 
 
@@ -129,8 +131,21 @@ def header(record: Record, name: str) -> str | None:
 
 
 def place(record: Record) -> str:
-    """Return where a record lies: an identity for records that bring none."""
+    """Return where a record lies."""
     return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def origin(record: Record) -> str:
+    """Return where a record lay when it first came: the identity of one that brings none."""
+    return _identity(header(record, PLACE)) or place(record)
+
+
+def identity(record: Record) -> str:
+    """Return what a record's event is claimed under, whatever its bytes are."""
+    try:
+        return read(record).delivery.event_id
+    except MalformedEvent:
+        return origin(record)
 
 
 def read(record: Record) -> Received:
@@ -142,7 +157,7 @@ def read(record: Record) -> Received:
     content_type = (header(record, "content-type") or "").lower()
     if content_type.startswith("application/cloudevents+json"):
         return _structured(record)
-    event_id = _identity(header(record, "ce_id")) or place(record)
+    event_id = _identity(header(record, "ce_id")) or origin(record)
     return Received(
         type=header(record, "ce_type") or record.topic,
         delivery=Delivery(
@@ -205,7 +220,7 @@ def _structured(record: Record) -> Received:
         value = envelope.get(name)
         return value if isinstance(value, str) else None
 
-    event_id = _identity(text("id")) or place(record)
+    event_id = _identity(text("id")) or origin(record)
     return Received(
         type=envelope["type"],
         delivery=Delivery(

@@ -11,9 +11,10 @@ from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.cloudevents import MalformedEvent
 from gyral.kit.db import Pool, is_infrastructure
-from gyral.kit.deadletters import DeadLetterReason, dead_letter
+from gyral.kit.deadletters import DeadLetter, DeadLetterReason, is_for, told
+from gyral.kit.letterbox import LetterTx
 from gyral.kit.telemetry import get_log, get_meter, span
-from gyral.kit.tx import PermanentError, Tx, begin, claim
+from gyral.kit.tx import PermanentError, begin, claim
 
 E = TypeVar("E", bound=Event)
 log = get_log()
@@ -87,6 +88,8 @@ class Reactor:
         """
         if self.stopped:
             raise LineStopped(self.stopped)
+        if not is_for(record, self.service):
+            return None
         attempts = 0
         waited_s = 0.0
         backoff = Backoff(first_s=self.first_backoff_s)
@@ -147,30 +150,25 @@ class Reactor:
         error: Exception,
         attempts: int,
     ) -> None:
-        """Park a record atomically with its inbox row: once, however often delivered."""
+        """Park a record atomically with its inbox row: once, however often delivered.
+
+        Whatever is claimed already was handled, or parked before this copy of it came.
+        """
         if not reaction.topic.dead_letters:
             self.stopped = (
                 f"{cloudevents.place(record)}: {error}; its topic has no dead letters"
             )
             raise LineStopped(self.stopped) from error
-        message = dead_letter(
-            record,
-            reaction.topic,
-            service=self.service,
-            reason=reason,
-            error=error,
-            attempts=attempts,
-        )
-        try:
-            event_id = cloudevents.read(record).delivery.event_id
-        except MalformedEvent:
-            event_id = cloudevents.place(record)
+        letter = DeadLetter(record, self.service, reason, told(error), attempts)
+        event_id = cloudevents.identity(record)
         backoff = Backoff(first_s=self.first_backoff_s)
         while True:
             try:
-                async with begin(self.pool, Tx, service=self.service)() as tx:
-                    if await claim(tx.conn, self.service, reaction.topic.name, event_id):
-                        await tx.park(message)
+                async with begin(self.pool, LetterTx, service=self.service)() as tx:
+                    topic = reaction.topic.name
+                    if await claim(tx.conn, self.service, topic, event_id, parked=True):
+                        await tx.keep(letter, event_id)
+                        await tx.forward(letter.message(reaction.topic))
                         self._parked.add(1, {"topic": record.topic, "reason": reason.value})
                 log.error(
                     "event.parked",

@@ -18,6 +18,7 @@ from gyral.kit import exporters
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import Pool, is_infrastructure
 from gyral.kit.health import Health
+from gyral.kit.letterbox import forget_letters
 from gyral.kit.migrate import migrate
 from gyral.kit.periodic import Periodic
 from gyral.kit.server import HttpServer
@@ -121,7 +122,10 @@ class Service:
         """Return what every service with a database needs beside its own parts."""
         if self.pool is None:
             return ()
-        return (Periodic("inbox", partial(forget_claims, self.pool), every_s=_UPKEEP_S),)
+        return (
+            Periodic("inbox", partial(forget_claims, self.pool), every_s=_UPKEEP_S),
+            Periodic("letters", partial(forget_letters, self.pool), every_s=_UPKEEP_S),
+        )
 
     async def _prepare_database(self, pool: Pool) -> None:
         # A pool keeps the loop of the moment it was made, before `serve` starts its own.

@@ -69,8 +69,8 @@ class Tx:
         )
         return delivery.event_id
 
-    async def park(self, message: outbox.Message) -> None:
-        """Put raw bytes into the outbox of this transaction; the bus parks dead letters so."""
+    async def forward(self, message: outbox.Message) -> None:
+        """Put bytes of others, as they are, into the outbox of this transaction."""
         self._outgoing.append(message)
 
     async def advance(self, sink: str, moves: Sequence[offsets.Move]) -> None:
@@ -119,17 +119,23 @@ def begin(pool: Pool, tx_type: type[T], *, service: str) -> Begin[T]:
     return opened
 
 
-async def claim(conn: Connection, service: str, topic: str, event_id: str) -> bool:
-    """Write the inbox row; False when it is there already."""
+async def claim(
+    conn: Connection, service: str, topic: str, event_id: str, *, parked: bool = False
+) -> bool:
+    """Write the inbox row; False when it is there already.
+
+    A parked event's row says so: it can be given up, for the event to be handled after all.
+    """
     claimed: bool | None = await conn.fetchval(
         """
-        INSERT INTO inbox (consumer, event_id)
-        VALUES ($1, $2)
+        INSERT INTO inbox (consumer, event_id, parked)
+        VALUES ($1, $2, $3)
             ON CONFLICT DO NOTHING
         RETURNING true
         """,
         f"{service}/{topic}",
         event_id,
+        parked,
     )
     return bool(claimed)
 

@@ -27,7 +27,7 @@ class MemoryTx(Tx):
         super().__init__(cast(Connection, None), service=service)
         self.published: list[Event] = []
         """What committed transactions published, oldest first."""
-        self.parked: list[outbox.Message] = []
+        self.forwarded: list[outbox.Message] = []
         self._inbox: set[tuple[str, str]] = set()
         self._offsets: dict[tuple[str, str, int], int] = {}
         self._position = 0
@@ -49,9 +49,9 @@ class MemoryTx(Tx):
             self.published.append(event.delivered(delivery))
         return delivery.event_id
 
-    async def park(self, message: outbox.Message) -> None:
-        """Keep a dead letter."""
-        self.parked.append(message)
+    async def forward(self, message: outbox.Message) -> None:
+        """Keep bytes of others."""
+        self.forwarded.append(message)
 
     async def advance(self, sink: str, moves: Sequence[Move]) -> None:
         """Move a sink's offsets.

@@ -1,0 +1,76 @@
+"""Who had what put back, when and why: written with the putting back, never rewritten."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+
+from gyral.kit.access import Caller
+from gyral.kit.tx import Tx
+
+_NAMESPACE = uuid.UUID("b8b1c6f4-7a53-5d0c-8c3f-2d4f0f6f7a90")
+Because = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]*$"
+    ),
+]
+"""Why somebody has something put back, in that person's words."""
+
+
+class Kind(StrEnum):
+    """What is put back."""
+
+    DEAD_LETTER = "dead_letter"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Somebody's wish to have something put back."""
+
+    id: uuid.UUID
+    actor: str
+    because: str
+
+
+class ReplayTx(Tx):
+    """A transaction that puts things back on their topics, and says who wanted it."""
+
+    async def begin_replay(self, order: Order) -> list[str] | None:
+        """Wait for other replays to end; return what this very order put back before, or None.
+
+        One at a time in each service: nothing is put back twice, and an order that is asked
+        again because its answer was lost is answered as it was.
+        """
+        await self.conn.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('replay.' || current_schema()))"
+        )
+        items: list[str] | None = await self.conn.fetchval(
+            "SELECT items FROM replay WHERE id = $1", order.id
+        )
+        return items
+
+    async def note(self, order: Order, kind: Kind, items: Sequence[str]) -> None:
+        """Leave the entry of the audit: who, why, when and which."""
+        await self.conn.execute(
+            "INSERT INTO replay (id, kind, items, actor, because) VALUES ($1, $2, $3, $4, $5)",
+            order.id,
+            kind.value,
+            list(items),
+            order.actor,
+            order.because,
+        )
+
+
+def order_of(
+    caller: Caller, asked: BaseModel, because: str, *, idempotency_key: str | None
+) -> Order:
+    """Return the order a request means: the same one when its caller, key and body are."""
+    name = f"{caller.key_id}/{idempotency_key}/{asked.model_dump_json()}"
+    known = idempotency_key is not None
+    id_ = uuid.uuid5(_NAMESPACE, name) if known else uuid.uuid4()
+    return Order(id_, f"{caller.name} {caller.key_id}", because)
