@@ -8,6 +8,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from fastapi import APIRouter
 
 from gyral.contracts.access import AccessKeyChanged
+from gyral.kit import deadletter_api
 from gyral.kit.access import KeyRing
 from gyral.kit.bus import Bus
 from gyral.kit.changes import Changes
@@ -75,20 +76,26 @@ class Ground(Generic[T]):
         """Return the whole service, made and not yet started.
 
         Args:
-            routers: its routes.
+            routers: its routes; those of its dead letters come with the bus.
             parts: what starts, in this order, once the projections and the relay have.
             projections: what it knows of others, beside who may call.
             ready: conditions for work to come here, beside that the projections were read.
             on_start: called once the database is up to date and before any part starts.
         """
         known: list[Reading] = [self.access, *projections]
+        handles_events = any(isinstance(part, Bus) for part in parts)
+        parked = [deadletter_api.routes(self.pool, self.name)] if handles_events else []
         health = Health(ready=[*(each.ready for each in known), *ready])
         return Service(
             name=self.name,
             settings=self.settings,
             health=health,
             api=create_api(
-                self.name, routers, keys=KeyRing(self.access), health=health, projections=known
+                self.name,
+                [*routers, *parked],
+                keys=KeyRing(self.access),
+                health=health,
+                projections=known,
             ),
             pool=self.pool,
             migrations=resources.files(f"gyral.{self.name}") / "migrations",
