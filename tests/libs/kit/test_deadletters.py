@@ -2,106 +2,34 @@
 
 import asyncio
 import base64
-import hashlib
 import os
 import signal
 import sys
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
-from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.kit import cloudevents, deadletter_api
-from gyral.kit.access import KeyRing
 from gyral.kit.bus import Bus
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
 from gyral.kit.letterbox import Chosen, Letterbox, LetterTx, PutBack, forget_letters
-from gyral.kit.outbox import Relay
+from gyral.kit.outbox import MOST_RECORD_BYTES, Relay
 from gyral.kit.producer import open_producer
-from gyral.kit.reactions import Reaction, Reactor
-from gyral.kit.replays import Order
 from gyral.kit.tx import PermanentError, begin, forget_claims
-from gyral.testkit.events import a_delivery, delivered, send
-from gyral.testkit.projections import MemoryProjection
+from gyral.testkit.events import delivered, send
 from gyral.testkit.suites import Happened
 from gyral.testkit.waiting import until
 from tests.libs.kit.effects import Effects
+from tests.libs.kit.line import SERVICE, TOPIC, Line, Lying, an_order, lying
+from tests.libs.kit.operators import operators
 from tests.libs.kit.reading import consume, headers_of
 
 pytestmark = pytest.mark.live
-SERVICE = "kit"
-TOPIC = Happened.topic.name
-
-
-@dataclass(frozen=True)
-class Lying:
-    """A record in a topic."""
-
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-    offset: int = 0
-    key: bytes | None = b"a"
-    topic: str = TOPIC
-    partition: int = 0
-    timestamp: int = 0
-
-
-def lying(number, *, event_id="e-1"):
-    encoded = cloudevents.encode(
-        Happened(thing="a", number=number), a_delivery(event_id), source="/test"
-    )
-    return Lying(encoded.value, tuple(encoded.headers))
-
-
-def an_order(because="mended in 1.4.2"):
-    return Order(uuid.uuid4(), "ann key-1", because)
-
-
-@dataclass
-class Line:
-    """A service without Kafka: what it handles, what it would send, what it keeps."""
-
-    pool: asyncpg.Pool
-    effects: Effects
-    service: str = SERVICE
-    offset: int = field(default=100)
-
-    async def come(self, record):
-        """Deliver a record."""
-        reactor = Reactor(
-            service=self.service, pool=self.pool, retries=1, first_backoff_s=0.001
-        )
-        await reactor.react(Reaction(Happened, self.effects.handle), record)
-
-    def box(self):
-        return Letterbox(self.pool, begin(self.pool, LetterTx, service=self.service))
-
-    async def put_back(self, order=None, **chosen):
-        return await self.box().put_back(Chosen(**chosen), order or an_order())
-
-    async def sent(self, topic=TOPIC):
-        """Take what is in the outbox for a topic, as Kafka would hand it over."""
-        rows = await self.pool.fetch("DELETE FROM outbox WHERE topic = $1 RETURNING *", topic)
-        found = []
-        for row in rows:
-            self.offset += 1
-            names = [name.decode() for name in row["header_names"]]
-            headers = tuple(zip(names, row["header_values"], strict=True))
-            found.append(Lying(row["value"], headers, self.offset, row["key"]))
-        return found
-
-    async def letters(self):
-        found = await self.box().page(Chosen(), state=None, after=0, limit=100)
-        return [(each.event_id, each.reason, each.state) for each in found]
-
-    async def audit(self):
-        rows = await self.pool.fetch("SELECT * FROM replay ORDER BY replayed_at")
-        return [(row["actor"], row["because"], row["kind"], row["items"]) for row in rows]
 
 
 @pytest.fixture
@@ -232,6 +160,18 @@ async def test_the_log_of_replays_cannot_be_rewritten(line):
             await line.pool.execute(statement)
 
 
+async def test_a_letter_too_large_for_its_topic_is_kept_whole_and_stays(line):
+    record = replace(lying(7), value=b"x" * MOST_RECORD_BYTES)
+    await line.come(record)
+    [copy] = await line.sent(f"{TOPIC}.dlq")
+    assert copy.value is None
+    assert headers_of(copy)["dlq_value"] == "left out"
+    [letter] = await line.box().page(Chosen(), state=None, after=0, limit=10)
+    _, kept = await line.box().find(letter.id)
+    assert kept.value == record.value
+    assert await line.put_back(ids=[letter.id]) == PutBack()
+
+
 async def test_letters_are_forgotten_when_their_topic_has_forgotten_them(line):
     await parked(line, lying(7))
     await forget_letters(line.pool)
@@ -297,25 +237,14 @@ async def test_a_replay_survives_a_kill_at_every_line(
     assert len(await line.audit()) == 1
 
 
-KEY = "operator-key"
-
-
 @pytest.fixture
 async def client(line):
-    keys = MemoryProjection(AccessKeyChanged)
-    ring = KeyRing(keys)
-    for name, scopes in ((KEY, {Scope.READ, Scope.OPERATE}), ("reader", {Scope.READ})):
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        key_id = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
-        await keys.put(
-            AccessKeyChanged(key_id=key_id, name=name, sha256=digest, scopes=frozenset(scopes))
-        )
     routes = deadletter_api.routes(line.pool, SERVICE)
-    api = create_api(SERVICE, [routes], keys=ring, health=Health())
-    transport = httpx.ASGITransport(api)
-    headers = {"authorization": f"Bearer {KEY}"}
+    api = create_api(SERVICE, [routes], keys=await operators(), health=Health())
     async with httpx.AsyncClient(
-        transport=transport, base_url="http://kit", headers=headers
+        transport=httpx.ASGITransport(api),
+        base_url="http://kit",
+        headers={"authorization": "Bearer op"},
     ) as made:
         yield made
 
@@ -338,7 +267,7 @@ async def test_letters_are_listed_shown_and_put_back_over_http(line, client):
         )
         assert (answer.status_code, answer.json()["replayed"]) == (202, [str(letter.id)])
     [(actor, because, _, _)] = await line.audit()
-    assert actor.startswith(f"{KEY} ")
+    assert actor.startswith("op ")
     assert because == "mended"
     assert (await client.get("/v1/dead-letters", params={"state": "parked"})).json() == []
 

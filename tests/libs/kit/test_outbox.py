@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gyral.kit.outbox import Relay
+from gyral.kit.outbox import Message, Relay
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import on_topic
 from gyral.testkit.suites import Happened
@@ -66,6 +66,17 @@ async def test_an_event_too_large_for_kafka_never_enters_the_outbox(pool, topic)
     with pytest.raises(PermanentError, match="expected at most"):
         await publish(pool, on_topic(Happened, topic), "a" * 1_000_000, [1])
     assert await empty(pool)
+
+
+async def test_a_record_goes_to_the_partition_it_asks_for_while_there_is_one(
+    pool, kafka_brokers, topic, relay
+):
+    async with begin(pool, Tx, service="kit")() as tx:
+        for number in (0, 1, 2, 99):
+            name = f"m-{number}"
+            await tx.forward(Message(name, topic.name, b"one", [], b"v", partition=number))
+    found = await consume(kafka_brokers, topic.name, 4)
+    assert {record.partition for record in found} == {0, 1, 2}
 
 
 async def empty(pool):

@@ -135,6 +135,12 @@ def place(record: Record) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
+def size_bytes(record: Record) -> int:
+    """Return the bytes of a record: key, headers and value."""
+    headers = sum(len(name) * 4 + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + headers + len(record.value or b"")
+
+
 def origin(record: Record) -> str:
     """Return where a record lay when it first came: the identity of one that brings none."""
     return _identity(header(record, PLACE)) or place(record)

@@ -44,8 +44,13 @@ class DeadLetter:
         return uuid.uuid5(_NAMESPACE, self.name)
 
     def message(self, topic: Topic) -> outbox.Message:
-        """Return what goes to the dead letters: bytes and headers untouched, reason beside."""
+        """Return what goes to the dead letters: bytes and headers untouched, reason beside.
+
+        Bytes too many for a topic, with more headers and as we pack them, are left to the
+        letter that the service keeps: the relay must never meet a record it cannot send.
+        """
         record = self.record
+        fits = cloudevents.size_bytes(record) <= outbox.MOST_RECORD_BYTES
         why = {
             "dlq_id": str(self.id),
             "dlq_reason": self.reason.value,
@@ -55,13 +60,17 @@ class DeadLetter:
             "dlq_topic": record.topic,
             "dlq_partition": str(record.partition),
             "dlq_offset": str(record.offset),
+            "dlq_value": "whole" if fits else "left out",
         }
         return outbox.Message(
             event_id=self.name,
             topic=topic.dead_letter_name,
             key=record.key,
-            headers=[*record.headers, *((name, value.encode()) for name, value in why.items())],
-            value=record.value,
+            headers=[
+                *(record.headers if fits else ()),
+                *((name, value.encode()) for name, value in why.items()),
+            ],
+            value=record.value if fits else None,
         )
 
 

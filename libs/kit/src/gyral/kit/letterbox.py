@@ -23,6 +23,10 @@ _COLUMNS = """seq, id, topic, partition, "offset", event_id, reason, error, atte
               coalesce(octet_length(value), 0) AS size_bytes, parked_at, state, settled_at,
               replay_id"""
 
+_SIZE = """coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
+           + (SELECT coalesce(sum(octet_length(each)), 0)
+                FROM unnest(header_names || header_values) AS each)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -99,7 +103,10 @@ class LetterTx(ReplayTx):
         )
 
     async def parked(self, chosen: Chosen) -> list[tuple[Summary, Original]]:
-        """Return letters nobody put back yet, oldest first, as many as one order may."""
+        """Return letters nobody put back yet, oldest first, as many as one order may.
+
+        A record too large for its topic, as we would pack it, stays where it is.
+        """
         rows = await self.conn.fetch(
             f"""
             SELECT {_COLUMNS}, key, header_names, header_values, value
@@ -112,6 +119,7 @@ class LetterTx(ReplayTx):
                                AND ($1::text IS NULL OR topic = $1)
                                AND ($2::text IS NULL OR reason = $2)
                                AND ($3::uuid[] IS NULL OR id = ANY($3))
+                               AND {_SIZE} <= $6
                              ORDER BY seq
                              LIMIT $4) AS page) AS counted
                 ON seq = place AND (bytes <= $5 OR nth = 1)
@@ -122,6 +130,7 @@ class LetterTx(ReplayTx):
             None if chosen.ids is None else list(chosen.ids),
             MOST,
             MOST_BYTES,
+            outbox.MOST_RECORD_BYTES,
         )
         return [(_summary(row), _original(row)) for row in rows]
 
@@ -247,6 +256,7 @@ def _again(letter: Summary, original: Original, service: str, order: Order) -> o
         key=original.key,
         headers=[*headers, (REPLAY, f"{service}/{order.id}".encode())],
         value=original.value,
+        partition=letter.partition,
     )
 
 

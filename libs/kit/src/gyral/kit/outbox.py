@@ -16,6 +16,8 @@ from gyral.kit.producer import open_producer
 from gyral.kit.telemetry import get_log, get_meter
 
 SHARDS = 8
+MOST_RECORD_BYTES = (4 << 20) - (64 << 10)
+"""Key, headers and value that surely fit into a request of the producer and into a topic."""
 _SEND_S = 30.0
 log = get_log()
 
@@ -29,6 +31,8 @@ class Message:
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     value: bytes | None
+    partition: int | None = None
+    """Where it must go; None leaves it to the key."""
 
 
 def shard_of(key: bytes | None) -> int:
@@ -53,6 +57,7 @@ async def store(conn: Connection, messages: Sequence[Message]) -> None:
             [name.encode() for name, _ in message.headers],
             [value for _, value in message.headers],
             message.value,
+            message.partition,
         )
         for message in messages
     ]
@@ -63,8 +68,9 @@ async def store(conn: Connection, messages: Sequence[Message]) -> None:
         )
     await conn.executemany(
         """
-        INSERT INTO outbox (shard, event_id, topic, key, header_names, header_values, value)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        INSERT INTO outbox (shard, event_id, topic, key, header_names, header_values, value,
+                            partition)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (event_id) DO NOTHING
         """,
         rows,
@@ -202,7 +208,7 @@ class Relay:
                 return 0
             rows = await conn.fetch(
                 """
-                SELECT seq, topic, key, header_names, header_values, value
+                SELECT seq, topic, key, header_names, header_values, value, partition
                   FROM outbox
                  WHERE shard = $1
                  ORDER BY seq
@@ -227,6 +233,7 @@ class Relay:
                     row["topic"],
                     row["value"],
                     key=row["key"],
+                    partition=await _present(producer, row["topic"], row["partition"]),
                     headers=[
                         (name.decode(), value)
                         for name, value in zip(
@@ -243,3 +250,10 @@ class Relay:
 
     def _observe_age(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(self._age_s)]
+
+
+async def _present(producer: AIOKafkaProducer, topic: str, partition: int | None) -> int | None:
+    """Return the partition, or None for one that a topic made anew does not have."""
+    if partition is None or partition not in await producer.partitions_for(topic):
+        return None
+    return partition

@@ -1,5 +1,6 @@
 -- What a service could not handle, whole; and who had what put back and why, which only grows.
 ALTER TABLE inbox ADD COLUMN parked boolean NOT NULL DEFAULT false;
+ALTER TABLE outbox ADD COLUMN partition integer;
 
 CREATE TABLE dead_letter (
     seq           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
