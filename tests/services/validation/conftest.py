@@ -191,11 +191,7 @@ class World:
         self.port = _free_port()
         started = await self._start(**knobs)
         try:
-            async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{self.port}",
-                headers={"authorization": f"Bearer {KEY}"},
-                timeout=30,
-            ) as client:
+            async with self._client() as client:
                 await _ready(client, started)
                 yield client
         finally:
@@ -209,6 +205,24 @@ class World:
         started = await self._start(VALIDATION_CRASH_AT=point)
         async with asyncio.timeout(READY_S):
             assert await started.wait() == -signal.SIGKILL
+
+    @asynccontextmanager
+    async def dying_at(self, point):
+        """Run validation with nothing to do; what comes next kills it at a named point."""
+        self.port = _free_port()
+        started = await self._start(VALIDATION_CRASH_AT=point)
+        async with self._client() as client:
+            await _ready(client, started)
+            yield client
+        async with asyncio.timeout(READY_S):
+            assert await started.wait() == -signal.SIGKILL
+
+    def _client(self):
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=30,
+        )
 
     async def _start(self, **knobs):
         return await asyncio.create_subprocess_exec(

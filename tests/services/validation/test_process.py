@@ -138,13 +138,55 @@ async def test_refused_rows_are_listed_and_judged_again_once(world):
         assert [found["reason"] for found in listed] == ["unknown_stream"]
         await send(world.producer, declared(later))
         for expected in (1, 0):
-            answer = await client.post("/v1/quarantine/replay", json={"stream": later})
-            assert (answer.status_code, answer.json()["replayed"]) == (202, expected)
-        await world.mark(later, DAY)
-        come = await progress(client, later)
-    assert (come["rows"], come["quarantined"]) == (1, 0)
+            assert len(await judged_again(client, later)) == expected
+        come = await kept(client, later, rows=1)
+    assert come["quarantined"] == 0
     _, rows = in_the_lake(world, later)
     assert rows == 1
+
+
+async def test_rows_judged_again_keep_their_account_through_kills(world):
+    later = f"{world.features}-y"
+    good, bad = await world.submit(later, row("n1"), row("n2", carrier="ZZ"))
+    async with world.process() as client:
+        async with asyncio.timeout(20):
+            while len(listed := await quarantine(client, later)) < 2:
+                pass
+    ids = {found["record_key"]: found["id"] for found in listed}
+    await send(world.producer, declared(later))
+    async with world.dying_at("after_lake") as client:
+        assert sorted(await judged_again(client, later)) == sorted(ids.values())
+    for point in ("before_commit", "after_commit"):
+        await world.killed_at(point)
+    async with world.process() as client:
+        await kept(client, later, rows=1)
+        async with asyncio.timeout(20):
+            while not (again := (await quarantine(client, later))[2:]):
+                pass
+        assert await judged_again(client, later, reason="range") == []
+    assert [(found["record_key"], found["reason"], found["origin"]) for found in again] == [
+        ("n2", "allowed", ids["n2"])
+    ]
+    found, rows = in_the_lake(world, later)
+    assert rows == 1
+    assert not set(found) & {good, bad}
+    elsewhere = await accounts(world)
+    assert len(elsewhere) == len(set(elsewhere))
+
+
+async def kept(client, stream, *, rows):
+    async with asyncio.timeout(20):
+        while True:
+            come = await progress(client, stream, watermark="1970-01-01T00:00:00Z", wait_s=0)
+            if come["rows"] == rows:
+                return come
+
+
+async def judged_again(client, stream, **chosen):
+    body = {"stream": stream, "because": "it is declared now", **chosen}
+    answer = await client.post("/v1/quarantine/replay", json=body)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["ids"]
 
 
 async def quarantine(client, stream):

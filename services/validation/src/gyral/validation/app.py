@@ -21,7 +21,7 @@ from gyral.kit.outbox import Relay
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
 from gyral.kit.tx import begin
-from gyral.validation import api
+from gyral.validation.api import progress, quarantine
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.outlet import Outlet
@@ -32,9 +32,10 @@ from gyral.validation.handlers.records import Records
 from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
-from gyral.validation.store.listings import Listings, ReplayTx
+from gyral.validation.store.listings import Listings
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
+from gyral.validation.store.quarantine import Quarantine, QuarantineTx
 from gyral.validation.store.sinks import SinkTx
 
 NAME = "validation"
@@ -89,17 +90,21 @@ def build(settings: Settings) -> Service:
         now_us=_now_us,
         remember_h=settings.validation_remember_h,
     )
-    replay = Replay(begin(pool, ReplayTx, service=NAME), outlet)
+    replay = Replay(begin(pool, QuarantineTx, service=NAME))
     health = Health(ready=[keys.ready, streams.ready, models.ready])
-    router = api.routes(
-        Listings(pool), changes, lambda stream, ids, actor: replay.run(stream, ids, actor=actor)
-    )
     return Service(
         name=NAME,
         settings=settings,
         health=health,
         api=create_api(
-            NAME, [router], keys=ring, health=health, projections=[streams, models, keys]
+            NAME,
+            [
+                progress.routes(Listings(pool), changes),
+                quarantine.routes(Quarantine(pool), replay.run),
+            ],
+            keys=ring,
+            health=health,
+            projections=[streams, models, keys],
         ),
         pool=pool,
         migrations=resources.files("gyral.validation") / "migrations",

@@ -1,4 +1,4 @@
-"""What validation itself writes to Kafka: labels, their time, and records to judge again."""
+"""What validation itself writes to Kafka: labels and their time."""
 
 import asyncio
 import uuid
@@ -35,16 +35,6 @@ class Labels:
     event_times: Sequence[int]
     revisions: Sequence[int]
     values: Mapping[str, Sequence[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """A record as it once came."""
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: Sequence[tuple[str, bytes]]
 
 
 class Outlet:
@@ -113,20 +103,6 @@ class Outlet:
                     headers=encoded.headers,
                 )
                 for partition in sorted(await producer.partitions_for(LABELS))
-            ]
-            await asyncio.gather(*sent)
-
-        await self._use(send)
-
-    async def again(self, originals: Sequence[Original]) -> None:
-        """Put records back where they came from; raises like `labels`."""
-
-        async def send(producer: AIOKafkaProducer) -> None:
-            sent = [
-                await producer.send(
-                    one.topic, one.value, key=one.key, headers=list(one.headers)
-                )
-                for one in originals
             ]
             await asyncio.gather(*sent)
 

@@ -1,38 +1,50 @@
-"""Refused records, judged again when somebody asks for it."""
+"""Refused rows, judged again when somebody asks for it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gyral.kit.outbox import Message
+from gyral.kit.replays import Order
 from gyral.kit.tx import Begin
-from gyral.validation.engine import outlet
-from gyral.validation.engine.outlet import Outlet
-from gyral.validation.store.listings import ReplayTx
+from gyral.validation.store.quarantine import Chosen, Original, QuarantineTx
 
 MOST = 1000
+ORIGIN = "gyral-quarantine"
+"""Header of a row put back: the id it had in quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Puts records of the quarantine back on their topic."""
+    """Puts rows of the quarantine back on their topic."""
 
-    begin: Begin[ReplayTx]
-    outlet: Outlet
+    begin: Begin[QuarantineTx]
 
-    async def run(self, stream: str, ids: Sequence[int] | None, *, actor: str) -> list[int]:
-        """Send records back and return their ids; each counts as replayed once.
+    async def run(self, chosen: Chosen, order: Order) -> list[int]:
+        """Put refused rows back and return their ids: each once, as the audit says.
 
-        A process that dies after Kafka has them and before the commit leaves them to be
-        replayed again: then the second copy is a duplicate of the first, or refused like it.
+        In one transaction a row is counted as replayed and its record put into the outbox.
+        Kafka may come to hold that record twice; the second copy is a duplicate of the first,
+        or refused like it under the same origin, and then counted as replayed with it.
         """
         async with self.begin() as tx:
-            taken = await tx.take(stream, ids, limit=MOST)
-            if not taken:
-                return []
-            await tx.note(stream, [one.id for one in taken], actor)
-            await self.outlet.again(
-                [
-                    outlet.Original(one.place.topic, one.key, one.value, one.headers)
-                    for one in taken
-                ]
-            )
+            before = await tx.begin_replay(order)
+            if before is not None:
+                return [int(id_) for id_ in before]
+            taken = await tx.take(chosen, order, limit=MOST)
+            for one in taken:
+                await tx.forward(_again(one))
+            if taken:
+                await tx.note_rows(order, taken)
         return [one.id for one in taken]
+
+
+def _again(one: Original) -> Message:
+    """Return a row as it came, to the partition it came from, and which row it was."""
+    headers = [(name, value) for name, value in one.headers if name != ORIGIN]
+    return Message(
+        event_id=f"quarantine/{one.id}",
+        topic=one.place.topic,
+        key=one.key,
+        headers=[*headers, (ORIGIN, str(one.id).encode())],
+        value=one.value,
+        partition=one.place.partition,
+    )

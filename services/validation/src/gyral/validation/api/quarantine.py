@@ -1,0 +1,186 @@
+"""Routes for refused rows: list, show, export, and have them judged again."""
+
+import base64
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
+
+from gyral.contracts.access import Scope
+from gyral.contracts.events import Contract
+from gyral.kit.http import Caller, Refusal, read_model, scope
+from gyral.kit.replays import Because, Order, order_of
+from gyral.validation.api.progress import NO_NUL
+from gyral.validation.handlers.replay import MOST
+from gyral.validation.store import quarantine
+from gyral.validation.store.quarantine import Chosen, Quarantine, State
+
+NDJSON = "application/x-ndjson"
+Replay = Callable[[Chosen, Order], Awaitable[list[int]]]
+Reader = Annotated[Caller, scope(Scope.READ)]
+After = Annotated[int, Query(ge=0, lt=2**62)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Id = Annotated[int, Field(ge=1, lt=2**62)]
+StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
+ReasonCode = Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
+
+
+class Refused(BaseModel):
+    """A row in quarantine; `after` of the next page is its `id`."""
+
+    id: int
+    topic: str
+    partition: int
+    offset: int
+    stream: str
+    record_key: str
+    schema_version: int | None
+    reason: str
+    detail: str
+    size_bytes: int
+    quarantined_at: datetime
+    replayed_at: datetime | None
+    replay_id: UUID | None
+    origin: int | None
+    """The refused row that this one is the replay of."""
+
+
+class RefusedHeader(BaseModel):
+    """One header of the record."""
+
+    name: str
+    value_base64: str
+
+
+class RefusedBytes(Refused):
+    """A row in quarantine with its bytes as they came."""
+
+    key_base64: str | None
+    value_base64: str
+
+
+class WholeRefused(RefusedBytes):
+    """A row in quarantine with everything that came with it."""
+
+    headers: list[RefusedHeader]
+
+
+class ReplayAsked(Contract):
+    """Which held rows to judge again, and why; at least one of the first four."""
+
+    stream: StreamText | None = None
+    reason: ReasonCode | None = None
+    since: AwareDatetime | None = None
+    ids: tuple[Id, ...] | None = Field(default=None, min_length=1, max_length=MOST)
+    because: Because
+
+    @model_validator(mode="after")
+    def _something_is_chosen(self) -> Self:
+        if all(each is None for each in (self.stream, self.reason, self.since, self.ids)):
+            raise ValueError("expected a stream, a reason, since or ids; found none of them")
+        return self
+
+
+class Replayed(BaseModel):
+    """Which rows went back; ask again while there are any."""
+
+    replay_id: UUID
+    replayed: int
+    ids: list[int]
+
+
+def _chosen(
+    stream: Annotated[StreamText | None, Query()] = None,
+    reason: Annotated[ReasonCode | None, Query()] = None,
+    since: Annotated[AwareDatetime | None, Query()] = None,
+    state: Annotated[State | None, Query()] = None,
+) -> Chosen:
+    return Chosen(stream=stream, reason=reason, since=since, state=state)
+
+
+ChosenQuery = Annotated[Chosen, Depends(_chosen)]
+
+
+def routes(found: Quarantine, replay: Replay) -> APIRouter:
+    """Return the quarantine's routes."""
+    router = APIRouter()
+
+    @router.get("/v1/quarantine")
+    async def rows(
+        _caller: Reader, chosen: ChosenQuery, after: After = 0, limit: Limit = 100
+    ) -> list[Refused]:
+        """List refused rows without their bytes, oldest first."""
+        page = await found.page(chosen, after=after, limit=limit)
+        return [Refused.model_validate(row, from_attributes=True) for row in page]
+
+    @router.get(
+        "/v1/quarantine/export",
+        response_class=StreamingResponse,
+        responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    )
+    async def export(
+        _caller: Reader, chosen: ChosenQuery, after: After = 0, limit: Limit = 1000
+    ) -> StreamingResponse:
+        """Give refused rows with their bytes, a JSON object a line, at most 8 MiB of bytes.
+
+        The next page begins after the last line's id; an empty page is the end.
+        """
+        page = await found.export(chosen, after=after, limit=limit)
+        return StreamingResponse(_lines(page), media_type=NDJSON)
+
+    @router.get("/v1/quarantine/{row_id}")
+    async def row(
+        row_id: Annotated[int, Path(ge=1, lt=2**62)], _caller: Reader
+    ) -> WholeRefused:
+        """Show one refused row with its headers and bytes."""
+        one = await found.find(row_id)
+        if one is None:
+            raise Refusal(
+                HTTPStatus.NOT_FOUND,
+                "not_found",
+                f"quarantine: expected a refused row; found none with id {row_id}",
+            )
+        headers = [
+            RefusedHeader(name=name, value_base64=_base64(value))
+            for name, value in one[1].headers
+        ]
+        return WholeRefused(**_bytes(one).model_dump(), headers=headers)
+
+    @router.post("/v1/quarantine/replay", status_code=HTTPStatus.ACCEPTED)
+    async def replay_refused(
+        request: Request,
+        caller: Annotated[Caller, scope(Scope.OPERATE)],
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Replayed:
+        """Have held rows judged again, each once; at most 1,000 of them a call."""
+        asked = await read_model(request, ReplayAsked)
+        order = order_of(caller, asked, asked.because, idempotency_key=idempotency_key)
+        chosen = Chosen(asked.stream, asked.reason, asked.since, asked.ids)
+        done = await replay(chosen, order)
+        return Replayed(replay_id=order.id, replayed=len(done), ids=done)
+
+    return router
+
+
+def _lines(page: Sequence[quarantine.Whole]) -> Iterator[str]:
+    for one in page:
+        yield _bytes(one).model_dump_json() + "\n"
+
+
+def _bytes(one: quarantine.Whole) -> RefusedBytes:
+    row, original = one
+    known = Refused.model_validate(row, from_attributes=True)
+    return RefusedBytes(
+        **known.model_dump(),
+        key_base64=None if original.key is None else _base64(original.key),
+        value_base64=_base64(original.value),
+    )
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -1,0 +1,221 @@
+"""The quarantine: listed, exported, and the transaction that puts refused rows back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from asyncpg import Record
+
+from gyral.kit.db import Pool
+from gyral.kit.outbox import MOST_RECORD_BYTES
+from gyral.kit.replays import Kind, Order, ReplayTx
+from gyral.validation.domain.accounting import Place
+
+MOST_BYTES = 8 << 20
+"""Bytes of one page's or order's rows; a single larger row comes all the same."""
+_COLUMNS = """id, topic, partition, "offset", stream, record_key, schema_version, reason,
+              detail, octet_length(value) AS size_bytes, quarantined_at, replayed_at, replay_id,
+              origin"""
+_CHOSEN = """($1::text IS NULL OR stream = $1)
+               AND ($2::text IS NULL OR reason = $2)
+               AND ($3::timestamptz IS NULL OR quarantined_at >= $3)
+               AND ($4::bigint[] IS NULL OR id = ANY($4))
+               AND ($5::boolean IS NULL OR (replayed_at IS NOT NULL) = $5)"""
+
+_SIZE = """octet_length(value) + octet_length(coalesce(kafka_key, ''))
+           + octet_length(array_to_string(header_names, ''))
+           + (SELECT coalesce(sum(octet_length(each)), 0) FROM unnest(header_values) AS each)"""
+
+
+class State(StrEnum):
+    """Whether a refused row was put back."""
+
+    HELD = "held"
+    REPLAYED = "replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which refused rows are meant; None means any."""
+
+    stream: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    ids: Sequence[int] | None = None
+    state: State | None = None
+
+    def arguments(self) -> tuple[object, ...]:
+        """Return what stands for $1 to $5."""
+        ids = None if self.ids is None else list(self.ids)
+        replayed = None if self.state is None else self.state is State.REPLAYED
+        return self.stream, self.reason, self.since, ids, replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row in quarantine, without its bytes."""
+
+    id: int
+    topic: str
+    partition: int
+    offset: int
+    stream: str
+    record_key: str
+    schema_version: int | None
+    reason: str
+    detail: str
+    size_bytes: int
+    quarantined_at: datetime
+    replayed_at: datetime | None
+    replay_id: UUID | None
+    origin: int | None
+    """The refused row that this one is the replay of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A refused row as it came."""
+
+    id: int
+    place: Place
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+Whole = tuple[Refusal, Original]
+
+
+class Quarantine:
+    """Read-only answers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def page(self, chosen: Chosen, *, after: int, limit: int) -> list[Refusal]:
+        """Return refused rows without their bytes, oldest first."""
+        rows = await self._pool.fetch(
+            f"""
+            SELECT {_COLUMNS}
+              FROM quarantine
+             WHERE {_CHOSEN} AND id > $6
+             ORDER BY id
+             LIMIT $7
+            """,  # noqa: S608 - constants
+            *chosen.arguments(),
+            after,
+            limit,
+        )
+        return [_refusal(row) for row in rows]
+
+    async def export(self, chosen: Chosen, *, after: int, limit: int) -> list[Whole]:
+        """Return refused rows with their bytes, oldest first: at most `MOST_BYTES` of them."""
+        rows = await self._pool.fetch(
+            f"""
+            SELECT {_COLUMNS}, kafka_key, value, '{{}}'::text[] AS header_names,
+                   '{{}}'::bytea[] AS header_values
+              FROM quarantine
+              JOIN (SELECT id AS at, row_number() OVER (ORDER BY id) AS nth,
+                           sum(size) OVER (ORDER BY id) AS bytes
+                      FROM (SELECT id, octet_length(value) AS size
+                              FROM quarantine
+                             WHERE {_CHOSEN} AND id > $6
+                             ORDER BY id
+                             LIMIT $7) AS page) AS counted
+                ON id = at AND (bytes <= $8 OR nth = 1)
+             ORDER BY id
+            """,  # noqa: S608 - constants
+            *chosen.arguments(),
+            after,
+            limit,
+            MOST_BYTES,
+        )
+        return [(_refusal(row), _original(row)) for row in rows]
+
+    async def find(self, id_: int) -> Whole | None:
+        """Return one refused row whole, or None."""
+        row = await self._pool.fetchrow(
+            f"""
+            SELECT {_COLUMNS}, kafka_key, value, header_names, header_values
+              FROM quarantine
+             WHERE id = $1
+            """,  # noqa: S608 - constants
+            id_,
+        )
+        return None if row is None else (_refusal(row), _original(row))
+
+
+class QuarantineTx(ReplayTx):
+    """A transaction that puts refused rows back: they count as replayed when it commits."""
+
+    async def take(self, chosen: Chosen, order: Order, *, limit: int) -> list[Original]:
+        """Return rows that were never put back, oldest first, and count them as such.
+
+        A record too large for its topic, as we would pack it, stays where it is.
+
+        Kafka may hold two copies of a replay, and both may be refused: then they are the same
+        row, to the last byte, and taking one counts both.
+        """
+        rows = await self.conn.fetch(
+            f"""
+            UPDATE quarantine SET replayed_at = now(), replay_id = $7
+              FROM (SELECT id AS at, row_number() OVER (ORDER BY id) AS nth,
+                           sum(size) OVER (ORDER BY id) AS bytes
+                      FROM (SELECT id, size
+                              FROM (SELECT id, {_SIZE} AS size
+                                      FROM quarantine
+                                     WHERE {_CHOSEN}) AS held
+                             WHERE size <= $8
+                             ORDER BY id
+                             LIMIT $6) AS page) AS counted
+             WHERE id = at AND (bytes <= $9 OR nth = 1)
+            RETURNING id, topic, partition, "offset", origin, kafka_key, value, header_names,
+                      header_values
+            """,  # noqa: S608 - constants
+            *replace(chosen, state=State.HELD).arguments(),
+            limit,
+            order.id,
+            MOST_RECORD_BYTES,
+            MOST_BYTES,
+        )
+        taken: dict[object, Original] = {}
+        for row in sorted(rows, key=lambda row: row["id"]):
+            one = _original(row)
+            same = (row["origin"], one.place.topic, one.key, one.value, one.headers)
+            taken.setdefault(one.id if row["origin"] is None else same, one)
+        await self._count_copies([one.id for one in taken.values()], order)
+        return list(taken.values())
+
+    async def note_rows(self, order: Order, taken: Sequence[Original]) -> None:
+        """Leave the entry of the audit."""
+        await self.note(order, Kind.QUARANTINE, [str(one.id) for one in taken])
+
+    async def _count_copies(self, taken: Sequence[int], order: Order) -> None:
+        await self.conn.execute(
+            """
+            UPDATE quarantine AS copy SET replayed_at = now(), replay_id = $2
+              FROM quarantine AS one
+             WHERE one.id = ANY($1) AND copy.origin = one.origin AND copy.replayed_at IS NULL
+               AND (copy.topic, copy.value, copy.header_names, copy.header_values)
+                   = (one.topic, one.value, one.header_names, one.header_values)
+               AND copy.kafka_key IS NOT DISTINCT FROM one.kafka_key
+            """,
+            list(taken),
+            order.id,
+        )
+
+
+def _refusal(row: Record) -> Refusal:
+    return Refusal(*list(row.values())[: len(Refusal.__slots__)])
+
+
+def _original(row: Record) -> Original:
+    return Original(
+        row["id"],
+        Place(row["topic"], row["partition"], row["offset"]),
+        row["kafka_key"],
+        row["value"],
+        tuple(zip(row["header_names"], row["header_values"], strict=True)),
+    )
