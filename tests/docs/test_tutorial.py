@@ -67,6 +67,6 @@ def test_the_tutorial_can_be_followed_word_by_word(typed, tmp_path):
 
     [predicted] = [text for command, text in said.items() if " predict " in command]
     assert len(predicted.splitlines()) == 3
-    [kept] = [text for command, text in said.items() if "get quarantine" in command]
+    [kept] = [text for command, text in said.items() if " quarantine ls " in command]
     assert "gold" in kept
     assert "rejected" in said[".venv/bin/gyral trace churn"]

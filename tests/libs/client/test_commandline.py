@@ -40,6 +40,13 @@ COMMANDS = [
     ["rollout", "m"],
     ["trace", "m"],
     ["audit"],
+    ["dlq", "ls"],
+    ["dlq", "show", "x"],
+    ["dlq", "replay"],
+    ["quarantine", "ls"],
+    ["quarantine", "show", "1"],
+    ["quarantine", "export", "held.parquet"],
+    ["quarantine", "replay"],
     ["check-report", "report.json"],
     REPLAY,
 ]
@@ -58,6 +65,9 @@ COMMANDS = [
         ([*REPLAY, "--label-lag", "1 h"], "--label-lag: expected a number and a unit"),
         ([*REPLAY, "--until", "later"], "--until: expected a time such as"),
         (["check-report", "nowhere.json"], "expected a report of `gyral replay`"),
+        (["dlq", "show", "x"], "id: expected one that `gyral dlq ls` shows"),
+        (["dlq", "replay"], "dlq replay: expected --topic, --reason or --id; found none"),
+        (["quarantine", "replay"], "quarantine replay: expected --stream, --reason, --since"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(arguments, message, capsys):
@@ -80,7 +90,7 @@ def test_a_key_without_an_address_is_told_which(monkeypatch, capsys):
 
 def test_every_command_names_something_that_exists():
     given = [parser().parse_args(arguments) for arguments in COMMANDS]
-    assert len({each.command for each in given}) == len(COMMANDS)
+    assert len({each.run for each in given}) == len(COMMANDS)
     for each in given:
         module, _, name = each.run.partition(":")
         assert callable(getattr(import_module(f"gyral.client.commands.{module}"), name))

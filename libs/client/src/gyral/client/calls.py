@@ -52,6 +52,10 @@ class Api:
         response = await self._call("GET", path, params=params or {})
         return msgspec.json.decode(response.body, type=answer)
 
+    async def read(self, path: str, params: Params | None = None) -> bytes:
+        """Return the bytes a service has at `path`; raises as `get` does."""
+        return (await self._call("GET", path, params=params or {})).body
+
     async def find(self, path: str, answer: type[T], params: Params | None = None) -> T | None:
         """Return what the service says at `path`, or None when it knows no such thing."""
         try:

@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     _using(commands)
     _sending(commands)
     _replay(commands)
+    _dlq(commands)
+    _quarantine(commands)
     _audit(commands)
     return top
 
@@ -83,7 +85,7 @@ def _declaring(commands: _Commands) -> None:
     get = _command(commands, "get", "showing:get", "show what there is")
     get.add_argument(
         "kind",
-        choices=("streams", "models", "versions", "datasets", "quarantine", "keys", "alarms"),
+        choices=("streams", "models", "versions", "datasets", "keys", "alarms"),
     )
     get.add_argument("name", nargs="?", help="of a stream or a model")
     get.add_argument("--limit", type=int, default=1000, help="most rows")
@@ -187,6 +189,71 @@ def _replay(commands: _Commands) -> None:
     check.add_argument("--promotions", type=int, nargs=2, default=(2, 12), metavar="N")
 
 
+def _dlq(commands: _Commands) -> None:
+    of = _group(commands, "dlq", "look at dead letters, and have them handled after all")
+    listing = _command(of, "ls", "letters:ls", "list dead letters, oldest first")
+    _letters(listing)
+    _state(listing, "parked", "replayed", "handled")
+    _output(listing)
+    show = _command(of, "show", "letters:show", "show one with its headers and bytes")
+    show.add_argument("id")
+    _whole(show)
+    replay = _command(of, "replay", "letters:replay", "put letters back on their topics")
+    _letters(replay)
+    _putting_back(replay)
+
+
+def _letters(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--topic", help="only of this topic, where the events came from")
+    command.add_argument("--reason", choices=("malformed", "permanent", "bug"))
+    command.add_argument("--id", action="append", help="only this one; may be repeated")
+
+
+def _quarantine(commands: _Commands) -> None:
+    of = _group(commands, "quarantine", "look at refused rows, and have them judged again")
+    listing = _command(of, "ls", "quarantining:ls", "list refused rows, oldest first")
+    _refused(listing)
+    listing.add_argument("--id", action="append", type=int, help="only this one; repeatable")
+    _state(listing, "held", "replayed")
+    listing.add_argument("--limit", type=int, default=100, help="most rows to show")
+    _output(listing)
+    show = _command(of, "show", "quarantining:show", "show one with its headers and bytes")
+    show.add_argument("id", type=int)
+    _whole(show)
+    export = _command(of, "export", "quarantining:export", "write rows and bytes to a file")
+    export.add_argument("file", type=Path, help="its name ends in .ndjson, .jsonl or .parquet")
+    _refused(export)
+    _state(export, "held", "replayed")
+    _output(export)
+    replay = _command(of, "replay", "quarantining:replay", "have held rows judged again")
+    _refused(replay)
+    replay.add_argument("--id", action="append", type=int, help="only this one; repeatable")
+    _putting_back(replay)
+
+
+def _refused(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--stream", help="only of this stream, as the rows named it")
+    command.add_argument("--reason", help="only refused for this, such as `range`")
+    command.add_argument("--since", metavar="TIME", help="only refused then or later")
+
+
+def _state(command: argparse.ArgumentParser, *states: str) -> None:
+    command.add_argument("--state", choices=(*states, "all"), default=states[0])
+
+
+def _whole(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--bytes", type=int, default=4096, metavar="N", help="most bytes of a part to show"
+    )
+    _output(command)
+
+
+def _putting_back(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--because", metavar="WHY", help="goes into the audit with your key")
+    command.add_argument("--dry-run", action="store_true", help="only count what would go back")
+    _output(command)
+
+
 def _audit(commands: _Commands) -> None:
     audit = _command(
         commands, "audit", "auditing:audit", "check the invariants; 1 when one is violated"
@@ -201,6 +268,12 @@ def _command(commands: _Commands, name: str, run: str, summary: str) -> argparse
     made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     made.set_defaults(run=run)
     return made
+
+
+def _group(commands: _Commands, name: str, summary: str) -> _Commands:
+    made = commands.add_parser(name, help=summary, description=summary)
+    within: _Commands = made.add_subparsers(dest="action", required=True, metavar="ACTION")
+    return within
 
 
 def _output(command: argparse.ArgumentParser) -> None:

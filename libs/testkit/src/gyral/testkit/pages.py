@@ -99,7 +99,9 @@ def _docstrings(settings: type[BaseSettings]) -> dict[str, str]:
 def _commands(top: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in top._actions:  # noqa: SLF001 - argparse has no public way to list them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            yield from sorted(action.choices.items())
+            for name, made in sorted(action.choices.items()):
+                yield name, made
+                yield from ((f"{name} {within}", each) for within, each in _commands(made))
 
 
 @contextmanager

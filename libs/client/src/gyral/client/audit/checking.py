@@ -11,7 +11,7 @@ from time import monotonic
 import asyncpg
 import numpy as np
 
-from gyral.client.audit import decisions, lake
+from gyral.client.audit import decisions, lake, replays
 from gyral.client.audit.findings import Finding
 from gyral.client.audit.lake import Lake, Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
@@ -76,7 +76,9 @@ async def check(
         found = [finding async for finding in _kept(sides, reach)]
         found += [finding async for finding in decisions.check(connection)]
         found.append(await decisions.outcomes(connection, await log.told()))
-        found.append(Finding.of("dead_letters_explained", await log.unexplained()))
+        settled = await replays.settled(connection)
+        found.append(Finding.of("dead_letters_explained", await log.unexplained(settled)))
+        found.append(Finding.of("replays_are_audited", await replays.unaudited(connection)))
     return found
 
 

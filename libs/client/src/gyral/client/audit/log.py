@@ -1,7 +1,7 @@
 """What Kafka holds: how far partitions go, what was told of trainings, dead letters."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -63,14 +63,19 @@ class Log:
                 counts[of.request_id][_TOLD[record.topic]] += 1
         return counts
 
-    async def unexplained(self) -> Sequence[str]:
-        """Return a line for each dead letter without a reason, or with a bug as its reason."""
+    async def unexplained(self, settled: Collection[str]) -> Sequence[str]:
+        """Return a line for each dead letter without a reason, or with a bug as its reason.
+
+        Args:
+            settled: ids of letters that were replayed, or whose events were handled since.
+        """
         topics = [topic.name for topic in catalogue.topics() if topic.name.endswith(".dlq")]
         return [
             f"{record.topic}/{record.partition}/{record.offset}: "
             f"{_header(record, 'dlq_error') or 'no reason'}"
             async for record in self._all(topics)
             if _header(record, "dlq_reason") in _UNEXPLAINED
+            and _header(record, "dlq_id") not in settled
         ]
 
     def _parts(self, topics: Sequence[str]) -> list[TopicPartition]:

@@ -17,7 +17,6 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "models": ("name", "generation", "champion", "previous", "champion_since"),
     "versions": ("version", "state", "cause", "as_of", "champion_version", "reasons"),
     "datasets": ("stream", "version", "rows", "watermark"),
-    "quarantine": ("id", "stream", "record_key", "reason", "detail"),
     "keys": ("key_id", "name", "scopes", "expires_at", "revoked"),
     "alarms": ("window_start", "detector", "version", "measured", "threshold", "request_id"),
 }
