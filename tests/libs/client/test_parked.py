@@ -146,7 +146,7 @@ async def test_refused_rows_are_listed_shown_and_put_back(platform):
     assert {row["schema_version"] for row in listed} == {2}
     table = await platform.type("quarantine", "ls")
     assert safe(table)
-    assert "data.record.submitted.v1/1/3" in table
+    assert "data.record.submitted.v1/1/3/0" in table
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     for words, count in (
         (["--reason", "type"], 1),

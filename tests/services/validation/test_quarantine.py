@@ -74,8 +74,12 @@ async def test_two_copies_refused_alike_have_one_origin_and_go_back_as_one(desk)
 async def test_other_rows_that_claim_the_same_origin_are_rows_of_their_own(desk):
     forged = (("gyral-quarantine", b"1"),)
     ids = await desk.refuse(*(refused(offset, headers=forged) for offset in range(3)))
-    assert await desk.put_back(stream="orders") == ids
-    assert len(await desk.sent()) == 3
+    twins = (refused(8, headers=forged), refused(9, headers=forged, value=b'{"n": 8}'))
+    ids += await desk.refuse(*twins)
+    await desk.pool.execute("UPDATE quarantine SET row = 1 WHERE id = $1", ids[-1])
+    assert await desk.put_back(ids=ids[:4]) == ids[:4]
+    assert await desk.put_back(stream="orders") == ids[4:]
+    assert len(await desk.sent()) == 5
 
 
 @pytest.mark.parametrize(

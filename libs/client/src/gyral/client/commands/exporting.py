@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         ("topic", pa.string()),
         ("partition", pa.int32()),
         ("offset", pa.int64()),
+        ("row", pa.int32()),
         ("stream", pa.string()),
         ("record_key", pa.string()),
         ("schema_version", pa.int64()),

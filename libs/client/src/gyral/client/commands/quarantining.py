@@ -29,6 +29,7 @@ class Refused(Struct, frozen=True):
     topic: str
     partition: int
     offset: int
+    row: int
     stream: str
     record_key: str
     schema_version: int | None
@@ -63,7 +64,7 @@ async def ls(given: argparse.Namespace) -> int:
         async for row in _rows(platform["validation"], given, given.state):
             if len(rows) == given.limit:
                 break
-            place = f"{row.topic}/{row.partition}/{row.offset}"
+            place = f"{row.topic}/{row.partition}/{row.offset}/{row.row}"
             rows.append({**msgspec.to_builtins(row), "position": place})
     columns = ("id", "stream", "record_key", "schema_version", "position", "reason", "detail")
     output.rows(rows, columns, given.output)

@@ -37,6 +37,8 @@ class Refused(BaseModel):
     topic: str
     partition: int
     offset: int
+    row: int
+    """Its place among the rows of its record."""
     stream: str
     record_key: str
     schema_version: int | None

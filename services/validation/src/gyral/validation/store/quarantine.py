@@ -15,7 +15,7 @@ from gyral.validation.domain.accounting import Place
 
 MOST_BYTES = 8 << 20
 """Bytes of one page's or order's rows; a single larger row comes all the same."""
-_COLUMNS = """id, topic, partition, "offset", stream, record_key, schema_version, reason,
+_COLUMNS = """id, topic, partition, "offset", row, stream, record_key, schema_version, reason,
               detail, octet_length(value) AS size_bytes, quarantined_at, replayed_at, replay_id,
               origin"""
 _CHOSEN = """($1::text IS NULL OR stream = $1)
@@ -61,6 +61,8 @@ class Refusal:
     topic: str
     partition: int
     offset: int
+    row: int
+    """Its place among the rows of its record."""
     stream: str
     record_key: str
     schema_version: int | None
@@ -171,8 +173,8 @@ class QuarantineTx(ReplayTx):
                              ORDER BY id
                              LIMIT $6) AS page) AS counted
              WHERE id = at AND (bytes <= $9 OR nth = 1)
-            RETURNING id, topic, partition, "offset", origin, kafka_key, value, header_names,
-                      header_values
+            RETURNING id, topic, partition, "offset", row, origin, kafka_key, value,
+                      header_names, header_values
             """,  # noqa: S608 - constants
             *replace(chosen, state=State.HELD).arguments(),
             limit,
@@ -183,7 +185,8 @@ class QuarantineTx(ReplayTx):
         taken: dict[object, Original] = {}
         for row in sorted(rows, key=lambda row: row["id"]):
             one = _original(row)
-            same = (row["origin"], one.place.topic, one.key, one.value, one.headers)
+            record = (one.place.topic, one.key, one.value, one.headers)
+            same = (row["origin"], row["row"], record)
             taken.setdefault(one.id if row["origin"] is None else same, one)
         await self._count_copies([one.id for one in taken.values()], order)
         return list(taken.values())
@@ -201,6 +204,7 @@ class QuarantineTx(ReplayTx):
                AND (copy.topic, copy.value, copy.header_names, copy.header_values)
                    = (one.topic, one.value, one.header_names, one.header_values)
                AND copy.kafka_key IS NOT DISTINCT FROM one.kafka_key
+               AND copy.row = one.row
             """,
             list(taken),
             order.id,
