@@ -89,6 +89,7 @@ class Reactor:
         if self.stopped:
             raise LineStopped(self.stopped)
         if not is_for(record, self.service):
+            log.info("event.passed_by", topic=record.topic, offset=record.offset)
             return None
         attempts = 0
         waited_s = 0.0
