@@ -189,5 +189,11 @@ async def test_only_an_operator_puts_rows_back_and_what_is_not_there_is_404(clie
     answer = await client.post("/v1/quarantine/replay", json=body, headers=reader)
     assert answer.status_code == 403
     assert (await client.get("/v1/quarantine/7")).status_code == 404
-    for hostile in ("/v1/quarantine/x", "/v1/quarantine?stream=%00", "/v1/quarantine?since=x"):
-        assert (await client.get(hostile)).status_code == 422
+    for hostile in (
+        "/x",
+        "?stream=%00",
+        "?since=x",
+        "?since=0001-01-01T00:00:00%2B14:00",
+        "?since=9999-12-31T23:59:59-14:00",
+    ):
+        assert (await client.get(f"/v1/quarantine{hostile}")).status_code == 422, hostile

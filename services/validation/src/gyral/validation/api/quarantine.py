@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Self
 from uuid import UUID
@@ -27,6 +27,11 @@ After = Annotated[int, Query(ge=0, lt=2**62)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
+Since = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
+]
+"""A time that is one in every zone."""
 ReasonCode = Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
 
 
@@ -77,7 +82,7 @@ class ReplayAsked(Contract):
 
     stream: StreamText | None = None
     reason: ReasonCode | None = None
-    since: AwareDatetime | None = None
+    since: Since | None = None
     ids: tuple[Id, ...] | None = Field(default=None, min_length=1, max_length=MOST)
     because: Because
 
@@ -99,7 +104,7 @@ class Replayed(BaseModel):
 def _chosen(
     stream: Annotated[StreamText | None, Query()] = None,
     reason: Annotated[ReasonCode | None, Query()] = None,
-    since: Annotated[AwareDatetime | None, Query()] = None,
+    since: Annotated[Since | None, Query()] = None,
     state: Annotated[State | None, Query()] = None,
 ) -> Chosen:
     return Chosen(stream=stream, reason=reason, since=since, state=state)
