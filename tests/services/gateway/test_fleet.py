@@ -112,7 +112,7 @@ async def test_a_runtime_that_has_gone_is_given_up_when_its_last_caller_is():
         assert await ask(fleet, route(old), 0.5) == [0.5]
         await old.kill()
         asking = asyncio.create_task(ask(fleet, route(old), 0.5, within_s=0.2))
-        await asyncio.sleep(0)
+        await asyncio.wait({asking}, timeout=0)  # let it ask
         fleet.follow([route(new)])
         assert await ask(fleet, route(new), 0.25) == [0.25]
         with pytest.raises(RuntimeAwayError):
