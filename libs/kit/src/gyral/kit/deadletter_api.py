@@ -8,7 +8,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, Field, model_validator
 
 from gyral.contracts.access import Scope
@@ -18,6 +18,7 @@ from gyral.kit.db import Pool
 from gyral.kit.deadletters import DeadLetterReason
 from gyral.kit.http import read_model, scope
 from gyral.kit.letterbox import MOST, Chosen, Letterbox, LetterTx, Original, Summary
+from gyral.kit.parameters import AfterNumber, Limit
 from gyral.kit.refusals import Refusal
 from gyral.kit.replays import Because, order_of
 from gyral.kit.tx import begin
@@ -106,8 +107,8 @@ def routes(pool: Pool, service: str) -> APIRouter:
         topic: TopicName | None = None,
         reason: DeadLetterReason | None = None,
         state: State | None = None,
-        after: Annotated[int, Query(ge=0, lt=2**62)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        after: AfterNumber = 0,
+        limit: Limit = 100,
     ) -> list[Letter]:
         """List events this service parked, oldest first."""
         chosen = Chosen(topic, reason)

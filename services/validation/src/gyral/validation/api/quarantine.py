@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
 from gyral.kit.http import Caller, Refusal, read_model, scope
+from gyral.kit.parameters import AfterNumber, Limit
 from gyral.kit.replays import Because, Order, order_of
 from gyral.validation.api.progress import NO_NUL
 from gyral.validation.handlers.replay import MOST
@@ -23,8 +24,6 @@ from gyral.validation.store.quarantine import Chosen, Quarantine, State
 NDJSON = "application/x-ndjson"
 Replay = Callable[[Chosen, Order], Awaitable[list[int]]]
 Reader = Annotated[Caller, scope(Scope.READ)]
-After = Annotated[int, Query(ge=0, lt=2**62)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 Since = Annotated[
@@ -119,7 +118,7 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
 
     @router.get("/v1/quarantine")
     async def rows(
-        _caller: Reader, chosen: ChosenQuery, after: After = 0, limit: Limit = 100
+        _caller: Reader, chosen: ChosenQuery, after: AfterNumber = 0, limit: Limit = 100
     ) -> list[Refused]:
         """List refused rows without their bytes, oldest first."""
         page = await found.page(chosen, after=after, limit=limit)
@@ -131,7 +130,7 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
         responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
     )
     async def export(
-        _caller: Reader, chosen: ChosenQuery, after: After = 0, limit: Limit = 1000
+        _caller: Reader, chosen: ChosenQuery, after: AfterNumber = 0, limit: Limit = 1000
     ) -> StreamingResponse:
         """Give refused rows with their bytes, a JSON object a line, at most 8 MiB of bytes.
 
