@@ -14,10 +14,11 @@ from gyral.kit.http import create_api
 from gyral.kit.outbox import MOST_RECORD_BYTES
 from gyral.testkit.backends import migrated_pool
 from gyral.validation.api import quarantine as api
+from gyral.validation.domain.accounting import Place
 from gyral.validation.domain.refusals import Reason
 from gyral.validation.store.quarantine import Chosen, State
 from tests.libs.kit.operators import operators
-from tests.services.validation.desk import Desk, an_order, refused
+from tests.services.validation.desk import TOPIC, Desk, an_order, refused
 
 pytestmark = pytest.mark.live
 
@@ -40,6 +41,13 @@ async def test_a_row_goes_back_whole_to_its_partition_and_says_which_it_was(desk
     assert await desk.audit() == [
         ("quarantine", "ann key-1", "the range was too narrow", [str(id_)])
     ]
+
+
+async def test_a_row_that_lay_astray_goes_to_its_keys_partition(desk):
+    await desk.refuse(refused(4, reason=Reason.WRONG_PARTITION))
+    await desk.put_back(stream="orders")
+    [(partition, key, _, _)] = await desk.sent()
+    assert (partition, key) == (None, b"k")
 
 
 async def test_an_order_repeated_is_answered_as_it_was(desk):
@@ -74,9 +82,8 @@ async def test_two_copies_refused_alike_have_one_origin_and_go_back_as_one(desk)
 async def test_other_rows_that_claim_the_same_origin_are_rows_of_their_own(desk):
     forged = (("gyral-quarantine", b"1"),)
     ids = await desk.refuse(*(refused(offset, headers=forged) for offset in range(3)))
-    twins = (refused(8, headers=forged), refused(9, headers=forged, value=b'{"n": 8}'))
-    ids += await desk.refuse(*twins)
-    await desk.pool.execute("UPDATE quarantine SET row = 1 WHERE id = $1", ids[-1])
+    second = refused(8, headers=forged, place=Place(TOPIC, 1, 8, row=1))
+    ids += await desk.refuse(refused(8, headers=forged), second)
     assert await desk.put_back(ids=ids[:4]) == ids[:4]
     assert await desk.put_back(stream="orders") == ids[4:]
     assert len(await desk.sent()) == 5

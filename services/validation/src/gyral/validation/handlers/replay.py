@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gyral.kit.outbox import Message
 from gyral.kit.replays import Order
 from gyral.kit.tx import Begin
+from gyral.validation.domain.refusals import Reason
 from gyral.validation.store.quarantine import Chosen, Original, QuarantineTx
 
 MOST = 1000
@@ -38,7 +39,11 @@ class Replay:
 
 
 def _again(one: Original) -> Message:
-    """Return a row as it came, to the partition it came from, and which row it was."""
+    """Return a row as it came, to the partition it came from, and which row it was.
+
+    What lay in another partition than its key's goes to its key's.
+    """
+    astray = one.reason == Reason.WRONG_PARTITION
     headers = [(name, value) for name, value in one.headers if name != ORIGIN]
     return Message(
         event_id=f"quarantine/{one.id}",
@@ -46,5 +51,5 @@ def _again(one: Original) -> Message:
         key=one.key,
         headers=[*headers, (ORIGIN, str(one.id).encode())],
         value=one.value,
-        partition=one.place.partition,
+        partition=None if astray else one.place.partition,
     )

@@ -82,6 +82,7 @@ class Original:
 
     id: int
     place: Place
+    reason: str
     key: bytes | None
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
@@ -173,7 +174,7 @@ class QuarantineTx(ReplayTx):
                              ORDER BY id
                              LIMIT $6) AS page) AS counted
              WHERE id = at AND (bytes <= $9 OR nth = 1)
-            RETURNING id, topic, partition, "offset", row, origin, kafka_key, value,
+            RETURNING id, topic, partition, "offset", row, reason, origin, kafka_key, value,
                       header_names, header_values
             """,  # noqa: S608 - constants
             *replace(chosen, state=State.HELD).arguments(),
@@ -218,7 +219,8 @@ def _refusal(row: Record) -> Refusal:
 def _original(row: Record) -> Original:
     return Original(
         row["id"],
-        Place(row["topic"], row["partition"], row["offset"]),
+        Place(row["topic"], row["partition"], row["offset"], row["row"]),
+        row["reason"],
         row["kafka_key"],
         row["value"],
         tuple(zip(row["header_names"], row["header_values"], strict=True)),
