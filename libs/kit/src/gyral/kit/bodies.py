@@ -1,6 +1,7 @@
 """Request bodies from strangers: capped, timed, inflated within limits, strictly parsed."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
@@ -51,24 +52,29 @@ async def read_body(
         ) from error
     if stream is not None:
         stream.finish()
-    return bytes(body.whole)
+    return body.whole()
 
 
 class _Body:
     """What has come so far; others have their turn while much of it is inflated."""
 
     def __init__(self, max_bytes: int) -> None:
-        self.whole = bytearray()
+        self._held = io.BytesIO()
         self._max_bytes = max_bytes
 
+    def whole(self) -> bytes:
+        """Return all of it; it is not copied."""
+        return self._held.getvalue()
+
     async def take(self, pieces: Iterable[bytes]) -> None:
-        turn_at = len(self.whole) + _TURN_BYTES
+        turn_at = self._held.tell() + _TURN_BYTES
         for piece in pieces:
-            self.whole += piece
-            if len(self.whole) > self._max_bytes:
+            self._held.write(piece)
+            size = self._held.tell()
+            if size > self._max_bytes:
                 raise too_large(self._max_bytes)
-            if len(self.whole) >= turn_at:
-                turn_at = len(self.whole) + _TURN_BYTES
+            if size >= turn_at:
+                turn_at = size + _TURN_BYTES
                 await asyncio.sleep(0)
 
 
