@@ -9,6 +9,7 @@ import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,7 @@ class Door:
     client: httpx.AsyncClient
     stream: str
     brokers: str
+    process: asyncio.subprocess.Process
 
     async def post(self, body, *, stream=None, **headers):
         given = {**NDJSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -139,25 +141,41 @@ class Door:
         ]
 
 
+SMALL = {
+    "INGESTION_MAX_BODY_BYTES": "1000000",
+    "INGESTION_MAX_INFLATED_BYTES": "2000000",
+    "INGESTION_MAX_ROWS": "1000",
+}
+
+
 @pytest.fixture
-async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
-    stream = f"rides-{uuid.uuid4().hex[:8]}"
-    producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_brokers, acks="all")
-    await producer.start()
-    await send(producer, declared(stream))
-    await send(producer, access(KEY, Scope.INGEST))
-    await send(producer, access(READER, Scope.READ))
-    await producer.stop()
+async def door(stack, postgres_dsn, tmp_path) -> AsyncIterator[Door]:
+    """A door with small limits."""
+    async with open_door(stack, postgres_dsn, tmp_path, SMALL) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def wide_door(stack, postgres_dsn, tmp_path) -> AsyncIterator[Door]:
+    """A door with the limits it comes with."""
+    async with open_door(stack, postgres_dsn, tmp_path, {}) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_door(stack, dsn, folder, knobs, *, stream=None) -> AsyncIterator[Door]:
+    """Start ingestion with a declared stream, and end it in good order."""
+    stream = stream or f"rides-{uuid.uuid4().hex[:8]}"
+    await _declare(stack.kafka_brokers, stream)
     port = _free_port()
     env = {
         **os.environ,
         "KAFKA_BROKERS": stack.kafka_brokers,
-        "DATABASE": postgres_dsn,
+        "DATABASE": dsn,
+        "STATE_DIR": str(folder),
         "HTTP_PORT": str(port),
         "OMP_NUM_THREADS": "1",
-        "INGESTION_MAX_BODY_BYTES": "1000000",
-        "INGESTION_MAX_INFLATED_BYTES": "2000000",
-        "INGESTION_MAX_ROWS": "1000",
+        **knobs,
     }
     started = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gyral.ingestion", env=env
@@ -169,11 +187,21 @@ async def door(stack, postgres_dsn) -> AsyncIterator[Door]:
             timeout=30,
         ) as client:
             await _ready(client, started)
-            yield Door(client, stream, stack.kafka_brokers)
+            yield Door(client, stream, stack.kafka_brokers, started)
     finally:
-        started.send_signal(signal.SIGTERM)
+        if started.returncode is None:
+            started.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             await started.wait()
+
+
+async def _declare(brokers, stream):
+    producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all")
+    await producer.start()
+    await send(producer, declared(stream))
+    await send(producer, access(KEY, Scope.INGEST))
+    await send(producer, access(READER, Scope.READ))
+    await producer.stop()
 
 
 async def _ready(client, started):

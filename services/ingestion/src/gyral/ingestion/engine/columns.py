@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +35,19 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """A column of keys as it lies in memory: all texts, and where each begins and ends."""
+
+    text: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Columns:
     """Rows as one batch of columns, beside the column of their keys."""
 
     batch: pa.RecordBatch
-    keys: pa.LargeStringArray
+    keys: Keys
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -48,14 +56,19 @@ class Columns:
 
     def values(self, partitions: int) -> Iterator[Value]:
         """Yield the rows by partition, in the order they came."""
-        found = _partitions_of(self.keys, partitions)
-        order = np.argsort(found, kind="stable")
+        found = partitions_within(self.keys.text.data, self.keys.bounds, partitions)
+        order = np.argsort(found.astype(np.int16), kind="stable").astype(np.int64)
         ends = np.cumsum(np.bincount(found, minlength=partitions))
-        together = self.batch.take(pa.array(order))
+        # From its buffer, for pyarrow's own way from numpy asks whether pandas is there.
+        places = pa.Array.from_buffers(pa.int64(), len(order), [None, pa.py_buffer(order)])
+        together = self.batch.take(places)
+        pieces = (
+            _one_piece if together.get_total_buffer_size() < MAX_BATCH_BYTES // 2 else _pieces
+        )
         start = 0
         for partition, end in enumerate(ends.tolist()):
             if end > start:
-                yield from _pieces(partition, together.slice(start, end - start))
+                yield from pieces(partition, together.slice(start, end - start))
             start = end
 
 
@@ -92,28 +105,55 @@ def check_rows(batch: pa.RecordBatch, door: Door) -> Columns:
     """
     if batch.num_rows == 0:
         raise no_rows()
-    keys = batch.column(door.key)
-    lengths = pc.utf8_length(keys)
-    wrong = pc.or_(
-        pc.or_(pc.less(lengths, 1), pc.greater(lengths, MAX_KEY_CHARS)),
-        pc.match_substring(keys, "\0"),
-    )
-    _expect_none(pc.fill_null(wrong, True), keys, door.key, A_KEY)  # noqa: FBT003 - missing is wrong
+    keys = _checked_keys(batch.column(door.key), door.key)
     _check_times(batch.column(door.event_time), door)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         _check_numbers(name, column)
-    return Columns(batch, keys.cast(pa.large_string()))
+    return Columns(batch, keys)
+
+
+def _checked_keys(column: pa.Array, field: str) -> Keys:
+    if column.null_count:
+        raise _refused(column, _first(pc.is_null(column)), field, A_KEY)
+    wide = column.cast(pa.large_string())
+    _, offsets, text = wide.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[wide.offset : wide.offset + len(wide) + 1]
+    held = np.frombuffer(text, np.uint8) if text is not None else np.zeros(0, np.uint8)
+    keys = Keys(held, bounds)
+    lengths = np.diff(bounds)
+    if lengths.min() < 1:
+        raise _refused(column, int(lengths.argmin()), field, A_KEY)
+    # A character is a byte or more, so most keys need not be counted.
+    if lengths.max() > MAX_KEY_CHARS:
+        chars = np.array(pc.utf8_length(column).to_pylist())
+        if chars.max() > MAX_KEY_CHARS:
+            raise _refused(column, int(chars.argmax()), field, A_KEY)
+    used = held[bounds[0] : bounds[-1]]
+    if not used.all():
+        at = int(bounds[0]) + int(used.argmin())
+        raise _refused(column, int(np.searchsorted(bounds, at, "right")) - 1, field, A_KEY)
+    return keys
 
 
 def _check_numbers(field: str, column: pa.Array) -> None:
+    """Expect what JSON can say: finite numbers, and integers that the lake can hold."""
     if pa.types.is_floating(column.type):
-        if column.null_count == 0 and np.isfinite(column.to_numpy()).all():
-            return
-        wrong = pc.fill_null(pc.invert(pc.is_finite(column)), False)  # noqa: FBT003 - may be missing
-        _expect_none(wrong, column, field, "a finite number")
+        wrong, expected = ~np.isfinite(_numbers(column)), "a finite number"
     elif pa.types.is_uint64(column.type):
-        beyond = pc.greater(column, pa.scalar(2**63 - 1, pa.uint64()))
-        _expect_none(pc.fill_null(beyond, False), column, field, "an integer below 2^63")  # noqa: FBT003 - as above
+        wrong, expected = _numbers(column) >= np.uint64(2**63), "an integer below 2^63"
+    else:
+        return
+    if wrong.any():
+        # What lies below a missing value means nothing.
+        told = wrong & ~np.array(pc.is_null(column).to_pylist())
+        if told.any():
+            raise _refused(column, int(told.argmax()), field, expected)
+
+
+def _numbers(column: pa.Array) -> NDArray[np.generic]:
+    """Return a column of numbers as they lie in memory, whatever is below its nulls."""
+    held = np.frombuffer(column.buffers()[1], dtype=column.type.to_pandas_dtype())
+    return held[column.offset : column.offset + len(column)]
 
 
 def _fits(found: pa.DataType, declared: FieldType) -> bool:
@@ -154,40 +194,37 @@ def _check_times(times: pa.Array, door: Door) -> None:
 
 
 def _check_timestamps(times: pa.Array, door: Door) -> None:
-    per_second = _UNITS_A_SECOND[times.type.unit]
-    since_1970 = door.latest - datetime(1970, 1, 1, tzinfo=UTC)
-    latest = min(int(since_1970.total_seconds()) * per_second, 2**63 - 1)
-    counts = times.view(pa.int64())
-    bounds = pc.min_max(counts).as_py()
-    if times.null_count == 0 and bounds["min"] >= 0 and bounds["max"] <= latest:
-        return
-    for wrong, expected in (
-        (pc.is_null(counts), A_TIME),
-        (pc.less(counts, 0), "a time of 1970 or later"),
-        (pc.greater(counts, latest), no_later_than(door.latest)),
-    ):
-        _expect_none(pc.fill_null(wrong, False), times, door.event_time, expected)  # noqa: FBT003 - seen before
+    if times.null_count:
+        raise _refused(times, _first(pc.is_null(times)), door.event_time, A_TIME)
+    counts = np.frombuffer(times.buffers()[1], np.int64)
+    counts = counts[times.offset : times.offset + len(times)]
+    since_1970 = (door.latest - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    latest = since_1970 * _UNITS_A_SECOND[times.type.unit] // 10**6
+    if counts.min() < 0:
+        expected = "a time of 1970 or later"
+        raise _refused(times, int(counts.argmin()), door.event_time, expected)
+    if counts.max() > latest:
+        expected = no_later_than(door.latest)
+        raise _refused(times, int(counts.argmax()), door.event_time, expected)
 
 
-def _expect_none(wrong: pa.BooleanArray, values: pa.Array, field: str, expected: str) -> None:
-    """Expect that no row is wrong, else name the first."""
-    if wrong.true_count:
-        row = pc.index(wrong, True).as_py()
-        found = shown(_plain(values[row]))
-        raise _at(row, f"{field}: expected {expected}; found {found}", field)
+def _first(mask: pa.BooleanArray) -> int:
+    places: list[bool] = mask.to_pylist()
+    return places.index(True)
 
 
-def _plain(value: pa.Scalar) -> object:
-    """Return a value for people; a timestamp may lie beyond what Python's calendar has."""
-    if pa.types.is_timestamp(value.type):
-        return None if not value.is_valid else f"{value.value} {value.type.unit} since 1970"
-    return value.as_py()
+def _refused(column: pa.Array, row: int, field: str, expected: str) -> Refusal:
+    value = column[row]
+    found: object = None
+    if value.is_valid:
+        # A timestamp may lie beyond what Python's calendar has.
+        is_time = pa.types.is_timestamp(value.type)
+        found = f"{value.value} {value.type.unit} since 1970" if is_time else value.as_py()
+    return _at(row, f"{field}: expected {expected}; found {shown(found)}", field)
 
 
-def _partitions_of(keys: pa.LargeStringArray, count: int) -> NDArray[np.int32]:
-    _, offsets, text = keys.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int64)[keys.offset : keys.offset + len(keys) + 1]
-    return partitions_within(memoryview(text), bounds, count)
+def _one_piece(partition: int, rows: pa.RecordBatch) -> Iterator[Value]:
+    yield Value(partition, rows.num_rows, BatchForm.ARROW, _written(rows))
 
 
 def _pieces(partition: int, rows: pa.RecordBatch) -> Iterator[Value]:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import unpack_from
+from typing import TypeAlias
 
-_UNCOMPRESSED, _COMPRESSED = 2, 3
-"""Fields of Parquet's PageHeader."""
-_MAX_DEPTH = 8
+_MAGIC = b"PAR1"
+_TAIL_BYTES = 8
+_MAX_FOOTER_BYTES = 1 << 20
+_MAX_DEPTH = 12
+_MAX_VARINT_BITS = 63
 _LONG = 0x0F
 """Instead of a list's length: it follows, for it is too long for four bits."""
-_MAX_VARINT_BITS = 63
+Thrift: TypeAlias = "int | list[Thrift] | dict[int, Thrift]"
+"""A value as far as it matters here; texts, for one, are only where they end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,64 @@ def batch_header(metadata: bytes) -> BatchHeader:
     return BatchHeader(rows, packed=_slot(metadata, header, 3) != 0)
 
 
-def page_sizes(body: bytes, start: int, end: int) -> Iterator[int]:
-    """Yield the unpacked size of each page of a Parquet column chunk, as its header says.
+def page_sizes(body: bytes) -> Iterator[int]:
+    """Yield the unpacked size of each page of a Parquet file, as the page's own header says.
+
+    The footer is read here, too: pyarrow's accessors of row groups end the process when a
+    statistic in it is wrong.
 
     Raises:
-        ValueError: the headers make no sense.
+        ValueError: footer or headers make no sense.
         IndexError: one ends before it should.
+
+    Source: parquet.thrift of the Parquet format, version 2.12.
     """
-    at = start
-    while at < end:
-        reader = _Compact(body, at)
-        sizes = reader.integers_of_struct()
-        unpacked, packed = sizes.get(_UNCOMPRESSED, -1), sizes.get(_COMPRESSED, -1)
-        if unpacked < 0 or packed < 0:
-            raise ValueError("a page without its sizes")
-        yield unpacked
-        at = reader.at + packed
+    for chunk in _column_chunks(body):
+        about = _fields(chunk.get(3, 0))
+        start, dictionary = _integer(about.get(9, -1)), _integer(about.get(11, 0))
+        if 0 < dictionary < start:
+            start = dictionary
+        end = start + _integer(about.get(7, -1))
+        if start < 0 or end > len(body):
+            raise ValueError("a column that lies outside of the file")
+        while start < end:
+            reader = _Compact(body, start)
+            header = reader.struct()
+            unpacked, packed = _integer(header.get(2, -1)), _integer(header.get(3, -1))
+            if unpacked < 0 or packed < 0:
+                raise ValueError("a page without its sizes")
+            yield unpacked
+            start = reader.at + packed
+
+
+def _column_chunks(body: bytes) -> Iterator[dict[int, Thrift]]:
+    if len(body) < _TAIL_BYTES or body[-4:] != _MAGIC:
+        raise ValueError("a file that does not end in PAR1")
+    size = unpack_from("<I", body, len(body) - _TAIL_BYTES)[0]
+    if size > min(_MAX_FOOTER_BYTES, len(body) - _TAIL_BYTES):
+        raise ValueError(f"a footer of {size} bytes")
+    footer = _Compact(body, len(body) - _TAIL_BYTES - size).struct()
+    for group in _list(footer.get(4, 0)):
+        for chunk in _list(_fields(group).get(1, 0)):
+            yield _fields(chunk)
+
+
+def _fields(value: Thrift) -> dict[int, Thrift]:
+    if not isinstance(value, dict):
+        raise ValueError("something else than a struct")  # noqa: TRY004 - a fact of the bytes
+    return value
+
+
+def _list(value: Thrift) -> list[Thrift]:
+    if not isinstance(value, list):
+        raise ValueError("something else than a list")  # noqa: TRY004 - as above
+    return value
+
+
+def _integer(value: Thrift) -> int:
+    if not isinstance(value, int):
+        raise ValueError("something else than a number")  # noqa: TRY004 - as above
+    return value
 
 
 def _slot(data: bytes, table: int, field: int) -> int:
@@ -65,33 +111,31 @@ def _slot(data: bytes, table: int, field: int) -> int:
 
 
 class _Compact:
-    """Thrift's compact protocol as a page header needs it: integers kept, the rest skipped."""
+    """Thrift's compact protocol, read once from front to back."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data = data
         self.at = at
 
-    def integers_of_struct(self, depth: int = 0) -> dict[int, int]:
-        """Read a struct and return its integers by field number."""
-        if depth > _MAX_DEPTH:
-            raise ValueError("a header nested too deeply")
-        found: dict[int, int] = {}
+    def struct(self, depth: int = 0) -> dict[int, Thrift]:
+        """Read a struct and return its fields by number."""
+        found: dict[int, Thrift] = {}
         number = 0
         while (first := self._byte()) != 0:
             number = number + (first >> 4) if first >> 4 else self._zigzag()
             kind = first & 0x0F
-            if kind in (4, 5, 6):
-                found[number] = self._zigzag()
-            elif kind not in (1, 2):  # a boolean is in the first byte itself
-                self._skip(kind, depth)
+            # A boolean field has no bytes of its own, unlike one in a list.
+            found[number] = kind if kind in (1, 2) else self._value(kind, depth)
         return found
 
-    def _skip(self, kind: int, depth: int) -> None:
+    def _value(self, kind: int, depth: int) -> Thrift:
+        if depth > _MAX_DEPTH:
+            raise ValueError("a header nested too deeply")
         match kind:
             case 1 | 2 | 3:
-                self.at += 1
+                return self._byte()
             case 4 | 5 | 6:
-                self._varint()
+                return self._zigzag()
             case 7:
                 self.at += 8
             case 8:
@@ -100,12 +144,14 @@ class _Compact:
             case 9 | 10:
                 first = self._byte()
                 count = self._varint() if first >> 4 == _LONG else first >> 4
-                for _ in range(min(count, len(self._data))):
-                    self._skip(first & 0x0F, depth + 1)
+                if count > len(self._data) - self.at:
+                    raise ValueError("a list longer than what is left")
+                return [self._value(first & 0x0F, depth + 1) for _ in range(count)]
             case 12:
-                self.integers_of_struct(depth + 1)
+                return self.struct(depth + 1)
             case _:
-                raise ValueError(f"a header with a field of kind {kind}")
+                raise ValueError(f"a field of kind {kind}")
+        return self.at
 
     def _byte(self) -> int:
         value = self._data[self.at]

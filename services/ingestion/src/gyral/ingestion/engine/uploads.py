@@ -1,6 +1,6 @@
 """Arrow and Parquet bodies as columns: nothing is decoded before its size is known."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import error as struct_error
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from gyral.contracts.specs.stream import FieldType, StreamField
 from gyral.ingestion.domain import Door
 from gyral.ingestion.engine.columns import Columns, check_fields, check_rows
-from gyral.ingestion.engine.forms import too_many_rows
+from gyral.ingestion.engine.forms import no_rows, too_many_rows
 from gyral.ingestion.engine.headers import batch_header, page_sizes
 from gyral.kit.bodies import too_large
 from gyral.kit.refusals import Refusal, clip
@@ -42,7 +42,7 @@ def read_arrow(body: bytes, door: Door, fields: Fields, *, max_rows: int) -> Col
     _decoded("an Arrow IPC stream", lambda: _survey(body, max_rows))
     reader = _decoded("an Arrow IPC stream", lambda: pa.ipc.open_stream(pa.py_buffer(body)))
     _check_width(len(reader.schema))
-    check_fields(reader.schema, fields)
+    _decoded("an Arrow IPC stream", lambda: check_fields(reader.schema, fields))
     return check_rows(_decoded("an Arrow IPC stream", lambda: _whole(reader)), door)
 
 
@@ -53,26 +53,28 @@ def read_parquet(
 
     `max_bytes` bounds its pages once they are unpacked, and its texts once written out.
     """
-    texts = [name for name, field in fields.items() if field.type is FieldType.STRING]
-
-    def opened() -> pq.ParquetFile:
-        # As dictionaries, texts take what the file holds, not what its rows repeat.
-        return pq.ParquetFile(
-            pa.BufferReader(body),
-            read_dictionary=texts,
-            thrift_string_size_limit=_THRIFT_BYTES,
-            thrift_container_size_limit=_THRIFT_BYTES,
-        )
-
-    file = _decoded("a Parquet file", opened)
+    _decoded("a Parquet file", lambda: _weigh(body, max_bytes))
+    file = _decoded("a Parquet file", lambda: _opened(body))
     _check_width(file.metadata.num_columns)
     if file.metadata.num_rows > max_rows:
         raise too_many_rows(max_rows)
-    _decoded("a Parquet file", lambda: _weigh(body, file.metadata, max_bytes))
-    check_fields(_as_sent(_decoded("a Parquet file", lambda: file.schema_arrow)), fields)
-    table = _decoded("a Parquet file", lambda: file.read(use_threads=False))
-    batch = _decoded("a Parquet file", lambda: _written_out(table, max_bytes))
-    return check_rows(batch, door)
+    if file.metadata.num_rows == 0:
+        raise no_rows()
+    schema = _decoded("a Parquet file", lambda: _as_sent(file.schema_arrow))
+    _decoded("a Parquet file", lambda: check_fields(schema, fields))
+    # As dictionaries, texts take what the file holds, not what its rows repeat.
+    texts = [column.name for column in schema if fields[column.name].type is FieldType.STRING]
+    table = _decoded("a Parquet file", lambda: _opened(body, texts).read(use_threads=False))
+    return check_rows(_decoded("a Parquet file", lambda: _written_out(table, max_bytes)), door)
+
+
+def _opened(body: bytes, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        pa.BufferReader(body),
+        read_dictionary=list(dictionaries),
+        thrift_string_size_limit=_THRIFT_BYTES,
+        thrift_container_size_limit=_THRIFT_BYTES,
+    )
 
 
 def _survey(body: bytes, max_rows: int) -> None:
@@ -110,20 +112,13 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type)
 
 
-def _weigh(body: bytes, metadata: pq.FileMetaData, max_bytes: int) -> None:
+def _weigh(body: bytes, max_bytes: int) -> None:
     """Add up what all pages unpack to, by their own headers: a footer may say anything."""
-    total = pages = 0
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(number)
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-                start = chunk.dictionary_page_offset
-            for size in page_sizes(body, start, start + chunk.total_compressed_size):
-                total += size
-                pages += 1
-                if total > max_bytes or pages > _MAX_PAGES:
-                    raise too_large(max_bytes)
+    total = 0
+    for pages, size in enumerate(page_sizes(body), start=1):
+        total += size
+        if total > max_bytes or pages > _MAX_PAGES:
+            raise too_large(max_bytes)
 
 
 def _as_sent(schema: pa.Schema) -> pa.Schema:
