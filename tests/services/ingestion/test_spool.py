@@ -49,13 +49,18 @@ class Sender:
                 self.accepted.append(number)
 
 
-def least_accepted(senders):
-    return min(len(sender.accepted) for sender in senders)
+async def each_accepted(count, senders):
+    """Return once every sender has had so many rows answered 202."""
+
+    def enough():
+        return all(len(sender.accepted) >= count for sender in senders)
+
+    await until(enough, timeout_s=60)
 
 
 async def found_in(door):
     """Return the numbers of each key in the order in which they first lie in Kafka."""
-    numbers = defaultdict(dict)
+    numbers: defaultdict[str, dict[float, None]] = defaultdict(dict)
     for row in await door.rows():
         numbers[row["id"]].setdefault(row.get("x"))
     return {key: list(found) for key, found in numbers.items()}
@@ -77,10 +82,8 @@ async def test_no_row_answered_202_is_lost_when_the_process_is_killed(
             stream = door.stream
             new = [Sender(door, f"k{round_}-{number}") for number in range(8)]
             async with kafka_away(stack):
-                sending = asyncio.gather(*(sender.send(range(10_000)) for sender in new))
-                await until(
-                    lambda new=new: min(len(s.accepted) for s in new) >= 5, timeout_s=60
-                )
+                sending = asyncio.gather(*[sender.send(range(10_000)) for sender in new])
+                await each_accepted(5, new)
                 door.process.kill()
                 await sending
             senders += new
@@ -101,7 +104,7 @@ async def test_nothing_overtakes_what_is_spooled_when_kafka_comes_back(
         senders = [Sender(door, f"k{number}") for number in range(4)]
         async with kafka_away(stack):
             sending = asyncio.gather(*(sender.send(range(300)) for sender in senders))
-            await until(lambda: least_accepted(senders) >= 20, timeout_s=60)
+            await each_accepted(20, senders)
             columns = await door.post(arrow(table()), content_type=ARROW)
             marker = await door.mark(orjson.dumps({"event_time": TIME}))
             assert (columns.status_code, marker.status_code) == (202, 202)

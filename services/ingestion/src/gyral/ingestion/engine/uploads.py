@@ -53,13 +53,13 @@ def read_parquet(
 
     `max_bytes` bounds its pages once they are unpacked, and its texts once written out.
     """
-    _decoded("a Parquet file", lambda: _weigh(body, max_bytes))
     file = _decoded("a Parquet file", lambda: _opened(body))
     _check_width(file.metadata.num_columns)
     if file.metadata.num_rows > max_rows:
         raise too_many_rows(max_rows)
     if file.metadata.num_rows == 0:
         raise no_rows()
+    _decoded("a Parquet file", lambda: _weigh(body, max_bytes))
     schema = _decoded("a Parquet file", lambda: _as_sent(file.schema_arrow))
     _decoded("a Parquet file", lambda: check_fields(schema, fields))
     # As dictionaries, texts take what the file holds, not what its rows repeat.
