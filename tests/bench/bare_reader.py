@@ -14,7 +14,7 @@ from tests.bench.rows import NUMBERS
 
 _Values = msgspec.defstruct(
     "Values",
-    [("id", str), ("at", str), ("kind", str), *((name, float) for name in NUMBERS)],
+    [("id", str), ("at", str), ("carrier", str), *((name, float) for name in NUMBERS)],
     gc=False,
 )
 

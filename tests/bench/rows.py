@@ -1,53 +1,80 @@
-"""The benchmark's rows: 12 numbers and 3 texts, about 275 bytes as JSON, always the same."""
+"""The rows that are measured with: 12 numbers and 3 texts, about 275 bytes of JSON each."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
+import pyarrow as pa
 
-NUMBERS = tuple(f"n{number:02}" for number in range(12))
-START = datetime(2026, 1, 1, tzinfo=UTC)
-STREAM = "bench"
-_KINDS = ("alpha", "beta", "gamma", "delta")
+from gyral.contracts.data import StreamDeclared
+
+NUMBERS = tuple(f"measure_{letter}" for letter in "abcdefghijkl")
+_CARRIERS = ("UA", "AA", "DL", "B6", "EV", "MQ")
+_FIRST = datetime(2013, 1, 1, tzinfo=UTC)
 _STEP = timedelta(milliseconds=100)
+Row = Mapping[str, str | float]
 
-SPEC: Mapping[str, object] = {
-    "apiVersion": "gyral/v1",
-    "kind": "Stream",
-    "metadata": {"name": STREAM},
-    "spec": {
-        "key": "id",
-        "event_time": "at",
-        "clock": "event",
-        "dedupe": "1h",
-        "fields": {
-            "id": {"type": "string", "max_length": 40},
-            "at": {"type": "timestamp"},
-            "kind": {"type": "string", "allowed": list(_KINDS)},
-            **{name: {"type": "number", "minimum": -1e6, "maximum": 1e6} for name in NUMBERS},
+
+def declared(stream: str) -> StreamDeclared:
+    """Return the declaration of the stream the rows belong to."""
+    number = {"type": "number", "minimum": -1e6, "maximum": 1e6}
+    spec = {
+        "apiVersion": "gyral/v1",
+        "kind": "Stream",
+        "metadata": {"name": stream},
+        "spec": {
+            "key": "id",
+            "event_time": "at",
+            "clock": "event",
+            "dedupe": "1h",
+            "fields": {
+                "id": {"type": "string", "max_length": 40},
+                "at": {"type": "timestamp"},
+                "carrier": {"type": "string", "allowed": list(_CARRIERS)},
+                **dict.fromkeys(NUMBERS, number),
+            },
         },
-    },
-}
+    }
+    return StreamDeclared.model_validate({"name": stream, "generation": 1, "spec": spec})
 
 
-def values(first: int, count: int, *, seed: int = 7) -> Iterator[dict[str, object]]:
-    """Yield the rows numbered from `first` on."""
-    rng = random.Random(f"{seed}/{first}")
-    for number in range(first, first + count):
-        yield {
-            "id": f"row-{number:010}",
-            "at": (START + number * _STEP).isoformat(),
-            "kind": rng.choice(_KINDS),
-            **{name: round(rng.gauss(0, 10), 3) for name in NUMBERS},
+def rows(count: int, *, first: int = 0, prefix: str = "flight") -> Sequence[Row]:
+    """Return the rows numbered from `first` on; the same numbers are the same rows."""
+    rng = random.Random(f"{prefix}/{first}")
+    return [
+        {
+            "id": f"{prefix}-{number:08d}",
+            "at": (_FIRST + number * _STEP).isoformat().replace("+00:00", "Z"),
+            "carrier": rng.choice(_CARRIERS),
+            **{name: round(rng.uniform(0, 1000), 2) for name in NUMBERS},
         }
+        for number in range(first, first + count)
+    ]
 
 
-def records(rows: Sequence[Mapping[str, object]]) -> list[bytes]:
-    """Return rows as the values of single records."""
+def as_records(stream: str, given: Sequence[Row]) -> list[bytes]:
+    """Return rows as the values of Kafka records of one row each."""
     return [
         orjson.dumps(
-            {"stream": STREAM, "schema_version": 1, "record_key": row["id"], "values": row}
+            {"stream": stream, "schema_version": 1, "record_key": row["id"], "values": row}
         )
-        for row in rows
+        for row in given
     ]
+
+
+def as_ndjson(given: Sequence[Row]) -> bytes:
+    """Return rows as an NDJSON body."""
+    return b"\n".join(map(orjson.dumps, given))
+
+
+def as_arrow(given: Sequence[Row]) -> bytes:
+    """Return rows as an Arrow IPC stream."""
+    columns = {name: [row[name] for row in given] for name in given[0]}
+    times = pa.array(columns.pop("at")).cast(pa.timestamp("us", "UTC"))
+    table = pa.table({**columns, "at": times})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    body: bytes = sink.getvalue().to_pybytes()
+    return body

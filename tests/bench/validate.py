@@ -11,16 +11,17 @@ from pathlib import Path
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from gyral.contracts.data import RecordSubmitted, StreamDeclared
+from gyral.contracts.data import RecordSubmitted
 from gyral.kit.blobs import Blobs
 from gyral.kit.partitioning import partitions_of
 from gyral.testkit.backends import Backends, fresh_bucket, fresh_schema
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess
 from tests.bench.pacing import now_s, reach
-from tests.bench.rows import SPEC, STREAM, records, values
+from tests.bench.rows import as_records, declared, rows
 
 TOPIC = RecordSubmitted.topic.name
+STREAM = "bench"
 _CHUNK = 20_000
 LOOK_S = 0.02
 """How often progress is looked at: a measurement's resolution."""
@@ -39,15 +40,15 @@ class Rates:
         return self.validation / self.bare
 
 
-async def run(backends: Backends, folder: Path, *, rows: int = 600_000) -> Rates:
+async def run(backends: Backends, folder: Path, *, count: int = 600_000) -> Rates:
     """Fill the topic; the bare reader, validation and again the bare reader read it."""
     brokers = backends.kafka_brokers
     await declare(brokers)
-    await fill(brokers, 0, rows)
+    await fill(brokers, 0, count)
     before = await bare_rows_per_s(brokers)
     async with fresh_schema(backends) as dsn, fresh_bucket(backends) as blobs:
         env = settings(backends, dsn, blobs)
-        ours = await validation_rows_per_s(env, folder / "validation.log", rows)
+        ours = await validation_rows_per_s(env, folder / "validation.log", count)
     after = await bare_rows_per_s(brokers)
     return Rates(validation=ours, bare=(before + after) / 2)
 
@@ -55,8 +56,7 @@ async def run(backends: Backends, folder: Path, *, rows: int = 600_000) -> Rates
 async def declare(brokers: str) -> None:
     """Declare the benchmark's stream."""
     async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all") as producer:
-        spec = {"name": STREAM, "generation": 1, "spec": SPEC}
-        await send(producer, StreamDeclared.model_validate(spec))
+        await send(producer, declared(STREAM))
 
 
 async def fill(brokers: str, first: int, count: int) -> None:
@@ -66,11 +66,11 @@ async def fill(brokers: str, first: int, count: int) -> None:
     ) as producer:
         partitions = len(await producer.partitions_for(TOPIC))
         for start in range(first, first + count, _CHUNK):
-            rows = list(values(start, min(_CHUNK, first + count - start)))
-            keys = [str(row["id"]).encode() for row in rows]
+            chunk = rows(min(_CHUNK, first + count - start), first=start)
+            keys = [str(row["id"]).encode() for row in chunk]
             homes = partitions_of(keys, partitions).tolist()
             builders = {at: producer.create_batch() for at in range(partitions)}
-            for key, value, home in zip(keys, records(rows), homes, strict=True):
+            for key, value, home in zip(keys, as_records(STREAM, chunk), homes, strict=True):
                 builder = builders[home]
                 if builder.append(key=key, value=value, timestamp=None) is None:
                     await producer.send_batch(builder, TOPIC, partition=home)
@@ -128,9 +128,9 @@ async def validation_rows_per_s(env: Mapping[str, str], log: Path, wanted: int) 
             seen: list[tuple[float, int]] = []
             async with asyncio.timeout(300):
                 while not seen or seen[-1][1] < wanted:
-                    rows = await committed_rows(conn)
-                    if rows and (not seen or rows > seen[-1][1]):
-                        seen.append((now_s(), rows))
+                    reached = await committed_rows(conn)
+                    if reached and (not seen or reached > seen[-1][1]):
+                        seen.append((now_s(), reached))
                     await reach(now_s() + LOOK_S)
     finally:
         await conn.close()
@@ -141,9 +141,9 @@ async def validation_rows_per_s(env: Mapping[str, str], log: Path, wanted: int) 
 async def committed_rows(conn: "asyncpg.Connection[asyncpg.Record]") -> int:
     """Return how many rows of the stream were committed, lake and Postgres both."""
     try:
-        rows: int | None = await conn.fetchval(
+        found: int | None = await conn.fetchval(
             "SELECT rows FROM stream_progress WHERE stream = $1", STREAM
         )
     except asyncpg.UndefinedTableError:
         return 0
-    return rows or 0
+    return found or 0

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import asyncpg
 import httpx
 import numpy as np
-import orjson
 
 from tests.bench.pacing import now_s, reach
-from tests.bench.rows import STREAM, values
-from tests.bench.validate import LOOK_S, committed_rows
+from tests.bench.rows import as_ndjson, rows
+from tests.bench.validate import LOOK_S, STREAM, committed_rows
 
 _ROWS = 1000
 """Of one request."""
@@ -37,7 +36,7 @@ async def run(dsn: str, ingestion: str, key: str, *, rate: float, seconds: float
     never too good.
     """
     first = range(_FIRST, _FIRST + int(rate * seconds), _ROWS)
-    bodies = [b"\n".join(map(orjson.dumps, values(at, _ROWS))) for at in first]
+    bodies = [as_ndjson(rows(_ROWS, first=at)) for at in first]
     conn = await asyncpg.connect(dsn)
     try:
         before = await committed_rows(conn)
@@ -48,9 +47,9 @@ async def run(dsn: str, ingestion: str, key: str, *, rate: float, seconds: float
     finally:
         await conn.close()
     wanted = before + _ROWS * np.arange(1, len(bodies) + 1)
-    rows = np.array([count for count, _ in seen])
+    counts = np.array([count for count, _ in seen])
     moments = np.array([moment for _, moment in seen])
-    waited = moments[np.searchsorted(rows, wanted)] - np.array(answered)
+    waited = moments[np.searchsorted(counts, wanted)] - np.array(answered)
     return Visible(
         p50=float(np.quantile(waited, 0.5)),
         p99=float(np.quantile(waited, 0.99)),
@@ -79,8 +78,8 @@ async def _watch(
     """Return how many rows were committed at which moments, up to the wanted count."""
     seen: list[tuple[int, float]] = []
     while not seen or seen[-1][0] < wanted:
-        rows = await committed_rows(conn)
-        if not seen or rows > seen[-1][0]:
-            seen.append((rows, now_s()))
+        count = await committed_rows(conn)
+        if not seen or count > seen[-1][0]:
+            seen.append((count, now_s()))
         await reach(now_s() + LOOK_S)
     return seen
