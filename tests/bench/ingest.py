@@ -25,7 +25,7 @@ from tests.bench.rows import as_arrow, as_ndjson, declared, rows
 CONNECTIONS = 4
 WARM_UP_S = 1.0
 _BODIES = 20
-_SECRET = "key-of-this-benchmark"
+SECRET = "key-of-this-benchmark"
 _STREAM = "bench-rows"
 
 
@@ -71,7 +71,7 @@ class Case:
         return [
             (
                 f"POST /v1/streams/{_STREAM}/records HTTP/1.1\r\nhost: bench\r\n"
-                f"authorization: Bearer {_SECRET}\r\ncontent-type: {self.content_type}\r\n"
+                f"authorization: Bearer {SECRET}\r\ncontent-type: {self.content_type}\r\n"
                 f"content-length: {len(body)}\r\n\r\n"
             ).encode()
             + body
@@ -105,12 +105,12 @@ async def rate(case: Case, seconds: float) -> float:
 
 
 @asynccontextmanager
-async def ingestion(backends: Backends) -> AsyncIterator[int]:
+async def ingestion(backends: Backends, stream: str = _STREAM) -> AsyncIterator[int]:
     """Run the real ingestion with a stream and a key of the benchmark's own."""
     producer = AIOKafkaProducer(bootstrap_servers=backends.kafka_brokers, acks="all")
     await producer.start()
-    await send(producer, declared(_STREAM))
-    digest = hashlib.sha256(_SECRET.encode()).hexdigest()
+    await send(producer, declared(stream))
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
     scopes = frozenset({Scope.INGEST})
     key = AccessKeyChanged(key_id=str(uuid.uuid4()), name="bench", sha256=digest, scopes=scopes)
     await send(producer, key)

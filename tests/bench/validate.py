@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.data import RecordSubmitted
 from gyral.kit.blobs import Blobs
@@ -17,6 +17,7 @@ from gyral.kit.partitioning import partitions_of
 from gyral.testkit.backends import Backends, fresh_bucket, fresh_schema
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess
+from gyral.testkit.waiting import until
 from tests.bench.pacing import now_s, reach
 from tests.bench.rows import as_records, declared, rows
 
@@ -136,6 +137,28 @@ async def validation_rows_per_s(env: Mapping[str, str], log: Path, wanted: int) 
         await conn.close()
     (began, first), (ended, last) = seen[0], seen[-1]
     return (last - first) / (ended - began)
+
+
+async def caught_up(backends: Backends, dsn: str) -> None:
+    """Return once validation stands at the end of the topic."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=backends.kafka_brokers)
+    conn = await asyncpg.connect(dsn)
+    await consumer.start()
+    try:
+        partitions = range(RecordSubmitted.topic.partitions)
+        ends = await consumer.end_offsets([TopicPartition(TOPIC, at) for at in partitions])
+        wanted = {place.partition: end for place, end in ends.items() if end}
+
+        async def there() -> bool:
+            rows = await conn.fetch(
+                "SELECT partition, next_offset FROM sink_offset WHERE topic = $1", TOPIC
+            )
+            return dict(map(tuple, rows)) == wanted
+
+        await until(there, timeout_s=120)
+    finally:
+        await consumer.stop()
+        await conn.close()
 
 
 async def committed_rows(conn: "asyncpg.Connection[asyncpg.Record]") -> int:

@@ -14,6 +14,8 @@ from tests.bench.validate import LOOK_S, STREAM, committed_rows
 
 _ROWS = 1000
 """Of one request."""
+_IN_FLIGHT = 8
+"""Requests at once, fewer than ingestion takes: a slow answer delays the next, and shows."""
 _FIRST = 500_000_000
 """Beyond every row that other parts of the benchmark send."""
 
@@ -60,14 +62,15 @@ async def run(dsn: str, ingestion: str, key: str, *, rate: float, seconds: float
 async def _send(url: str, key: str, bodies: Sequence[bytes], rate: float) -> list[float]:
     """Send each body when it is due and return the moments of the answers, in order."""
     headers = {"authorization": f"Bearer {key}", "content-type": "application/x-ndjson"}
-    began = now_s()
+    began, places = now_s(), asyncio.Semaphore(_IN_FLIGHT)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
 
         async def send(at: int, body: bytes) -> float:
             await reach(began + at * _ROWS / rate)
-            answer = await client.post(f"/v1/streams/{STREAM}/records", content=body)
-            answer.raise_for_status()
-            return now_s()
+            async with places:
+                answer = await client.post(f"/v1/streams/{STREAM}/records", content=body)
+                answer.raise_for_status()
+                return now_s()
 
         return sorted(await asyncio.gather(*(send(at, body) for at, body in enumerate(bodies))))
 
