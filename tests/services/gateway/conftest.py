@@ -203,7 +203,7 @@ class Served:
             self.shas[version] = files.sha256
 
     async def _upload(self, version: int, files: VersionFiles) -> dict[str, object]:
-        async with fresh_bucket(self.stack) as blobs:
+        async with fresh_bucket(self.stack.s3()) as blobs:
             blobs.bucket = self.runtime.env["S3_BUCKET"]
             await blobs.ensure_bucket()
             refs: dict[str, BlobRef] = {

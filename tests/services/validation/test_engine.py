@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings
@@ -15,11 +14,9 @@ from hypothesis import strategies as st
 from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
-from gyral.kit.blobs import table_options
 from gyral.testkit.projections import MemoryProjection
 from gyral.validation.domain.refusals import Reason, Violation
 from gyral.validation.engine.intake import sort
-from gyral.validation.engine.lake import Lake, LakeMovedError, Span
 from gyral.validation.engine.schema import (
     Schema,
     UnusableSchemaError,
@@ -267,67 +264,3 @@ def test_a_pattern_that_is_no_regular_expression_makes_the_schema_unusable():
     broken = {**FIELDS, "tail": {"type": "string", "pattern": "["}}
     with pytest.raises(UnusableSchemaError):
         Schema(declared("departures", fields=broken))
-
-
-def lake_rows(*offsets):
-    return pa.table(
-        {
-            "n": pa.array(offsets, pa.int64()),
-            "_topic": pa.array(["t"] * len(offsets), pa.string()),
-            "_partition": pa.array([0] * len(offsets), pa.int32()),
-            "_offset": pa.array(offsets, pa.int64()),
-        }
-    )
-
-
-@pytest.fixture
-def new_lake(stack, blobs):
-    options = dict(table_options(stack.s3(blobs.bucket)))
-    return lambda: Lake(f"s3://{blobs.bucket}/lake", options, compact_every=3)
-
-
-@pytest.mark.live
-async def test_a_zombie_cannot_append_what_its_successor_did(new_lake):
-    zombie, owner = new_lake(), new_lake()
-    await zombie.append("s", lake_rows(0), [Span("t", 0, 0, 0)])
-    assert (await owner.survey("s", [Span("t", 0, 0, 9)])).landed == {(0, 0, 0)}
-    await owner.append("s", lake_rows(1, 2), [Span("t", 0, 1, 2)])
-    with pytest.raises(LakeMovedError):
-        await zombie.append("s", lake_rows(1, 2), [Span("t", 0, 1, 2)])
-    survey = await zombie.survey("s", [Span("t", 0, 1, 2)])
-    assert survey.landed == {(0, 1, 0), (0, 2, 0)}
-
-
-@pytest.mark.live
-async def test_a_zombie_that_saw_no_table_cannot_append_what_its_successor_did(new_lake):
-    zombie, owner = new_lake(), new_lake()
-    span = [Span("t", 0, 0, 1)]
-    assert (await zombie.survey("s", span)).landed == frozenset()
-    await owner.append("s", lake_rows(0, 1), span)
-    with pytest.raises(LakeMovedError, match="expected nothing from 0 on; t/0 reached 1"):
-        await zombie.append("s", lake_rows(0, 1), span)
-    assert (await zombie.survey("s", span)).landed == {(0, 0), (0, 1)}
-
-
-@pytest.mark.live
-async def test_writers_of_other_partitions_and_compaction_do_not_disturb(new_lake):
-    one, two = new_lake(), new_lake()
-    for offset in range(7):
-        await one.append("s", lake_rows(offset), [Span("t", 0, offset, offset)])
-        await two.append("s", lake_rows(offset), [Span("t", 1, offset, offset)])
-    await one.drain()
-    await two.drain()
-    span = [Span("t", 0, 0, 9)]
-    assert (await new_lake().survey("s", span)).landed == {
-        (0, offset, 0) for offset in range(7)
-    }
-
-
-@pytest.mark.live
-async def test_a_column_that_changed_its_type_is_told(new_lake):
-    lake = new_lake()
-    await lake.append("s", lake_rows(0), [Span("t", 0, 0, 0)])
-    wanted = pa.schema([("n", pa.string())])
-    assert (await lake.survey("s", [], wanted)).misfit == (
-        "n: expected int64 as in the table; found string"
-    )

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -152,9 +152,9 @@ def fresh_topic(
 
 
 @asynccontextmanager
-async def fresh_bucket(backends: Backends) -> AsyncIterator[Blobs]:
+async def fresh_bucket(store: S3Settings) -> AsyncIterator[Blobs]:
     """Yield an empty bucket."""
-    blobs = Blobs(backends.s3(f"test-{secrets.token_hex(6)}"))
+    blobs = Blobs(replace(store, s3_bucket=f"test-{secrets.token_hex(6)}"))
     await blobs.ensure_bucket()
     yield blobs
 

@@ -15,8 +15,10 @@ from aiokafka import AIOKafkaProducer
 from gyral.contracts.events import Topic
 from gyral.kit.blobs import Blobs
 from gyral.kit.db import Pool
+from gyral.testkit import minio
 from gyral.testkit.backends import (
     Backends,
+    S3Settings,
     fresh_bucket,
     fresh_schema,
     fresh_topic,
@@ -92,10 +94,30 @@ async def topic(new_topic: Callable[..., Awaitable[Topic]]) -> Topic:
     return await new_topic(partitions=3)
 
 
+@pytest.fixture(scope="session")
+def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
+    """MinIO in place of S3Proxy, for tests that carry the marker `minio`."""
+    binary = minio.program()
+    if binary is None:
+        pytest.skip("MinIO is not here and Go, which would build it, is missing: install Go")
+    with minio.running(binary, tmp_path_factory.mktemp("minio")) as store:
+        yield store
+
+
 @pytest.fixture
-async def blobs(stack: Backends) -> AsyncIterator[Blobs]:
+def object_store(request: pytest.FixtureRequest) -> S3Settings:
+    """The object store: S3Proxy, or MinIO for tests that carry its marker."""
+    if request.node.get_closest_marker("minio"):
+        second: S3Settings = request.getfixturevalue("minio_store")
+        return second
+    backends: Backends = request.getfixturevalue("stack")
+    return backends.s3()
+
+
+@pytest.fixture
+async def blobs(object_store: S3Settings) -> AsyncIterator[Blobs]:
     """An empty bucket of this test's own."""
-    async with fresh_bucket(stack) as bucket:
+    async with fresh_bucket(object_store) as bucket:
         yield bucket
 
 

@@ -3,12 +3,17 @@
 # ruff: noqa: D102, PLR2004, PT012 - tests, whose names are their sentences
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import pytest
 
 from gyral.contracts.events import Event, Topic
+from gyral.contracts.names import BlobRef
+from gyral.kit.blobs import Blobs, CorruptBlob
+from gyral.kit.db import is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.tx import Begin, Tx
 from gyral.testkit.events import delivered
@@ -176,3 +181,53 @@ class SinkSuite:
         async with store.begin() as tx:
             await tx.advance("s", [("t", 0, None, 2)])
             await tx.write([row])
+
+
+class BlobSuite:
+    """What services rely on of an object store; `blobs` is an empty bucket in it."""
+
+    async def test_bytes_and_files_come_back_as_they_went(
+        self, blobs: Blobs, tmp_path: Path
+    ) -> None:
+        data = os.urandom(3_000_000)
+        (tmp_path / "in").write_bytes(data)
+        ref = await blobs.put_file("models/m/a.onnx", tmp_path / "in")
+        again = await blobs.put_bytes("models/m/b.onnx", data)
+        assert (again.sha256, again.size_bytes) == (ref.sha256, 3_000_000)
+        assert ref.size_bytes == 3_000_000
+        assert await blobs.get_bytes(ref) == data
+        await blobs.get_file(ref, tmp_path / "deep" / "out")
+        assert (tmp_path / "deep" / "out").read_bytes() == data
+
+    async def test_keys_are_found_listed_in_order_and_removed(self, blobs: Blobs) -> None:
+        for key in ("m/b", "m/a", "m/sub.d/e-f_g", "n/c"):
+            await blobs.put_bytes(key, b"x")
+        assert await blobs.exists("m/a")
+        assert not await blobs.exists("m/c")
+        assert await blobs.list_keys("m/") == ["m/a", "m/b", "m/sub.d/e-f_g"]
+        await blobs.remove("m/a")
+        await blobs.remove("m/never was")
+        assert await blobs.list_keys("") == ["m/b", "m/sub.d/e-f_g", "n/c"]
+
+    async def test_the_last_bytes_under_a_key_count(self, blobs: Blobs) -> None:
+        await blobs.put_bytes("k", b"first")
+        ref = await blobs.put_bytes("k", b"")
+        assert await blobs.get_bytes(ref) == b""
+
+    @pytest.mark.parametrize("damage", [b"other bytes!", b"short", b"much longer than it was"])
+    async def test_other_bytes_than_the_reference_says_are_refused(
+        self, damage: bytes, blobs: Blobs, tmp_path: Path
+    ) -> None:
+        ref = await blobs.put_bytes("k", b"right bytes!")
+        await blobs.put_bytes("k", damage)
+        with pytest.raises(CorruptBlob, match=f"expected 12 bytes with sha256 {ref.sha256}"):
+            await blobs.get_bytes(ref)
+        with pytest.raises(CorruptBlob):
+            await blobs.get_file(ref, tmp_path / "out")
+        assert os.listdir(tmp_path) == []  # noqa: PTH208 - a path would block, says the linter
+
+    async def test_a_missing_blob_is_no_reason_to_wait(self, blobs: Blobs) -> None:
+        ref = BlobRef(key="nowhere", sha256="0" * 64, size_bytes=1)
+        with pytest.raises(FileNotFoundError, match="expected a blob; found none") as caught:
+            await blobs.get_bytes(ref)
+        assert not is_infrastructure(caught.value)
