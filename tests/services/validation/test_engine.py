@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings

@@ -8,6 +8,7 @@ from deltalake import DeltaTable
 
 from gyral.kit.blobs import table_options
 from gyral.validation.engine.lake import Lake, LakeMovedError, Span
+from gyral.validation.store.locks import Locks
 
 WRITERS = 6
 EVERY = 3
@@ -35,8 +36,9 @@ class LakeSuite:
         return dict(table_options(object_store))
 
     @pytest.fixture
-    def new_lake(self, options, blobs):
-        return lambda: Lake(f"s3://{blobs.bucket}/lake", options, compact_every=EVERY)
+    def new_lake(self, options, blobs, pool):
+        root = f"s3://{blobs.bucket}/lake"
+        return lambda: Lake(root, options, alone=Locks(pool).alone, compact_every=EVERY)
 
     @pytest.fixture
     def read(self, options, blobs):
@@ -107,6 +109,13 @@ class LakeSuite:
         landed = (await new_lake().survey("s", [Span("t", 0, 0, 9)])).landed
         assert landed == {(0, offset, 0) for offset in range(2 * EVERY + 1)}
         assert read() == sorted([*range(2 * EVERY + 1)] * 2)
+
+    async def test_only_one_compacts_a_table_at_a_time(self, pool):
+        locks = Locks(pool)
+        async with locks.alone("a") as first, locks.alone("a") as second, locks.alone("b") as b:
+            assert (first, second, b) == (True, False, True)
+        async with locks.alone("a") as again:
+            assert again
 
     async def test_a_version_stays_as_it_was(self, new_lake, read):
         lake = new_lake()

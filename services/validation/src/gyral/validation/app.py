@@ -33,6 +33,7 @@ from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
 from gyral.validation.store.listings import Listings
+from gyral.validation.store.locks import Locks
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.quarantine import Quarantine, QuarantineTx
@@ -62,6 +63,7 @@ def build(settings: Settings) -> Service:
     lake = Lake(
         f"s3://{settings.s3_bucket}/lake",
         table_options(settings),
+        alone=Locks(pool).alone,
         compact_every=settings.validation_compact_every,
     )
     forwarding = Forwarding(models, lookups, outlet, crash)

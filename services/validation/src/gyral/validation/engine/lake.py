@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
+from gyral.kit.db import is_infrastructure
 from gyral.kit.telemetry import get_log
 
 _CONFIGURATION = {
@@ -32,6 +34,8 @@ _CONFIGURATION = {
 }
 _HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 T = TypeVar("T")
+Alone = Callable[[str], AbstractAsyncContextManager[bool]]
+"""Whether a name is ours alone for a block, among all processes that write the lake."""
 log = get_log()
 
 
@@ -107,10 +111,16 @@ class Lake:
     """The tables under one address, each written by whoever owns its rows' partitions."""
 
     def __init__(
-        self, root: str, options: Mapping[str, str], *, compact_every: int = 20
+        self,
+        root: str,
+        options: Mapping[str, str],
+        *,
+        alone: Alone,
+        compact_every: int = 20,
     ) -> None:
         self.root = root
         self._options = dict(options)
+        self._alone = alone
         self._compact_every = compact_every
         self._tables: dict[str, _Table] = {}
         self._appends: dict[str, int] = {}
@@ -228,22 +238,37 @@ class Lake:
 
     def _latest(self, name: str) -> int | None:
         try:
-            return DeltaTable(
-                self.uri(name), storage_options=self._options, without_files=True
-            ).version()
+            return DeltaTable(self.uri(name), storage_options=self._options).version()
         except TableNotFoundError:
             return None
 
     async def _compact(self, name: str) -> None:
-        """Merge small files; old versions keep theirs. A lost race costs only the work."""
+        """Merge small files, unless another process does; old versions keep theirs.
+
+        Delta refuses an append that overlaps another, but no compaction that overlaps one: both
+        would commit, and the rows of the files they share be there twice.
+        """
         try:
-            await asyncio.to_thread(self._merge_files, name)
-        except (DeltaError, OSError) as error:
+            async with self._alone(f"compact {name}") as ours:
+                if ours:
+                    await _to_its_end(lambda: self._merge_files(name))
+        except Exception as error:
+            if not isinstance(error, DeltaError) and not is_infrastructure(error):
+                raise
             log.warning("lake.compaction_failed", table=name, error=type(error).__name__)
 
     def _merge_files(self, name: str) -> None:
         table = DeltaTable(self.uri(name), storage_options=self._options)
         table.optimize.compact(max_concurrent_tasks=1, post_commithook_properties=_HOOKS)
+
+
+async def _to_its_end(call: Callable[[], None]) -> None:
+    """Run in a thread and outlast it even when cancelled: no thread can be."""
+    work = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        await asyncio.shield(work)
+    finally:
+        await asyncio.wait({work})
 
 
 def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int, int]]:
