@@ -5,11 +5,13 @@ import selectors
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 
 from gyral.kit.dataplane import DataPlane
+from gyral.kit.db import Pool
 from gyral.testkit.sinks import MemorySink
 
 TOPIC = "t"
@@ -68,7 +70,7 @@ class Process:
             group=GROUP,
             topics=[TOPIC],
             begin=self._begin,
-            pool=self,
+            pool=cast("Pool", self),
             handle=self._handle,
             max_records=4,
             max_wait_s=0.3,

@@ -1,8 +1,11 @@
 """A sink's store: the fake and the real one pass one suite."""
 
+from typing import cast
+
 import pytest
 
 from gyral.kit import offsets
+from gyral.kit.db import Pool
 from gyral.kit.tx import begin
 from gyral.testkit.sinks import MemorySink, SinkTx
 from gyral.testkit.suites import SinkSuite
@@ -16,7 +19,7 @@ class InMemory:
         self.begin = self.sink.begin
 
     async def stored(self):
-        return await offsets.stored(self.sink, "s", "t", 0)
+        return await offsets.stored(cast("Pool", self.sink), "s", "t", 0)
 
     async def output(self):
         return self.sink.output

@@ -5,10 +5,12 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import pytest
+from pydantic import SecretStr
 
 from gyral.contracts.events import Event, Topic
 from gyral.contracts.names import BlobRef
@@ -16,6 +18,7 @@ from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.kit.db import is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.tx import Begin, Tx
+from gyral.testkit.backends import S3Settings
 from gyral.testkit.events import delivered
 from gyral.testkit.sinks import SinkTx
 from gyral.testkit.waiting import until
@@ -231,3 +234,20 @@ class BlobSuite:
         with pytest.raises(FileNotFoundError, match="expected a blob; found none") as caught:
             await blobs.get_bytes(ref)
         assert not is_infrastructure(caught.value)
+
+    async def test_a_bucket_that_is_missing_says_nothing_of_a_blob_and_is_waited_for(
+        self, object_store: S3Settings
+    ) -> None:
+        ref = BlobRef(key="nowhere", sha256="0" * 64, size_bytes=1)
+        with pytest.raises(ConnectionError, match="NoSuchBucket") as caught:
+            await Blobs(replace(object_store, s3_bucket="never-made")).get_bytes(ref)
+        assert is_infrastructure(caught.value)
+
+    async def test_a_store_that_does_not_know_us_is_waited_for(
+        self, object_store: S3Settings, blobs: Blobs
+    ) -> None:
+        ref = await blobs.put_bytes("k", b"there")
+        ours = replace(object_store, s3_bucket=blobs.bucket)
+        with pytest.raises(ConnectionError) as caught:
+            await Blobs(replace(ours, s3_secret_key=SecretStr("x"))).get_bytes(ref)
+        assert is_infrastructure(caught.value)
