@@ -1,13 +1,11 @@
 """An upstream that sends through the door and into Kafka, and writes down what it was told."""
 
 import asyncio
-import gzip
 import json
 import random
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import httpx
 from aiokafka import AIOKafkaProducer
@@ -16,6 +14,7 @@ from aiokafka.structs import RecordMetadata
 
 from tests.chaos import rows
 from tests.chaos.journal import Journal, Outcome, Place, Way
+from tests.chaos.parcels import Either, Message, Parcels, Request, fits_door
 from tests.chaos.rows import Bad, Headers, Row
 
 TOPIC = "data.record.submitted.v1"
@@ -25,52 +24,7 @@ COPIES = 3
 _ANSWER_S = 20.0
 _AGAIN_S = 1.0
 _AT_ONCE = 4
-_LARGEST_REQUEST = 100
 _AGAIN = frozenset({408, 425, 429})
-_BINARY: Headers = (
-    ("ce_specversion", b"1.0"),
-    ("ce_type", TOPIC.encode()),
-    ("ce_source", b"/upstream"),
-    ("content-type", b"application/json"),
-)
-_STRUCTURED: Headers = (("content-type", b"application/cloudevents+json; charset=utf-8"),)
-Either = Row | Bad
-
-
-class Placed(TypedDict):
-    """What Kafka is told of a message besides its value."""
-
-    key: bytes
-    headers: list[tuple[str, bytes]]
-    partition: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What goes straight into Kafka: a row, or a marker or event that is none."""
-
-    name: str
-    row: Either | None
-    value: bytes | None
-    headers: Headers
-    key: str
-    partition: int | None = None
-
-    def placed(self) -> Placed:
-        """Return how it is addressed."""
-        headers = list(self.headers)
-        return {"key": self.key.encode(), "headers": headers, "partition": self.partition}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Rows as they go through the door; the name is the Idempotency-Key of all tries."""
-
-    name: str
-    stream: str
-    rows: Sequence[Either]
-    body: bytes
-    headers: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -92,12 +46,15 @@ class Sender:
     answered: int = 0
     """Requests answered 202."""
     windows: int = 0
+    _parcels: Parcels = field(init=False)
     _producer: AIOKafkaProducer | None = None
     _accepted: list[Row] = field(default_factory=list)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
-    _sends: int = 0
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._parcels = Parcels(self.stream)
 
     async def run(self, enough: asyncio.Event) -> None:
         """Send until there is enough and nothing is undecided."""
@@ -146,11 +103,11 @@ class Sender:
             self.journal.bad(row) if isinstance(row, Bad) else self.journal.good(row)
         sends = [(row, rng.random() < 0.5) for row in drawn for _ in range(COPIES)]
         rng.shuffle(sends)
-        through_door = [row for row, door in sends if door and _fits_door(row)]
-        straight = [row for row, door in sends if not (door and _fits_door(row))]
+        through_door = [row for row, door in sends if door and fits_door(row)]
+        straight = [row for row, door in sends if not (door and fits_door(row))]
         await asyncio.gather(
-            self._straight([self._message(rng, row) for row in straight]),
-            *(self._try(request) for request in self._requests(rng, through_door)),
+            self._straight([self._parcels.message(rng, row) for row in straight]),
+            *(self._try(request) for request in self._parcels.requests(rng, through_door)),
         )
 
     def _bad(self, rng: random.Random, number: int) -> Bad:
@@ -159,51 +116,6 @@ class Sender:
         if at == 9:
             return rows.conflict(self._accepted.pop(rng.randrange(len(self._accepted))))
         return rows.bad(self.seed, self.stream, number - tens)
-
-    def _named(self) -> str:
-        self._sends += 1
-        return f"{self.stream}-{self._sends}"
-
-    def _message(self, rng: random.Random, row: Either) -> Message:
-        name = self._named()
-        if isinstance(row, Bad):
-            return Message(name, row, row.value, row.headers, row.key)
-        match rng.randrange(3):
-            case 0:
-                return Message(name, row, rows.structured(row), _STRUCTURED, row.key)
-            case 1:
-                headers = (*_BINARY, ("ce_id", name.encode()))
-                return Message(name, row, rows.as_text(row.envelope()), headers, row.key)
-        return Message(name, row, rows.as_text(row.envelope()), (), row.key)
-
-    def _requests(self, rng: random.Random, drawn: Sequence[Either]) -> list[Request]:
-        """Return all rows in requests; a bad one takes few others down with it."""
-        left = [row for row in drawn if isinstance(row, Row)]
-        made = []
-        for row in drawn:
-            if isinstance(row, Bad):
-                beside = [] if row.stream else [left.pop() for _ in range(rng.randrange(4))]
-                made.append(self._request(rng, [*beside, row], row.stream or self.stream))
-        while left:
-            size = rng.randint(1, _LARGEST_REQUEST)
-            taken, left = left[:size], left[size:]
-            made.append(self._request(rng, taken, self.stream))
-        return made
-
-    def _request(self, rng: random.Random, drawn: Sequence[Either], stream: str) -> Request:
-        """Return rows as lines, packed or not, or as CloudEvents where all are good."""
-        form = rng.randrange(3)
-        good = [row for row in drawn if isinstance(row, Row)]
-        headers = {"content-type": "application/x-ndjson"}
-        if form == 0 and len(good) == len(drawn):
-            headers["content-type"] = "application/cloudevents-batch+json"
-            body = json.dumps([_event(row) for row in good]).encode()
-        else:
-            body = b"\n".join(_line(row) for row in drawn)
-        if form == 1:
-            headers["content-encoding"] = "gzip"
-            body = gzip.compress(body, 1)
-        return Request(self._named(), stream, drawn, body, headers)
 
     async def _try(self, request: Request) -> None:
         """Send once; what is undecided goes on beside the windows that follow."""
@@ -230,7 +142,7 @@ class Sender:
         """Find out which rows a request was refused for: the others are to be taken."""
         rng = random.Random(f"{self.seed}/{request.name}")
         for row in request.rows:
-            await self._try(self._request(rng, [row], request.stream))
+            await self._try(self._parcels.request(rng, [row], request.stream))
 
     async def _asked(self, request: Request) -> Outcome:
         async with self._places:
@@ -344,27 +256,6 @@ async def pause(seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await asyncio.get_running_loop().create_future()
-
-
-def _fits_door(row: Either) -> bool:
-    return isinstance(row, Row) or row.line is not None
-
-
-def _line(row: Either) -> bytes:
-    if isinstance(row, Row):
-        return rows.as_text(row.values)
-    assert row.line is not None
-    return row.line
-
-
-def _event(row: Row) -> rows.Values:
-    return {
-        "specversion": "1.0",
-        "id": row.key,
-        "source": "/upstream",
-        "type": "row",
-        "data": row.values,
-    }
 
 
 def _code(answer: httpx.Response) -> str:
