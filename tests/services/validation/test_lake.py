@@ -72,6 +72,14 @@ class LakeSuite:
         assert (await zombie.survey("s", span)).landed == {(0, 0, 0), (0, 1, 0)}
         assert read() == [0, 1]
 
+    async def test_who_takes_partitions_back_sees_what_another_left(self, new_lake, read):
+        """Its own appends elsewhere moved its handle past what the other wrote meanwhile."""
+        back, other = new_lake(), new_lake()
+        await back.append("s", rows(0), [Span("t", 0, 0, 0)])
+        await other.append("s", rows(1), [Span("t", 0, 1, 1)])
+        await back.append("s", rows(5, partition=1), [Span("t", 1, 5, 5)])
+        assert (await back.survey("s", [Span("t", 0, 1, 2)])).landed == {(0, 1, 0)}
+
     @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "a table"])
     async def test_of_all_that_race_with_the_same_offsets_one_wins(self, there, new_lake, read):
         if there:

@@ -76,8 +76,8 @@ class Survey:
 class _Table:
     """A handle that stands where our last commit left it, and what it knows at that version.
 
-    It is never moved forward: whatever others commit for our partitions meanwhile makes our
-    next append fail, and only then is the table opened anew.
+    Only our own commits move it forward: whatever others commit for our partitions meanwhile
+    makes our next append fail, and only then is the table opened anew.
     """
 
     handle: DeltaTable
@@ -207,7 +207,8 @@ class Lake:
             ),
             post_commithook_properties=_HOOKS,
         )
-        table.reached.update(reached)
+        # The handle has moved, past what others committed too: of their partitions ask anew.
+        table.reached = reached
         return table.handle.version()
 
     def _first(self, name: str, schema: pa.Schema, spans: Sequence[Span]) -> _Table:
