@@ -72,7 +72,7 @@ class LakeSuite:
         assert (await zombie.survey("s", span)).landed == {(0, 0, 0), (0, 1, 0)}
         assert read() == [0, 1]
 
-    async def test_who_takes_partitions_back_sees_what_another_left(self, new_lake, read):
+    async def test_who_takes_partitions_back_sees_what_another_left(self, new_lake):
         """Its own appends elsewhere moved its handle past what the other wrote meanwhile."""
         back, other = new_lake(), new_lake()
         await back.append("s", rows(0), [Span("t", 0, 0, 0)])
