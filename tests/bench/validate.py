@@ -47,7 +47,7 @@ async def run(backends: Backends, folder: Path, *, count: int = 600_000) -> Rate
     await declare(brokers)
     await fill(brokers, 0, count)
     before = await bare_rows_per_s(brokers)
-    async with fresh_schema(backends) as dsn, fresh_bucket(backends) as blobs:
+    async with fresh_schema(backends) as dsn, fresh_bucket(backends.s3()) as blobs:
         env = settings(backends, dsn, blobs)
         ours = await validation_rows_per_s(env, folder / "validation.log", count)
     after = await bare_rows_per_s(brokers)
