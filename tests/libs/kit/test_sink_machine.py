@@ -24,7 +24,7 @@ from tests.libs.kit.sink_world import TOPIC, Consumer, JumpingLoop, Process, Wor
 PARTITIONS = 2
 MOST_PROCESSES = 3
 STEPS = 50
-HISTORIES = 260
+HISTORIES = 340
 SETTLED_S = 120.0
 AWAY = (ConnectionResetError, TimeoutError)
 picks = st.integers(0, 2**16)
@@ -189,7 +189,7 @@ def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():
         ),
     )
     assert SinkMachine.taken.total() >= 10_000
-    assert all(count > HISTORIES / 4 for count in SinkMachine.taken.values())
+    assert all(count > HISTORIES / 8 for count in SinkMachine.taken.values())
 
 
 async def test_a_partition_that_is_lost_while_it_is_asked_for_is_left_alone():
