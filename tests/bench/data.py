@@ -93,7 +93,7 @@ async def measure(home: Path) -> Figures:
 
 async def _visible(backends: Backends, home: Path, *, rate: float) -> Visible:
     """Run ingestion and validation and send rows at half of what validation can do."""
-    async with fresh_schema(backends) as dsn, fresh_bucket(backends) as blobs:
+    async with fresh_schema(backends) as dsn, fresh_bucket(backends.s3()) as blobs:
         env = validate.settings(backends, dsn, blobs)
         async with (
             ingest.ingestion(backends, validate.STREAM) as port,
