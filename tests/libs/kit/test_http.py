@@ -8,6 +8,10 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import APIRouter, Request
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel, Field
 
 from gyral.contracts.access import AccessKeyChanged, Scope
@@ -100,6 +104,20 @@ async def test_nobody_is_known_or_unknown_before_all_keys_are_read():
         answer = await client.get("/v1/projections", headers=bearer("reader"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "unavailable"
+
+
+async def test_one_request_in_so_many_is_traced_by_one_span_of_ours(keys, ring, monkeypatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    api = create_api("test", [router()], keys=ring, health=Health(), trace_one_in=3)
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for _ in range(6):
+            await client.get("/v1/things/a?limit=1", headers=bearer("reader"))
+    names = [span.name for span in exporter.get_finished_spans()]
+    assert names == ["GET /v1/things/a"] * 2
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,13 @@ def create_api(
         ValueError: a route declares no scope, or reads its body without limits.
     """
     app = FastAPI(
-        title=f"Gyral {service}", version="1", docs_url=None, redoc_url=None, openapi_url=None
+        title=f"Gyral {service}",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # Its own would trace every request, three spans each, and log what callers sent.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.keys = keys
     _add_public_routes(app, health)
