@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.batches import BatchForm, BatchSubmitted
@@ -85,6 +85,22 @@ def model_declared(name, features, labels):
 
 def row(key, at="2026-01-01T00:00:00Z", **values):
     return {"flight_id": key, "at": at, **values}
+
+
+def record(value, offset, partition=0):
+    return ConsumerRecord(
+        topic="t",
+        partition=partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=None,
+        value=value,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=len(value),
+        headers=(),
+    )
 
 
 @dataclass

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +24,7 @@ from gyral.validation.engine.schema import (
     micros,
 )
 from gyral.validation.engine.schemas import Schemas
-from tests.services.validation.conftest import declared
+from tests.services.validation.conftest import declared, record
 
 FIELDS = {
     "flight_id": {"type": "string", "max_length": 8},
@@ -92,22 +91,6 @@ def row_of(schema, values):
     row = schema.decode(raw(values))
     assert isinstance(row, msgspec.Struct)
     return row
-
-
-def record(value, offset, partition=0):
-    return ConsumerRecord(
-        topic="t",
-        partition=partition,
-        offset=offset,
-        timestamp=0,
-        timestamp_type=0,
-        key=None,
-        value=value,
-        checksum=None,
-        serialized_key_size=0,
-        serialized_value_size=len(value),
-        headers=(),
-    )
 
 
 @pytest.fixture
