@@ -51,5 +51,5 @@ def _arrow_of_table(table: pa.Table) -> bytes:
 
 AS_NDJSON = Form(NDJSON, _ndjson_of_table)
 AS_ARROW = Form("application/vnd.apache.arrow.stream", _arrow_of_table)
-TABLES = AS_NDJSON
+TABLES = AS_ARROW
 """How rows of CSV, Parquet and Postgres travel."""
