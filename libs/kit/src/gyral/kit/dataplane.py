@@ -56,7 +56,7 @@ class DataPlane(Generic[T]):
         pool: Pool,
         handle: Callable[[Batch[T]], Awaitable[None]],
         max_records: int = 5000,
-        max_bytes: int = 64 << 20,
+        max_bytes: int = 16 << 20,
         max_wait_s: float = 1.0,
         instance_id: str | None = None,
         retries: int = 3,
