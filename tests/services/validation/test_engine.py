@@ -184,6 +184,16 @@ def test_the_rows_of_a_batch_are_judged_one_by_one(schemas, form, encode):
     assert [row.record_key for row in again.refused] == ["f2"]
 
 
+def typed(rows=1, *, compression=None, **columns):
+    table = pa.table({"flight_id": pa.array(["a"] * rows), **columns})
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+MALFORMED = Reason.MALFORMED
 NAIVE = pa.table({"flight_id": ["a"], "at": pa.array([0], pa.timestamp("us"))})
 BINARY = pa.table({"flight_id": pa.array([b"a"], pa.binary()), "at": [GOOD["at"]]})
 
@@ -201,6 +211,10 @@ BINARY = pa.table({"flight_id": pa.array([b"a"], pa.binary()), "at": [GOOD["at"]
         (BatchForm.ARROW, arrow([{**GOOD, "delay": float("inf")}]), 1, Reason.TYPE),
         (BatchForm.NDJSON, raw({**GOOD, "flight_id": "a\0"}), 1, Reason.FORBIDDEN_CHARACTER),
         (BatchForm.ARROW, arrow([{**GOOD, "x": 1}]), 1, Reason.UNKNOWN_FIELD),
+        (BatchForm.ARROW, typed(at=pa.array([2**62], pa.timestamp("us", "UTC"))), 1, MALFORMED),
+        (BatchForm.ARROW, typed(3_000_000, at=pa.nulls(3_000_000)), 1, MALFORMED),
+        (BatchForm.ARROW, typed(compression="zstd", at=pa.array([GOOD["at"]])), 1, MALFORMED),
+        (BatchForm.NDJSON, raw({**GOOD, "flight_id": ""}), 1, MALFORMED),
     ],
 )
 def test_a_batch_that_lies_is_refused(schemas, form, value, rows, reason):
@@ -221,6 +235,42 @@ def test_a_batch_of_what_is_not_declared_yet_is_kept_whole(schemas, change, reas
     found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=0)
     [kept] = found.refused
     assert (kept.violation.reason, kept.value, found.stale) == (reason, batch.value, True)
+
+
+def test_nanoseconds_are_cut_to_what_the_lake_holds(schemas):
+    value = typed(at=pa.array([1_767_225_600_000_000_999], pa.timestamp("ns", "UTC")))
+    batch = batch_of(BatchForm.ARROW, value, 1)
+    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62)
+    place = np.zeros(1, dtype=np.int64)
+    table = SCHEMA.table(found.groups["departures"].rows, place, place, place)
+    assert SCHEMA.times_us(table).tolist() == [1_767_225_600_000_000]
+
+
+def test_a_refused_line_is_kept_byte_for_byte(schemas):
+    line = b'{ "at":"2026-01-01T00:00:00Z", "flight_id":"f1", "delay":5.0e0, "tail":null }'
+    batch = batch_of(BatchForm.NDJSON, line, 1)
+    group = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62).groups[
+        "departures"
+    ]
+    assert line in group.refuse(0, Violation(Reason.FUTURE, "at: expected less")).value
+
+
+@pytest.mark.parametrize("version", [0, -5, 2**31, 2**63])
+def test_a_schema_version_that_can_be_none_is_malformed(schemas, version):
+    envelope = {"stream": "departures", "record_key": "f1", "values": GOOD}
+    found = sorted_of(schemas, [raw({**envelope, "schema_version": version})])
+    assert [row.violation.reason for row in found.refused] == [Reason.MALFORMED]
+
+
+@pytest.mark.parametrize("depth", [300, 900, 100_000])
+def test_a_structured_event_as_deep_as_you_like_is_malformed(schemas, depth):
+    data = b"[" * depth + b"]" * depth
+    value = b'{"specversion":"1.0","type":"t","id":"1","source":"/","data":%s}' % data
+    one = replace(
+        record(value, 0), headers=(("content-type", b"application/cloudevents+json"),)
+    )
+    found = sort((Slice("t", 0, (one,), None),), schemas, latest_us=2**62)
+    assert [row.violation.reason for row in found.refused] == [Reason.MALFORMED]
 
 
 def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_later():

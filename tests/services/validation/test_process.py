@@ -56,6 +56,8 @@ async def submit_a_day(world):
     conflicting = await world.submit(world.features, row("f1", carrier="UA"))
     bad = await world.submit(world.features, row("b1", carrier="ZZ"), row("b2", at="yesterday"))
     bad += await world.submit_together(world.features, row("b3", carrier="ZZ"))
+    none_in_utc = "0001-01-01T00:00:00+14:00"
+    bad += await world.submit_together(world.features, row("b5", at=none_in_utc))
     bad.append(await world.put(b"\xff{"))
     bad += await world.submit(world.features, row("b4"), misplaced=True)
     labels = await world.submit(
@@ -72,7 +74,7 @@ async def test_each_offset_has_one_place_after_a_kill_at_every_point(world):
         await world.killed_at(point)
     async with world.process() as client:
         come = await progress(client, world.features)
-        assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 5, 7)
+        assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 6, 7)
         await progress(client, world.labels)
     found, rows = in_the_lake(world, world.features)
     assert (set(found), rows) == (set(features), 60)

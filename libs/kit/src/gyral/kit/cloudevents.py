@@ -243,13 +243,20 @@ def _structured(record: Record) -> Received:
 def _data(envelope: dict[str, object], record: Record) -> bytes:
     encoded = envelope.get("data_base64")
     if not isinstance(encoded, str):
-        return orjson.dumps(envelope.get("data"))
+        return _as_json(envelope.get("data"), record)
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise MalformedEvent(
             f"structured event at {place(record)}: data_base64: {error}"
         ) from error
+
+
+def _as_json(data: object, record: Record) -> bytes:
+    try:
+        return orjson.dumps(data)
+    except TypeError as error:  # deeper than it writes, though not deeper than it reads
+        raise MalformedEvent(f"structured event at {place(record)}: data: {error}") from error
 
 
 def _time(text: str | None) -> datetime | None:

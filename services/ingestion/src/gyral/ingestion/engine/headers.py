@@ -1,7 +1,6 @@
-"""What Arrow messages and Parquet pages say of themselves, read before anything is decoded."""
+"""What Parquet pages say of themselves, read before anything is decoded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import unpack_from
 from typing import TypeAlias
 
@@ -14,31 +13,6 @@ _LONG = 0x0F
 """Instead of a list's length: it follows, for it is too long for four bits."""
 Thrift: TypeAlias = "int | list[Thrift] | dict[int, Thrift]"
 """A value as far as it matters here; texts, for one, are only where they end."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchHeader:
-    """What an Arrow message of kind record batch says of its body."""
-
-    rows: int
-    packed: bool
-    """Its buffers are compressed one by one, each to a size that only its own bytes tell."""
-
-
-def batch_header(metadata: bytes) -> BatchHeader:
-    """Read the flatbuffer of an Arrow message that is a record batch.
-
-    Raises:
-        struct.error: it ends before it should.
-
-    Source: Message.fbs and RecordBatch in the Arrow columnar format, version V5.
-    """
-    message = unpack_from("<I", metadata, 0)[0]
-    at = message + _slot(metadata, message, 2)
-    header = at + unpack_from("<I", metadata, at)[0]
-    length = _slot(metadata, header, 0)
-    rows = unpack_from("<q", metadata, header + length)[0] if length else 0
-    return BatchHeader(rows, packed=_slot(metadata, header, 3) != 0)
 
 
 def page_sizes(body: bytes) -> Iterator[int]:
@@ -99,15 +73,6 @@ def _integer(value: Thrift) -> int:
     if not isinstance(value, int):
         raise ValueError("something else than a number")  # noqa: TRY004 - as above
     return value
-
-
-def _slot(data: bytes, table: int, field: int) -> int:
-    """Return where in a flatbuffer's table a field lies, or 0 when it is left out."""
-    vtable = table - unpack_from("<i", data, table)[0]
-    if 4 + 2 * field >= unpack_from("<H", data, vtable)[0]:
-        return 0
-    offset: int = unpack_from("<H", data, vtable + 4 + 2 * field)[0]
-    return offset
 
 
 class _Compact:

@@ -12,7 +12,8 @@ from gyral.contracts.specs.stream import FieldType, StreamField
 from gyral.ingestion.domain import Door
 from gyral.ingestion.engine.columns import Columns, check_fields, check_rows
 from gyral.ingestion.engine.forms import no_rows, too_many_rows
-from gyral.ingestion.engine.headers import batch_header, page_sizes
+from gyral.ingestion.engine.headers import page_sizes
+from gyral.kit.arrow import batch_header
 from gyral.kit.bodies import too_large
 from gyral.kit.refusals import Refusal, clip
 

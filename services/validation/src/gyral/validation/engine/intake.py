@@ -15,9 +15,9 @@ from gyral.modelling.columns import Ints
 from gyral.validation.domain.accounting import Marked, Place, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown, violation
 from gyral.validation.engine.lake import Span
-from gyral.validation.engine.many import described, is_batch, rows_of
+from gyral.validation.engine.many import described, is_batch, line_of, rows_of
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
-from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema
+from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version
 from gyral.validation.engine.schemas import Schemas
 
 
@@ -27,7 +27,7 @@ class Envelope(msgspec.Struct, gc=False):
     stream: str
     record_key: str
     values: msgspec.Raw
-    schema_version: int = 1
+    schema_version: Version = 1
 
 
 @dataclass
@@ -79,6 +79,17 @@ class Group:
         """Where in their records, shape (rows,)."""
         return np.array(self.row, dtype=np.int64)
 
+    def without_untimely(self) -> tuple["Group", list[Quarantined]]:
+        """Return the rows whose times the lake can hold, and the others refused."""
+        kept, refused = Group(self.schema), []
+        for at, row in enumerate(self.rows):
+            wrong = self.schema.untimely(row)
+            if wrong is None:
+                kept.add(self.records[at], self.envelopes[at], self.row[at])
+            else:
+                refused.append(self.refuse(at, wrong))
+        return kept, refused
+
     def place(self, at: int) -> Place:
         """Return where a row lies."""
         record = self.records[at]
@@ -99,7 +110,7 @@ class Group:
         """Return a row as quarantine keeps it."""
         record, key, version = self.records[at], self.keys[at], int(self.versions[at])
         if is_batch(record):
-            values = msgspec.json.encode(self.rows[at])
+            values = line_of(record, self.row[at]) or msgspec.json.encode(self.rows[at])
             named = Named(self.schema.stream, key, version)
             return refuse_row(record, violation, values, row=self.row[at], envelope=named)
         refused = refuse(
@@ -199,13 +210,18 @@ class _Odd:
             )
             return
         for row, (decoded, raw) in enumerate(rows_of(batch, record.value or b"", schema)):
-            if isinstance(decoded, Violation):
-                named = Named(batch.stream, schema.key_in(raw), batch.schemaversion)
+            key = (
+                schema.key_in(raw)
+                if isinstance(decoded, Violation)
+                else schema.keys([decoded])[0]
+            )
+            wrong = decoded if isinstance(decoded, Violation) else _bad_key(key)
+            if wrong is not None:
+                named = Named(batch.stream, key, batch.schemaversion)
                 self.found.refused.append(
-                    refuse_row(record, decoded, raw, row=row, envelope=named)
+                    refuse_row(record, wrong, raw, row=row, envelope=named)
                 )
-            else:
-                [key] = schema.keys([decoded])
+            elif isinstance(decoded, msgspec.Struct):
                 envelope = schema.envelope(
                     record_key=key, values=decoded, schema_version=batch.schemaversion
                 )

@@ -2,12 +2,14 @@
 
 import io
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
 
 from gyral.contracts.batches import BATCH_HEADERS, BatchForm, BatchSubmitted
+from gyral.kit.arrow import batch_header
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
 from gyral.validation.engine.schema import Schema
@@ -56,7 +58,7 @@ def rows_of(batch: BatchSubmitted, value: bytes, schema: Schema) -> list[Decoded
     Raises:
         MalformedEvent: the value is not what the headers say.
     """
-    rows = _lines(value) if batch.form is BatchForm.NDJSON else _arrow(value)
+    rows = _lines(value) if batch.form is BatchForm.NDJSON else _arrow(value, batch.rows)
     if len(rows) != batch.rows:
         raise MalformedEvent(f"rows: expected {batch.rows}; found {len(rows)}")
     if isinstance(rows[0], bytes):
@@ -75,25 +77,52 @@ def alone(stream: str, version: int, record_key: str, values: bytes) -> bytes:
     return _encode(envelope)
 
 
+def line_of(record: Record, row: int) -> bytes | None:
+    """Return a row's bytes as they came, or None where rows are not lines."""
+    form = BatchForm.NDJSON.value.encode()
+    if ("content-type", form) not in record.headers or record.value is None:
+        return None
+    return _lines(record.value)[row]
+
+
 def _lines(value: bytes) -> list[bytes]:
     lines = value.split(b"\n")
     return lines[:-1] if lines[-1] == b"" else lines
 
 
-def _arrow(value: bytes) -> list[dict[str, object]]:
+def _arrow(value: bytes, count: int) -> list[dict[str, object]]:
     try:
+        _require_rows(value, count)
         with pa.ipc.open_stream(io.BytesIO(value)) as reader:
+            _require_plain(reader.schema)
             table = reader.read_all()
         table.validate(full=True)
-        _require_plain(table.schema)
-        for at, column in enumerate(table.columns):
-            if pa.types.is_timestamp(column.type):
-                exact = pa.timestamp("us", column.type.tz)
-                table = table.set_column(at, table.field(at).name, column.cast(exact))
-    except (pa.ArrowException, OSError, ValueError) as error:
+        rows: list[dict[str, object]] = _in_utc(table).to_pylist()
+    except (pa.ArrowException, struct.error, OSError, ValueError, OverflowError) as error:
         raise MalformedEvent(f"Arrow stream: {printable(str(error), 200)}") from error
-    rows: list[dict[str, object]] = table.to_pylist()
     return rows
+
+
+def _require_rows(value: bytes, count: int) -> None:
+    """Refuse a stream that would unfold to more than it says, before it does."""
+    rows = 0
+    for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(value)):
+        if message.type == "record batch":
+            header = batch_header(message.metadata.to_pybytes())
+            rows += header.rows
+            if header.packed or rows > count:
+                raise MalformedEvent(
+                    f"Arrow stream: expected {count} rows, plain; found more, or packed ones"
+                )
+
+
+def _in_utc(table: pa.Table) -> pa.Table:
+    """Return times in whole microseconds; what is finer is cut off."""
+    for at, column in enumerate(table.columns):
+        if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+            cut = column.cast(pa.timestamp("us", "UTC"), safe=column.type.unit != "ns")
+            table = table.set_column(at, table.field(at).name, cut)
+    return table
 
 
 def _require_plain(schema: pa.Schema) -> None:

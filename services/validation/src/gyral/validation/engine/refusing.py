@@ -13,6 +13,11 @@ from gyral.validation.domain.refusals import Reason, Violation, printable
 from gyral.validation.engine.many import alone
 from gyral.validation.engine.schema import micros
 
+ORIGIN = "gyral-quarantine"
+"""Header of what is judged again: the quarantine row that it comes from."""
+_KEPT = {"traceparent", "ce_source", "ce_specversion", "ce_time", ORIGIN}
+"""Headers of a batch that a row of it keeps as a record of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -49,7 +54,6 @@ def refuse_row(
 ) -> Quarantined:
     """Return a row of a batch as quarantine keeps it: as the record of its own it could be."""
     value = alone(envelope.stream, envelope.schema_version, envelope.record_key, values)
-    kept = {"traceparent", "ce_source", "ce_specversion", "ce_time"}
     return Quarantined(
         place=replace(place_of(record), row=row),
         violation=violation,
@@ -57,7 +61,7 @@ def refuse_row(
         value=value,
         headers=(
             ("content-type", b"application/json"),
-            *((name, text) for name, text in record.headers if name in kept and text),
+            *((name, text) for name, text in record.headers if name in _KEPT and text),
         ),
         stream=envelope.stream,
         record_key=printable(envelope.record_key, 256),

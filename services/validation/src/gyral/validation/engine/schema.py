@@ -39,6 +39,7 @@ _ARROW: dict[FieldType, pa.DataType] = {
 BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not what they should be."""
 MAX_KEY_CHARS = 256
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -89,6 +90,19 @@ class Schema:
         except BAD as error:
             return explain(raw, self.fields, printable(str(error)))
         return row
+
+    def untimely(self, row: msgspec.Struct) -> Violation | None:
+        """Return the refusal of a row with a time that is none in UTC, in year 1 or 9999."""
+        for name, field in self.fields.items():
+            time = getattr(row, name)
+            if field.type is not FieldType.TIMESTAMP or time is None:
+                continue
+            try:
+                time.astimezone(UTC)
+            except OverflowError:
+                expected = "a time of the years 1 to 9999 in UTC"
+                return violation(Reason.TIMESTAMP, name, expected, time.isoformat())
+        return None
 
     def keys(self, rows: Sequence[msgspec.Struct]) -> list[str]:
         """Return the rows' keys."""
@@ -226,7 +240,7 @@ def envelope_of(stream: str, values: object) -> type[msgspec.Struct]:
         [
             ("record_key", Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)]),
             ("values", values),
-            ("schema_version", int, 1),
+            ("schema_version", Version, 1),
         ],
         tag_field="stream",
         tag=stream,

@@ -82,7 +82,13 @@ async def judge(
     What the lake holds already counts as good whatever would be decided today: a process died
     between the lake and Postgres, and the row is there.
     """
-    judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
+    refused: list[Quarantined] = []
+    try:
+        judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
+    except OverflowError:
+        group, refused = group.without_untimely()
+        judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
+    judging.refused += refused
     good = np.flatnonzero(judging.sound())
     good = good[await judging.new(good, memory)]
     return judging.judged(good)

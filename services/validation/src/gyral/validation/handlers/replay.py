@@ -6,11 +6,10 @@ from gyral.kit.outbox import Message
 from gyral.kit.replays import Order
 from gyral.kit.tx import Begin
 from gyral.validation.domain.refusals import Reason
+from gyral.validation.engine.refusing import ORIGIN
 from gyral.validation.store.quarantine import Chosen, Original, QuarantineTx
 
 MOST = 1000
-ORIGIN = "gyral-quarantine"
-"""Header of a row put back: the id it had in quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
