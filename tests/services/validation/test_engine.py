@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
+from gyral.modelling.contents import Content
 from gyral.testkit.projections import MemoryProjection
 from gyral.validation.domain.refusals import Reason, Violation
 from gyral.validation.engine.intake import sort
@@ -285,6 +287,33 @@ def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_late
     three = row_of(SCHEMA, {**GOOD, "delay": 6})
     assert (contents_of([one]) == contents_of([two])).all()
     assert (contents_of([one]) != contents_of([three])).any()
+
+
+good_rows = st.lists(
+    st.builds(
+        lambda **cells: GOOD | cells,
+        at=st.datetimes(
+            datetime(1970, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone
+            timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))]),
+        ).map(datetime.isoformat),
+        carrier=st.sampled_from(["AA", "UA", None]),
+        tail=st.none() | st.from_regex("^N[0-9]{1,4}\\Z"),
+        delay=st.none() | st.floats(-100, 2000) | st.integers(-100, 2000),
+        seats=st.none() | st.integers(1, 2**63 - 1),
+        late=st.none() | st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@given(good_rows)
+def test_what_a_commit_says_it_brings_is_what_the_lake_then_holds(values):
+    rows = [row_of(SCHEMA, one) for one in values]
+    places = np.zeros(len(rows), dtype=np.int64)
+    table = SCHEMA.table(rows, places, places, places)
+    wider = table.append_column("gate", pa.nulls(len(rows), pa.string()))
+    told = Content.of_digests(contents_of(rows))
+    assert told == Content.of_rows(table.to_pylist()) == Content.of_rows(wider.to_pylist())
 
 
 def test_times_are_exact_to_the_microsecond_in_any_offset():

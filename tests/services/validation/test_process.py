@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from gyral.contracts.data import DatasetCommitted
+from gyral.modelling.contents import Content
 from gyral.testkit.events import send
 from tests.services.validation.conftest import RECORDS, declared, read_all, row
 
@@ -29,6 +30,13 @@ def in_the_lake(world, stream):
     rows = table.to_pyarrow_table().to_pylist()
     places = ("_partition", "_offset", "_row")
     return {tuple(found[name] for name in places): found for found in rows}, len(rows)
+
+
+def in_the_lake_at(world, stream, version):
+    """What a version holds, by reading it."""
+    options = world.table_options()
+    table = DeltaTable(world.table_uri(stream), version=version, storage_options=options)
+    return Content.of_rows(table.to_pyarrow_table().to_pylist())
 
 
 async def accounts(world):
@@ -76,6 +84,9 @@ async def test_each_offset_has_one_place_after_a_kill_at_every_point(world):
         come = await progress(client, world.features)
         assert (come["rows"], come["quarantined"], come["duplicates"]) == (60, 6, 7)
         await progress(client, world.labels)
+        for dataset in (await client.get("/v1/datasets")).json():
+            content = in_the_lake_at(world, dataset["stream"], dataset["version"])
+            assert (dataset["rows"], dataset["content"]) == (content.rows, content.digest)
     found, rows = in_the_lake(world, world.features)
     assert (set(found), rows) == (set(features), 60)
     found, rows = in_the_lake(world, world.labels)
@@ -118,6 +129,9 @@ async def test_datasets_are_announced_with_version_and_watermark(world):
             while not (announced := await announcements(world)):
                 pass
     assert announced[-1].rows == 60
+    pin = announced[-1].dataset
+    assert (pin.content, pin.schema_version) == (listed[-1]["content"], 1)
+    assert pin.content == in_the_lake_at(world, world.features, pin.version).digest
     assert announced[-1].table_uri == world.table_uri(world.features)
 
 
@@ -207,3 +221,27 @@ async def test_on_the_wall_clock_time_passes_while_nothing_comes(world):
         )
     assert come["watermark"] >= asked[:19]
     assert held["watermark"] is None
+
+
+async def test_rows_past_their_streams_retention_go_and_pinned_versions_keep_them(world):
+    await send(world.producer, declared(world.features, 2, retention="32h"))
+    days = ["2026-01-01T00:00:00Z", "2026-01-01T12:00:00Z", "2026-01-03T00:00:00Z"]
+    await world.submit(
+        world.features, *[row(f"f{number}", day) for number, day in enumerate(days)]
+    )
+    await world.mark(world.features, "2026-01-03T00:00:00Z")
+    async with world.process(VALIDATION_RETIRE_EVERY_S="0.2") as client:
+        come = await progress(client, world.features, watermark="2026-01-03T00:00:00Z")
+        async with asyncio.timeout(20):
+            while (listed := await datasets(client, world.features))[-1]["rows"] != 1:
+                pass
+    found, _ = in_the_lake(world, world.features)
+    assert {one["flight_id"] for one in found.values()} == {"f2"}
+    for dataset in listed:
+        content = in_the_lake_at(world, world.features, dataset["version"])
+        assert (dataset["rows"], dataset["content"]) == (content.rows, content.digest)
+    assert (come["rows"], listed[0]["rows"]) == (3, 3)
+
+
+async def datasets(client, stream):
+    return (await client.get("/v1/datasets", params={"stream": stream})).json()

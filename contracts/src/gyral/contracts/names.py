@@ -13,6 +13,8 @@ FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ObjectKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,511}$")]
+ContentDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""Sum modulo 2^128 of the digests of a table's rows."""
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """Text for people; hostile wherever it is shown."""
 Version = Annotated[int, Field(ge=1)]
@@ -35,3 +37,7 @@ class DatasetPin(Contract):
     stream: StreamName
     version: int = Field(ge=0)
     watermark: AwareDatetime
+    content: ContentDigest | None = None
+    """What its rows hold; None where it was committed before digests were kept."""
+    schema_version: int | None = Field(default=None, ge=1)
+    """Newest generation of the stream that a row of it was judged by."""

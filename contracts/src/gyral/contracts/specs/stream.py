@@ -85,6 +85,8 @@ class StreamBody(SpecModel):
     lateness: Duration = "0s"
     dedupe: Duration = "7d"
     """Event time for which a row's identity is remembered."""
+    retention: Duration | None = None
+    """Event time behind the watermark after which rows are dropped; None: kept for ever."""
     fields: dict[FieldName, StreamField] = Field(min_length=1, max_length=500)
 
     @model_validator(mode="after")

@@ -243,15 +243,14 @@ class TrainerTx(Tx):
     async def dataset(self, stream: str) -> Dataset | None:
         """Return a stream's newest dataset, or None before its first."""
         row = await self.conn.fetchrow(
-            "SELECT stream, version, watermark, table_uri FROM dataset WHERE stream = $1",
+            "SELECT stream, version, watermark, content, schema_version, table_uri "
+            "FROM dataset WHERE stream = $1",
             stream,
         )
         if row is None:
             return None
-        pin = DatasetPin(
-            stream=row["stream"], version=row["version"], watermark=row["watermark"]
-        )
-        return Dataset(pin, row["table_uri"])
+        *pinned, table_uri = row.items()
+        return Dataset(DatasetPin.model_validate(dict(pinned)), table_uri[1])
 
     async def missing(self, streams: Sequence[str]) -> tuple[str, ...]:
         """Return the streams that have no dataset yet."""
@@ -264,13 +263,15 @@ class TrainerTx(Tx):
         pin = committed.dataset
         await self.conn.execute(
             """
-            INSERT INTO dataset (stream, version, watermark, table_uri)
-            VALUES ($1, $2, $3, $4)
+            INSERT INTO dataset (stream, version, watermark, table_uri, content, schema_version)
+            VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (stream) DO UPDATE
-               SET version = $2, watermark = greatest(dataset.watermark, $3), table_uri = $4
+               SET version = $2, watermark = greatest(dataset.watermark, $3), table_uri = $4,
+                   content = $5, schema_version = $6
              WHERE dataset.version <= $2
             """,
             pin.stream, pin.version, pin.watermark, committed.table_uri,
+            pin.content, pin.schema_version,
         )  # fmt: skip
 
 

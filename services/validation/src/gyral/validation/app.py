@@ -24,6 +24,7 @@ from gyral.kit.tx import begin
 from gyral.validation.api import progress, quarantine
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -66,11 +67,13 @@ def build(settings: Settings) -> Service:
         alone=Locks(pool).alone,
         compact_every=settings.validation_compact_every,
     )
+    ledger = Ledger(lake, lookups.standing)
     forwarding = Forwarding(models, lookups, outlet, crash)
     records = Records(
         schemas=schemas,
         memory=memory,
         lake=lake,
+        ledger=ledger,
         outlet=outlet,
         forwarding=forwarding,
         changes=changes,
@@ -85,6 +88,7 @@ def build(settings: Settings) -> Service:
         memory=memory,
         lookups=lookups,
         lake=lake,
+        ledger=ledger,
         outlet=outlet,
         ends=ends,
         changes=changes,
@@ -142,6 +146,7 @@ def build(settings: Settings) -> Service:
             Periodic("announce missing", jobs.announce_missing, every_s=60.0),
             Periodic("forward", forwarding.run, every_s=5.0),
             Periodic("idle", jobs.advance_idle, every_s=settings.validation_idle_every_s),
+            Periodic("retire", jobs.retire, every_s=settings.validation_retire_every_s),
             Periodic("forget", jobs.forget, every_s=600.0),
         ],
     )

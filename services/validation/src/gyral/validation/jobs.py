@@ -1,16 +1,21 @@
 """What validation does by the clock: idle partitions, untold versions, forgetting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gyral.contracts.data import RecordSubmitted
 from gyral.contracts.specs.stream import Clock
 from gyral.kit.changes import Changes
+from gyral.kit.telemetry import get_log
 from gyral.kit.tx import Begin
+from gyral.validation.domain.retention import kept_from_us
+from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.ends import Ends
-from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
@@ -18,6 +23,7 @@ from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
 
 TOPIC = RecordSubmitted.topic.name
+log = get_log()
 PREDICTIONS_KEPT_H = 192.0
 """Longer than Kafka keeps them: none can come again after that."""
 
@@ -31,6 +37,7 @@ class Jobs:
     memory: Memory
     lookups: Lookups
     lake: Lake
+    ledger: Ledger
     outlet: Outlet
     ends: Ends
     changes: Changes
@@ -66,13 +73,40 @@ class Jobs:
         """Tell of table versions that were committed and never announced."""
         partitions = await self.outlet.partitions(TOPIC)
         for schema in self.schemas.usable():
-            version = await self.lake.version(schema.stream)
-            if version is None:
-                continue
-            async with self.begin() as tx:
-                step = Step(schema.time, {}, version=version)
-                await advance(tx, [step], partitions=partitions, lake_uri=self.lake.root)
+            standing = await self.ledger.latest(schema.stream)
+            if standing is not None:
+                await self._announce(schema, standing, partitions)
         self.changes.notify()
+
+    async def retire(self) -> None:
+        """Drop the rows that streams keep no longer; versions that had them still do."""
+        partitions = await self.outlet.partitions(TOPIC)
+        for schema in self.schemas.usable():
+            if schema.retention_us is None:
+                continue
+            reached = await self.lookups.watermark(schema.stream)
+            before_us = kept_from_us(reached, schema.retention_us)
+            if before_us is None:
+                continue
+            await self._retire(schema, before_us, partitions)
+        self.changes.notify()
+
+    async def _retire(self, schema: Schema, before_us: int, partitions: Sequence[int]) -> None:
+        try:
+            standing = await self.ledger.retire(schema.stream, schema.event_time, before_us)
+        except LakeMovedError:
+            log.info("lake.retirement_overtaken", table=schema.stream)
+            return
+        if standing is not None:
+            log.info("lake.rows_retired", table=schema.stream, version=standing.version)
+            await self._announce(schema, standing, partitions)
+
+    async def _announce(
+        self, schema: Schema, standing: Standing, partitions: Sequence[int]
+    ) -> None:
+        async with self.begin() as tx:
+            step = Step(schema.time, {}, standing=standing)
+            await advance(tx, [step], partitions=partitions, lake_uri=self.lake.root)
 
     async def forget(self) -> None:
         """Drop identities that no row can meet any more."""

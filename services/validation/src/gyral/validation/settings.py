@@ -22,6 +22,8 @@ class Settings(CommonSettings):
     """Commits of a table after which its small files are merged."""
     validation_idle_every_s: Annotated[float, Field(gt=0)] = 10.0
     """How often idle partitions of streams on the wall clock are looked for."""
+    validation_retire_every_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often rows past their stream's retention are looked for."""
     validation_remember_h: Annotated[float, Field(ge=0)] = 24.0
     """Hours for which an accepted row is remembered at least, however far event time goes."""
     validation_crash_at: str | None = None

@@ -92,6 +92,7 @@ _OF_STREAM: Rules = {
     "fields": _any,  # each is looked at by itself
     "lateness": _no_shorter,
     "dedupe": _no_shorter,
+    "retention": _any,  # it is of what is kept, not of what is good
 }
 _OF_FIELD: Rules = {
     "nullable": _may_lack,

@@ -40,6 +40,10 @@ class Dataset(BaseModel):
     version: int
     watermark: datetime
     rows: int
+    """In the table at this version."""
+    content: str | None
+    """Sum of its rows' digests modulo 2^128, in hexadecimal."""
+    schema_version: int | None
     committed_at: datetime
 
 
@@ -81,7 +85,7 @@ def _progress(stream: str, come: Come) -> Progress:
     return Progress(
         stream=stream,
         watermark=None if come.watermark_us is None else _time(come.watermark_us),
-        version=come.table_version,
+        version=None if come.standing is None else come.standing.version,
         rows=come.rows,
         quarantined=come.quarantined,
         duplicates=come.duplicates,
@@ -95,6 +99,8 @@ def _dataset(row: listings.Dataset) -> Dataset:
         version=row.version,
         watermark=_time(row.watermark_us),
         rows=row.rows,
+        content=row.content,
+        schema_version=row.schema_version,
         committed_at=row.committed_at,
     )
 

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gyral.modelling.columns import Ints
-
-Halves: TypeAlias = NDArray[np.uint64]
-"""128-bit digests, shape (rows, 2)."""
+from gyral.modelling.contents import Halves
 
 _ROW_BYTES = 16 + 16 + 8 + 4
 

@@ -14,8 +14,8 @@ from gyral.kit.dataplane import Slice
 from gyral.modelling.columns import Ints
 from gyral.validation.domain.accounting import Marked, Place, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown, violation
-from gyral.validation.engine.lake import Span
 from gyral.validation.engine.many import described, is_batch, line_of, rows_of
+from gyral.validation.engine.reading import Span
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
 from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version
 from gyral.validation.engine.schemas import Schemas

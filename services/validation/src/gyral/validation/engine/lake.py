@@ -1,20 +1,11 @@
 """Delta tables in the object store, each append fenced by the Kafka offsets it came from."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from deltalake import (
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    Transaction,
-    write_deltalake,
-)
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
@@ -22,21 +13,20 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
-from gyral.kit.db import is_infrastructure
-from gyral.kit.telemetry import get_log
+from gyral.modelling.contents import Content
+from gyral.validation.engine.measures import Measures
+from gyral.validation.engine.reading import Offsets, Span, held, rows_of
+from gyral.validation.engine.upkeep import (
+    CONFIGURATION,
+    HOOKS,
+    Alone,
+    Upkeep,
+    drop_older,
+    to_its_end,
+    upkeep_of,
+)
 
-_CONFIGURATION = {
-    # Trainings pin versions and predictions point at them: neither files nor log may go.
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.checkpointInterval": "50",
-    "delta.dataSkippingNumIndexedCols": "-1",
-}
-_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 T = TypeVar("T")
-Alone = Callable[[str], AbstractAsyncContextManager[bool]]
-"""Whether a name is ours alone for a block, among all processes that write the lake."""
-log = get_log()
 
 
 class LakeMovedError(Exception):
@@ -44,22 +34,12 @@ class LakeMovedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Consecutive offsets of one partition: the first and the last."""
+class Commit:
+    """A version of a table, as its log tells it."""
 
-    topic: str
-    partition: int
-    first: int
-    last: int
-
-    @property
-    def app(self) -> str:
-        """The name under which Delta remembers how far this partition got."""
-        return f"{self.topic}/{self.partition}"
-
-
-Offsets = frozenset[tuple[int, int, int]]
-"""(partition, offset, index within the record) of rows."""
+    operation: str
+    facts: Mapping[str, str]
+    """What else was written down with it, the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +101,9 @@ class Lake:
         self.root = root
         self._options = dict(options)
         self._alone = alone
-        self._compact_every = compact_every
         self._tables: dict[str, _Table] = {}
-        self._appends: dict[str, int] = {}
-        self._compacting: dict[str, asyncio.Task[None]] = {}
+        self._measures = Measures()
+        self._upkeep = Upkeep(self._newest, self._measures, alone, every=compact_every)
 
     def uri(self, name: str) -> str:
         """Return where a table lies."""
@@ -140,29 +119,65 @@ class Lake:
         """Return which of these offsets a table has, and whether new columns fit it."""
         return await self._run(name, lambda: self._survey(name, spans, wanted))
 
-    async def append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
+    async def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        spans: Sequence[Span],
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
         """Append rows of these offsets in one commit and return the table's version.
 
         Raises:
             LakeMovedError: another writer was faster; nothing was appended.
         """
-        version = await self._run(name, lambda: self._append(name, rows, spans))
-        self._appends[name] = self._appends.get(name, 0) + 1
-        if self._appends[name] >= self._compact_every and name not in self._compacting:
-            self._appends[name] = 0
-            task = asyncio.create_task(self._compact(name), name=f"compact {name}")
-            self._compacting[name] = task
-            task.add_done_callback(lambda _: self._compacting.pop(name, None))
+        facts = dict(metadata or {})
+        with self._measures.commit(name):
+            version = await self._run(name, lambda: self._append(name, rows, spans, facts))
+        self._upkeep.committed(name)
         return version
+
+    async def commits(self, name: str, after: int, until: int) -> list[Commit]:
+        """Return the commits that made versions `after` + 1 to `until`, in this order."""
+        return await self._run(name, lambda: self._commits(name, after, until))
+
+    async def content(self, name: str, version: int) -> Content:
+        """Return what a version of a table holds, by reading it."""
+        return await self._run(name, lambda: held(self._version(name, version)))
+
+    async def retire(
+        self,
+        name: str,
+        column: str,
+        before_us: int,
+        told: Callable[[Content], Mapping[str, str]],
+    ) -> int | None:
+        """Drop rows whose time lies before a moment; return the version, or None.
+
+        Args:
+            name: the table.
+            column: its time.
+            before_us: the moment, in microseconds UTC.
+            told: what to write down with the commit, of the rows that go.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was dropped.
+        """
+        async with self._alone(upkeep_of(name)) as ours:
+            if not ours:
+                raise LakeMovedError(f"{name}: another process works on it")
+            return await self._run(
+                name, lambda: drop_older(self._newest(name), column, before_us, told)
+            )
 
     async def drain(self) -> None:
         """Return once no compaction runs."""
-        await asyncio.gather(*self._compacting.values(), return_exceptions=True)
+        await self._upkeep.drain()
 
     async def _run(self, name: str, call: Callable[[], T]) -> T:
         """Run in a thread; the store being away is one kind of error: OSError."""
         try:
-            return await asyncio.to_thread(call)
+            return await to_its_end(call)
         except CommitFailedError as error:
             self._tables.pop(name, None)
             raise LakeMovedError(f"{name}: {error}") from error
@@ -190,11 +205,13 @@ class Lake:
         landed: set[tuple[int, int, int]] = set()
         for span in spans:
             if table.written(span.app) >= span.first:
-                landed |= _rows_of(table.handle, span)
+                landed |= rows_of(table.handle, span)
         misfit = None if wanted is None else table.misfit(wanted)
         return Survey(frozenset(landed), misfit)
 
-    def _append(self, name: str, rows: pa.Table, spans: Sequence[Span]) -> int:
+    def _append(
+        self, name: str, rows: pa.Table, spans: Sequence[Span], facts: dict[str, str]
+    ) -> int:
         table = self._tables.get(name) or self._first(name, rows.schema, spans)
         reached = {span.app: max(span.last, table.written(span.app)) for span in spans}
         write_deltalake(
@@ -203,9 +220,10 @@ class Lake:
             mode="append",
             schema_mode="merge",
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(app, last) for app, last in reached.items()]
+                custom_metadata=facts,
+                app_transactions=[Transaction(app, last) for app, last in reached.items()],
             ),
-            post_commithook_properties=_HOOKS,
+            post_commithook_properties=HOOKS,
         )
         # The handle has moved, past what others committed too: of their partitions ask anew.
         table.reached = reached
@@ -231,7 +249,7 @@ class Lake:
             self.uri(name),
             schema,
             mode="ignore",
-            configuration=_CONFIGURATION,
+            configuration=CONFIGURATION,
             storage_options=self._options,
         )
         created = self._tables[name] = _Table(handle)
@@ -239,55 +257,26 @@ class Lake:
 
     def _latest(self, name: str) -> int | None:
         try:
-            return DeltaTable(self.uri(name), storage_options=self._options).version()
+            return self._newest(name).version()
         except TableNotFoundError:
             return None
 
-    async def _compact(self, name: str) -> None:
-        """Merge small files, unless another process does; old versions keep theirs.
+    def _newest(self, name: str) -> DeltaTable:
+        return DeltaTable(self.uri(name), storage_options=self._options)
 
-        Delta refuses an append that overlaps another, but no compaction that overlaps one: both
-        would commit, and the rows of the files they share be there twice.
-        """
-        try:
-            async with self._alone(f"compact {name}") as ours:
-                if ours:
-                    await _to_its_end(lambda: self._merge_files(name))
-        except Exception as error:
-            if not isinstance(error, DeltaError) and not is_infrastructure(error):
-                raise
-            log.warning("lake.compaction_failed", table=name, error=type(error).__name__)
+    def _version(self, name: str, version: int) -> DeltaTable:
+        return DeltaTable(self.uri(name), version=version, storage_options=self._options)
 
-    def _merge_files(self, name: str) -> None:
-        table = DeltaTable(self.uri(name), storage_options=self._options)
-        table.optimize.compact(max_concurrent_tasks=1, post_commithook_properties=_HOOKS)
-
-
-async def _to_its_end(call: Callable[[], None]) -> None:
-    """Run in a thread and outlast it even when cancelled: no thread can be."""
-    work = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        await asyncio.shield(work)
-    finally:
-        await asyncio.wait({work})
-
-
-def _rows_of(table: DeltaTable, span: Span) -> set[tuple[int, int, int]]:
-    there = (
-        (ds.field("_topic") == span.topic)
-        & (ds.field("_partition") == span.partition)
-        & (ds.field("_offset") >= span.first)
-        & (ds.field("_offset") <= span.last)
-    )
-    dataset = table.to_pyarrow_dataset()
-    placed = [name for name in ("_offset", "_row") if name in dataset.schema.names]
-    rows = dataset.to_table(columns=placed, filter=there)
-    offsets = rows["_offset"].to_pylist()
-    indices = rows["_row"].to_pylist() if "_row" in placed else [0] * len(offsets)
-    return {
-        (span.partition, offset, index or 0)
-        for offset, index in zip(offsets, indices, strict=True)
-    }
+    def _commits(self, name: str, after: int, until: int) -> list[Commit]:
+        table = self._version(name, until)
+        told = [
+            Commit(
+                str(entry.get("operation")),
+                {fact: text for fact, text in entry.items() if isinstance(text, str)},
+            )
+            for entry in table.history(until - after)
+        ]
+        return told[::-1]
 
 
 def _family(kind: pa.DataType) -> str:

@@ -1,6 +1,6 @@
 """A stream's declaration, compiled: what its records and the columns of its table are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil, floor
 from operator import attrgetter
@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from msgspec import Meta
-from xxhash import xxh3_128_digest
 
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
 from gyral.contracts.specs.stream import FieldType, StreamField
 from gyral.modelling.columns import Ints
+from gyral.modelling.contents import Halves
+from gyral.modelling.contents import digests_of as _digests
 from gyral.validation.domain.refusals import Reason, Violation, printable, violation
-from gyral.validation.domain.segments import Halves
 from gyral.validation.domain.watermark import StreamTime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +59,8 @@ class Schema:
         lateness_us = round(duration_seconds(body.lateness) * 1e6)
         self.time = StreamTime(declared.name, body.clock, lateness_us)
         self.dedupe_us = round(duration_seconds(body.dedupe) * 1e6)
+        kept = body.retention
+        self.retention_us = None if kept is None else round(duration_seconds(kept) * 1e6)
         self.fields = body.fields
         # Sorted, and defaults left out: adding an optional field changes no row's digest.
         names = sorted(body.fields)
@@ -166,11 +168,6 @@ def digests_of(keys: Sequence[str]) -> Halves:
     Who finds two keys of one digest can block the other row, as they could with its own key.
     """
     return _digests(map(str.encode, keys))
-
-
-def _digests(texts: Iterable[bytes]) -> Halves:
-    whole = b"".join(map(xxh3_128_digest, texts))
-    return np.frombuffer(whole, "<u8").reshape(-1, 2)
 
 
 def micros(time: datetime) -> int:

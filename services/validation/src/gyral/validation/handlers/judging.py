@@ -8,14 +8,16 @@ import pyarrow as pa
 
 from gyral.kit.partitioning import partitions_of
 from gyral.modelling.columns import Bools, Ints
+from gyral.modelling.contents import Content
 from gyral.validation.domain.accounting import Duplicate, Quarantined
 from gyral.validation.domain.identity import Identity, Seen, recall
 from gyral.validation.domain.refusals import Reason, Violation, shown, violation
 from gyral.validation.domain.segments import Identities
+from gyral.validation.domain.standing import Change
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.intake import Group, too_new
-from gyral.validation.engine.lake import Offsets
 from gyral.validation.engine.outlet import Labels
+from gyral.validation.engine.reading import Offsets
 from gyral.validation.engine.schema import Schema, contents_of, digests_of
 from gyral.validation.store.memory import Memory
 
@@ -40,6 +42,11 @@ class Judged:
         if not self.landed.any():
             return self.table if self.rows else None
         return None if self.landed.all() else self.table.filter(pa.array(~self.landed))
+
+    def change(self) -> Change:
+        """Return what those rows are, as the commit that brings them says it."""
+        fresh = Content.of_digests(self.identities.contents[~self.landed])
+        return Change(fresh, self.schema.generation)
 
     def by_partition(self) -> list[tuple[int, Ints]]:
         """Return each partition and where its rows are."""

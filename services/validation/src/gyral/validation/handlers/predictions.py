@@ -11,7 +11,8 @@ from gyral.kit.projection import Projection
 from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, shown
 from gyral.validation.engine.answers import Placed, misfit, read_answer, table
-from gyral.validation.engine.lake import Lake, LakeMovedError, Span
+from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.reading import Span
 from gyral.validation.engine.refusing import marker_of, place_of, refuse
 from gyral.validation.handlers.records import publish_refusals
 from gyral.validation.store.lookups import Lookups

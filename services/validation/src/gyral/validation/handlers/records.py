@@ -10,9 +10,11 @@ from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch
 from gyral.validation.domain.accounting import Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation
+from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.intake import Group, Sorted, sort
 from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
@@ -33,6 +35,7 @@ class Records:
     schemas: Schemas
     memory: Memory
     lake: Lake
+    ledger: Ledger
     outlet: Outlet
     forwarding: Forwarding
     changes: Changes
@@ -63,11 +66,11 @@ class Records:
             for _, group in sorted(found.groups.items())
             if (judged := await self._judge(group, found, len(partitions))) is not None
         ]
-        versions = await asyncio.gather(*(self._write(one, found) for one in streams))
+        standings = await asyncio.gather(*(self._write(one, found) for one in streams))
         self.crash("after_lake")
         await self._tell_labels(streams)
         self.crash("after_labels")
-        await self._commit(batch, found, streams, versions, partitions)
+        await self._commit(batch, found, streams, standings, partitions)
         self.crash("after_commit")
 
     async def _sorted(self, batch: Batch[SinkTx]) -> Sorted:
@@ -91,13 +94,14 @@ class Records:
         found.refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
 
-    async def _write(self, judged: Judged, found: Sorted) -> int | None:
-        """Append what the lake lacks and return the table's version; None when untouched."""
+    async def _write(self, judged: Judged, found: Sorted) -> Standing | None:
+        """Append what the lake lacks and return what it holds then; None when untouched."""
         fresh = judged.fresh()
         name = judged.schema.stream
         if fresh is not None:
-            return await self.lake.append(name, fresh, found.groups[name].spans())
-        return await self.lake.version(name) if judged.rows else None
+            spans = found.groups[name].spans()
+            return await self.ledger.append(name, fresh, spans, judged.change())
+        return await self.ledger.latest(name) if judged.rows else None
 
     async def _tell_labels(self, streams: Sequence[Judged]) -> None:
         labelled = self.forwarding.label_streams()
@@ -112,11 +116,11 @@ class Records:
         batch: Batch[SinkTx],
         found: Sorted,
         streams: Sequence[Judged],
-        versions: Sequence[int | None],
+        standings: Sequence[Standing | None],
         partitions: Sequence[int],
     ) -> None:
         refused = [*found.refused, *(row for one in streams for row in one.refused)]
-        steps = _steps(self.schemas, streams, versions, found.markers, refused)
+        steps = _steps(self.schemas, streams, standings, found.markers, refused)
         learned = [
             await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
             for one in streams
@@ -146,14 +150,14 @@ async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:
 def _steps(
     schemas: Schemas,
     streams: Sequence[Judged],
-    versions: Sequence[int | None],
+    standings: Sequence[Standing | None],
     markers: Sequence[Marked],
     refused: Sequence[Quarantined],
 ) -> list[Step]:
     """Return what the batch adds to each declared stream it speaks of."""
     judged = {
-        one.schema.stream: (one, version)
-        for one, version in zip(streams, versions, strict=True)
+        one.schema.stream: (one, standing)
+        for one, standing in zip(streams, standings, strict=True)
     }
     quarantined = Counter(row.stream for row in refused)
     times: dict[str, dict[int, PartitionTime]] = {
@@ -168,12 +172,12 @@ def _steps(
     for name, of_stream in times.items():
         schema = schemas.get(name)
         assert isinstance(schema, Schema)  # noqa: S101 - rows and markers of others were refused
-        one, version = judged.get(name, (None, None))
+        one, standing = judged.get(name, (None, None))
         steps.append(
             Step(
                 stream=schema.time,
                 times=of_stream,
-                version=version,
+                standing=standing,
                 rows=0 if one is None else len(one.rows),
                 quarantined=quarantined[name],
                 duplicates=0 if one is None else len(one.duplicates),

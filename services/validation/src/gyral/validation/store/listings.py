@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gyral.kit.db import Pool
-from gyral.validation.store.sinks import Progress
+from gyral.validation.store.sinks import Progress, progress_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Dataset:
     version: int
     watermark_us: int
     rows: int
+    content: str | None
+    schema_version: int | None
     committed_at: datetime
 
 
@@ -29,19 +31,22 @@ class Listings:
         """Return how far a stream has come, or None when nothing of it was ever seen."""
         row = await self._pool.fetchrow(
             """
-            SELECT watermark_us, forward_us, table_version, rows, quarantined, duplicates
+            SELECT watermark_us, forward_us, table_version,
+                   table_rows, table_content, table_schema_version,
+                   rows, quarantined, duplicates
               FROM stream_progress
              WHERE stream = $1
             """,
             stream,
         )
-        return None if row is None else Progress(*row.values())
+        return None if row is None else progress_of(row)
 
     async def datasets(self, stream: str | None, *, after: int, limit: int) -> list[Dataset]:
         """Return announced versions, oldest first."""
         rows = await self._pool.fetch(
             """
-            SELECT id, stream, version, watermark_us, rows, committed_at
+            SELECT id, stream, version, watermark_us, rows, content, schema_version,
+                   committed_at
               FROM dataset
              WHERE ($1::text IS NULL OR stream = $1) AND id > $2
              ORDER BY id

@@ -5,12 +5,20 @@ from contextlib import asynccontextmanager
 
 from gyral.kit.db import Pool
 
+_LEASE_S = 900.0
+"""Longer than any work done alone."""
+
 
 class Locks:
-    """Named locks that end with the session which holds them, so with a process that dies."""
+    """Named locks: one of the session, which a process that stands still keeps, and a lease.
 
-    def __init__(self, pool: Pool) -> None:
+    The session's ends with its connection, though the work may go on in a thread; so a name
+    that was not given back is nobody's until its lease has passed.
+    """
+
+    def __init__(self, pool: Pool, *, lease_s: float = _LEASE_S) -> None:
         self._pool = pool
+        self._lease_s = lease_s
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[bool]:
@@ -23,10 +31,26 @@ class Locks:
                 """,
                 name,
             )
+            if not taken:
+                yield False
+                return
             try:
-                yield taken
+                leased = await conn.fetchval(
+                    """
+                    INSERT INTO lease (name, until)
+                    VALUES ($1, now() + make_interval(secs => $2))
+                        ON CONFLICT (name) DO UPDATE SET until = excluded.until
+                     WHERE lease.until < now()
+                    RETURNING true
+                    """,
+                    name,
+                    self._lease_s,
+                )
+                yield leased is not None
+                if leased is not None:
+                    await conn.execute("DELETE FROM lease WHERE name = $1", name)
             finally:
-                if taken:
+                if not conn.is_closed():
                     await conn.execute(
                         """
                         SELECT pg_advisory_unlock(

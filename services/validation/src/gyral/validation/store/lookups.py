@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gyral.kit.db import Pool
+from gyral.validation.domain.standing import Standing
+from gyral.validation.store.sinks import standing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,25 @@ class Lookups:
             [UUID(request_id) for request_id in request_ids],
         )
         return {(str(row["request_id"]), row["role"]) for row in rows}
+
+    async def standing(self, stream: str) -> Standing | None:
+        """Return the newest version of a stream's table whose content is known."""
+        row = await self._pool.fetchrow(
+            """
+            SELECT table_version, table_rows, table_content, table_schema_version
+              FROM stream_progress
+             WHERE stream = $1
+            """,
+            stream,
+        )
+        return None if row is None else standing_of(row)
+
+    async def watermark(self, stream: str) -> int | None:
+        """Return how far a stream's time has come."""
+        reached: int | None = await self._pool.fetchval(
+            "SELECT watermark_us FROM stream_progress WHERE stream = $1", stream
+        )
+        return reached
 
     async def unforwarded(self, streams: Sequence[str]) -> list[Forward]:
         """Return the watermarks of these streams that were committed and not yet told."""

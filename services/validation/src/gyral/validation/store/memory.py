@@ -7,8 +7,9 @@ import numpy as np
 
 from gyral.kit.batches import Slice
 from gyral.kit.db import Pool
+from gyral.modelling.contents import Halves
 from gyral.validation.domain.identity import Identity
-from gyral.validation.domain.segments import Halves, Identities, Segment, to_merge
+from gyral.validation.domain.segments import Identities, Segment, to_merge
 
 MOST_ROWS = 1 << 20
 """Rows beyond which a segment is left as it is."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.names import DatasetPin
+from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import (
     PartitionTime,
     StreamTime,
@@ -24,8 +25,8 @@ class Step:
 
     stream: StreamTime
     times: Mapping[int, PartitionTime]
-    version: int | None = None
-    """The table's version after the batch; None when it was not touched."""
+    standing: Standing | None = None
+    """Where the table stands after the batch; None when it was not touched."""
     rows: int = 0
     quarantined: int = 0
     duplicates: int = 0
@@ -40,8 +41,8 @@ async def advance(
         before = held[step.stream.name]
         after = await _moved(tx, step, before, partitions)
         await tx.save_progress(step.stream.name, after)
-        told = (after.table_version, after.watermark_us)
-        if None not in told and told != (before.table_version, before.watermark_us):
+        told = (after.standing, after.watermark_us)
+        if None not in told and told != (before.standing, before.watermark_us):
             await announce(tx, step.stream.name, after, lake_uri=lake_uri)
 
 
@@ -56,7 +57,7 @@ async def _moved(
         before,
         watermark_us=_not_before_1970(latest(before.watermark_us, watermark)),
         forward_us=_not_before_1970(latest(before.forward_us, forward)),
-        table_version=latest(before.table_version, step.version),
+        standing=_later(before.standing, step.standing),
         rows=before.rows + step.rows,
         quarantined=before.quarantined + step.quarantined,
         duplicates=before.duplicates + step.duplicates,
@@ -65,14 +66,26 @@ async def _moved(
 
 async def announce(tx: SinkTx, stream: str, progress: Progress, *, lake_uri: str) -> None:
     """Publish a stream's table as it is now; its version and watermark are known."""
-    version, watermark_us = progress.table_version, progress.watermark_us
-    assert version is not None  # noqa: S101 - the caller's condition
+    standing, watermark_us = progress.standing, progress.watermark_us
+    assert standing is not None  # noqa: S101 - the caller's condition
     assert watermark_us is not None  # noqa: S101
-    await tx.add_dataset(stream, version, watermark_us, progress.rows)
-    pin = DatasetPin(stream=stream, version=version, watermark=time_of(watermark_us))
-    await tx.publish(
-        DatasetCommitted(dataset=pin, rows=progress.rows, table_uri=f"{lake_uri}/{stream}")
+    await tx.add_dataset(stream, standing, watermark_us)
+    pin = DatasetPin(
+        stream=stream,
+        version=standing.version,
+        watermark=time_of(watermark_us),
+        content=standing.content.digest,
+        schema_version=standing.schema_version or None,
     )
+    rows = standing.content.rows
+    await tx.publish(DatasetCommitted(dataset=pin, rows=rows, table_uri=f"{lake_uri}/{stream}"))
+
+
+def _later(before: Standing | None, now: Standing | None) -> Standing | None:
+    """Return the later version; what it holds follows from the version alone."""
+    if before is None or now is None:
+        return now or before
+    return now if now.version >= before.version else before
 
 
 def time_of(us: int) -> datetime:

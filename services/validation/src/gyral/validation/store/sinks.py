@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from asyncpg import Record
+
+from gyral.modelling.contents import Content
+from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.store.accounts import AccountTx
 from gyral.validation.store.memory import Learned
@@ -15,8 +19,10 @@ class Progress:
     watermark_us: int | None = None
     forward_us: int | None = None
     """What may be told to the readers of labels."""
-    table_version: int | None = None
+    standing: Standing | None = None
+    """The newest version of its table, and what that holds."""
     rows: int = 0
+    """Accepted, since the stream began."""
     quarantined: int = 0
     duplicates: int = 0
 
@@ -37,6 +43,7 @@ class SinkTx(AccountTx):
         rows = await self.conn.fetch(
             """
             SELECT stream, watermark_us, forward_us, table_version,
+                   table_rows, table_content, table_schema_version,
                    rows, quarantined, duplicates
               FROM stream_progress
              WHERE stream = ANY($1::text[])
@@ -45,7 +52,7 @@ class SinkTx(AccountTx):
             """,
             sorted(streams),
         )
-        return {row["stream"]: Progress(*list(row.values())[1:]) for row in rows}
+        return {row["stream"]: progress_of(row) for row in rows}
 
     async def save_progress(self, stream: str, progress: Progress) -> None:
         """Write a stream's progress."""
@@ -53,13 +60,14 @@ class SinkTx(AccountTx):
             """
             UPDATE stream_progress
                SET watermark_us = $2, forward_us = $3, table_version = $4,
-                   rows = $5, quarantined = $6, duplicates = $7
+                   table_rows = $5, table_content = $6, table_schema_version = $7,
+                   rows = $8, quarantined = $9, duplicates = $10
              WHERE stream = $1
             """,
             stream,
             progress.watermark_us,
             progress.forward_us,
-            progress.table_version,
+            *(_columns(progress.standing) if progress.standing else (None,) * 4),
             progress.rows,
             progress.quarantined,
             progress.duplicates,
@@ -128,14 +136,39 @@ class SinkTx(AccountTx):
             [role for _, role in identities],
         )
 
-    async def add_dataset(
-        self, stream: str, version: int, watermark_us: int, rows: int
-    ) -> None:
+    async def add_dataset(self, stream: str, standing: Standing, watermark_us: int) -> None:
         """Write down a dataset version as it is announced."""
         await self.conn.execute(
-            "INSERT INTO dataset (stream, version, watermark_us, rows) VALUES ($1, $2, $3, $4)",
+            """
+            INSERT INTO dataset (stream, watermark_us, version, rows, content, schema_version)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            """,
             stream,
-            version,
             watermark_us,
-            rows,
+            *_columns(standing),
         )
+
+
+def progress_of(row: Record) -> Progress:
+    """Return a stream's progress as its row tells it."""
+    return Progress(
+        watermark_us=row["watermark_us"],
+        forward_us=row["forward_us"],
+        standing=standing_of(row),
+        rows=row["rows"],
+        quarantined=row["quarantined"],
+        duplicates=row["duplicates"],
+    )
+
+
+def standing_of(row: Record) -> Standing | None:
+    """Return what is known of a table's version; None where its content is not."""
+    if row["table_content"] is None:
+        return None
+    content = Content.told(row["table_rows"], row["table_content"])
+    return Standing(row["table_version"], content, row["table_schema_version"])
+
+
+def _columns(standing: Standing) -> tuple[int, int, str, int]:
+    content = standing.content
+    return standing.version, content.rows, content.digest, standing.schema_version

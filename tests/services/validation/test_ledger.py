@@ -1,0 +1,242 @@
+"""What versions of a table hold, without reading it; files and log that stay bounded."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gyral.modelling.contents import Content
+from gyral.validation.domain.retention import kept_from_us
+from gyral.validation.domain.standing import Change, Standing
+from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.ledger import Ledger
+from gyral.validation.engine.reading import Span, held
+from gyral.validation.engine.upkeep import SMALLEST_BYTES, target_bytes
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR_US = 3_600_000_000
+START_US = int(START.timestamp()) * 1_000_000
+
+
+def rows(*numbers, partition=0, more=()):
+    """Rows of these offsets, an hour of event time each."""
+    count = len(numbers)
+    columns = {
+        "id": pa.array([f"{partition}-{number}" for number in numbers], pa.string()),
+        "at": pa.array(
+            [START + timedelta(hours=number) for number in numbers],
+            pa.timestamp("us", "UTC"),
+        ),
+        **{name: pa.array(["x"] * count, pa.string()) for name in more},
+        "_topic": pa.array(["t"] * count, pa.string()),
+        "_partition": pa.array([partition] * count, pa.int32()),
+        "_offset": pa.array(numbers, pa.int64()),
+        "_row": pa.array([0] * count, pa.int32()),
+    }
+    return pa.table(columns)
+
+
+async def overtaken(work):
+    """Do what may be overtaken, again as its callers do."""
+    for _ in range(5):
+        try:
+            return await work()
+        except LakeMovedError:
+            continue
+    return await work()
+
+
+class House:
+    """Writers of one lake in a folder, and what Postgres would remember for them."""
+
+    def __init__(self, root):
+        self.root = str(root)
+        self.remembered = None
+
+    def writer(self, every=1000, **more):
+        async def remembered(_name):
+            return self.remembered
+
+        lake = Lake(self.root, {}, compact_every=every, **more)
+        return lake, Ledger(lake, remembered)
+
+    async def append(self, ledger, *numbers, partition=0, generation=1, more=()):
+        added = rows(*numbers, partition=partition, more=more)
+        change = Change(Content.of_rows(added.to_pylist()), generation)
+        span = Span("t", partition, numbers[0], numbers[-1])
+        return await overtaken(lambda: ledger.append("s", added, [span], change))
+
+    async def retire(self, ledger, hours):
+        before_us = START_US + hours * HOUR_US
+        return await overtaken(lambda: ledger.retire("s", "at", before_us))
+
+    def table(self, version=None):
+        return DeltaTable(f"{self.root}/s", version=version)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+def agrees(house, standing):
+    return held(house.table(standing.version)) == standing.content
+
+
+async def test_each_version_holds_what_its_commits_add_up_to(house):
+    lake, ledger = house.writer(every=4)
+    for number in range(8):
+        standing = await house.append(ledger, number, generation=1 + number // 4)
+        assert agrees(house, standing)
+    await lake.drain()
+    latest = await ledger.latest("s")
+    assert latest.version > standing.version
+    assert (latest.content, latest.schema_version) == (standing.content, 2)
+    assert agrees(house, latest)
+
+
+async def test_several_processes_agree_on_every_version(house):
+    (_, one), (_, two) = house.writer(), house.writer()
+    for number in range(5):
+        assert agrees(house, await house.append(one, number))
+        standing = await house.append(two, number, number + 100, partition=1)
+        assert agrees(house, standing)
+    assert await one.latest("s") == await two.latest("s") == standing
+    assert standing.content.rows == 15
+
+
+async def test_rows_that_a_crash_left_in_the_lake_count_once(house):
+    _, ledger = house.writer()
+    house.remembered = await house.append(ledger, 0, 1)
+    lost = await house.append(ledger, 2)
+    _, successor = house.writer()
+    assert await successor.latest("s") == lost
+    assert agrees(house, await house.append(successor, 3))
+
+
+async def test_a_version_remembered_by_others_is_where_counting_goes_on(house):
+    _, ledger = house.writer()
+    await house.append(ledger, 0)
+    house.remembered = Standing(1, Content(5, 5), 3)
+    _, other = house.writer()
+    standing = await house.append(other, 1)
+    assert standing.content == Content(5, 5) + Content.of_rows(rows(1).to_pylist())
+    assert standing.schema_version == 3
+
+
+async def test_commits_that_say_nothing_have_the_table_read(house):
+    write_deltalake(f"{house.root}/s", rows(0, 1))
+    _, ledger = house.writer()
+    standing = await house.append(ledger, 2)
+    assert standing.content.rows == 3
+    assert agrees(house, standing)
+
+
+async def test_a_nullable_column_added_later_changes_no_old_row(house):
+    _, ledger = house.writer()
+    before = await house.append(ledger, 0, 1)
+    after = await house.append(ledger, 2, generation=2, more=("gate",))
+    assert held(house.table(before.version)) == before.content
+    assert agrees(house, after)
+    assert after.schema_version == 2
+
+
+async def test_old_rows_go_and_versions_that_had_them_keep_them(house):
+    _, ledger = house.writer()
+    pinned = await house.append(ledger, 0, 1, 2)
+    await house.append(ledger, 3, 4)
+    after = await house.retire(ledger, 2)
+    assert (after.content.rows, agrees(house, after), agrees(house, pinned)) == (3, True, True)
+    assert await house.retire(ledger, 2) is None
+    assert agrees(house, await house.append(ledger, 5))
+
+
+async def test_appends_go_on_beside_a_retirement(house):
+    (_, one), (_, two) = house.writer(), house.writer()
+    await house.append(one, *range(50))
+    retired, appended = await asyncio.gather(house.retire(two, 10), house.append(one, 50))
+    assert agrees(house, retired)
+    assert agrees(house, appended)
+    assert (await one.latest("s")).content.rows == 41
+
+
+@given(st.integers(0, 2**60), st.integers(1, 2**55))
+def test_rows_are_kept_for_their_retention_and_hardly_longer(watermark_us, retention_us):
+    edge_us = kept_from_us(watermark_us, retention_us)
+    if edge_us is None:
+        assert watermark_us < retention_us + max(1, retention_us // 32)
+    else:
+        step_us = max(1, retention_us // 32)
+        assert retention_us <= watermark_us - edge_us < retention_us + step_us
+
+
+def test_nothing_goes_before_time_is_known():
+    assert kept_from_us(None, 1) is None
+
+
+def log_after_checkpoint(root):
+    """Return the log files that opening a table reads, and the checkpoint's size."""
+    log = Path(root, "s", "_delta_log")
+    checkpoint = max(log.glob("*.checkpoint.parquet"))
+    newest = int(checkpoint.name.partition(".")[0])
+    later = [each for each in log.glob("*.json") if each.stem > f"{newest:020d}"]
+    return len(later), checkpoint.stat().st_size
+
+
+async def test_hundreds_of_small_commits_leave_few_files_and_a_short_log(house):
+    lake, ledger = house.writer(every=10)
+    seconds, sizes = [], []
+    for number in range(500):
+        began = perf_counter()
+        standing = await house.append(ledger, number)
+        seconds.append(perf_counter() - began)
+        if number % 10 == 9:
+            await lake.drain()
+            files = len(house.table().file_uris())
+            assert files <= 2 * 10
+        if number % 100 == 99:
+            later, size = log_after_checkpoint(house.root)
+            assert later <= 50
+            sizes.append(size)
+    assert agrees(house, standing)
+    assert median(seconds[-100:]) < 10 * median(seconds[50:150])
+
+
+def test_files_are_merged_in_levels():
+    sizes = [target_bytes(times) for times in range(1, 513)]
+    counts = [sizes.count(SMALLEST_BYTES * 8**level) for level in range(4)]
+    assert counts == [448, 56, 7, 1]
+
+
+async def test_a_table_is_compacted_by_one_process_at_a_time(house):
+    held_by, most = set(), []
+
+    @asynccontextmanager
+    async def turn(work):
+        ours = work not in held_by
+        held_by.add(work)
+        most.append(ours)
+        try:
+            yield ours
+        finally:
+            if ours:
+                held_by.remove(work)
+
+    (one, first), (two, second) = (house.writer(every=2, turn=turn) for _ in "ab")
+    for number in range(12):
+        await asyncio.gather(
+            house.append(first, number), house.append(second, number, partition=1)
+        )
+    await one.drain()
+    await two.drain()
+    assert set(most) <= {True, False}
+    assert (await first.latest("s")).content.rows == 24
+    assert agrees(house, await first.latest("s"))
