@@ -10,7 +10,10 @@ from deltalake import write_deltalake
 from gyral.client.audit import chain, lake
 from gyral.client.audit.findings import Finding
 from gyral.client.audit.log import Reach
+from gyral.client.lake import Lake
 from gyral.client.replay.journal import Journal, SentPrediction, read
+from gyral.modelling.contents import Content
+from gyral.validation.engine.upkeep import drop_older
 
 TOPIC = "data.record.submitted.v1"
 KINDS = ("quarantine", "duplicate", "marker")
@@ -23,7 +26,7 @@ def shelf(tmp_path):
     def append(name, **columns):
         write_deltalake(f"{tmp_path}/{name}", pa.table(columns), mode="append")
 
-    return lake.Lake(str(tmp_path), {}), append
+    return Lake(str(tmp_path), {}), append
 
 
 def sent(keys=(), answers=()):
@@ -180,3 +183,42 @@ def test_a_journal_is_read_up_to_where_a_kill_cut_it(tmp_path):
 def test_findings_are_counted_and_few_are_shown():
     found = Finding.of("x", (str(at) for at in range(9)))
     assert (found.violations, found.examples) == (9, ("0", "1", "2", "3", "4"))
+
+
+def a_pin(table, version, **changed):
+    found = Content.of_rows(table.table("orders", version).to_pyarrow_table().to_pylist())
+    return lake.Pin("orders", version, found.rows, changed.get("content", found.digest))
+
+
+def test_a_version_that_holds_what_was_announced_is_left_alone(shelf):
+    table, append = shelf
+    append("orders", id=["a", "b"])
+    append("orders", id=["c"])
+    assert list(lake.pinned(table, [a_pin(table, 0), a_pin(table, 1)])) == []
+
+
+def test_a_version_that_holds_something_else_is_found(shelf):
+    table, append = shelf
+    append("orders", id=["a", "b"])
+    pins = [a_pin(table, 0, content="0" * 32), lake.Pin("absent", 3, 1, "0" * 32)]
+    first, second = lake.pinned(table, pins)
+    assert first.startswith("orders at version 0: announced 2 rows of content 000")
+    assert "found 0 of 000" in second
+
+
+async def test_rows_that_retention_dropped_keep_their_places(shelf):
+    table, append = shelf
+    times = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2)]
+    append(
+        "orders",
+        id=["a", "b"],
+        at=pa.array(times, pa.timestamp("us", "UTC")),
+        _topic=[TOPIC] * 2,
+        _partition=pa.array([0, 0], pa.int32()),
+        _offset=pa.array([0, 1], pa.int64()),
+    )
+    edge_us = int(times[1].timestamp()) * 1_000_000
+    assert drop_older(table.table("orders"), "at", edge_us, lambda _: {}) == 1
+    assert table.table("orders").to_pyarrow_table().num_rows == 1
+    assert offsets(table, {}, 2) == []
+    assert list(lake.records(table, {"orders": "id"}, {}, sent("ab"))) == []

@@ -196,6 +196,17 @@ class Alarm(Struct, frozen=True):
     request_id: str | None = None
 
 
+class Dataset(Struct, frozen=True):
+    """An announced version of a stream's table, and what it pins."""
+
+    stream: str
+    version: int
+    watermark: datetime
+    rows: int
+    content: str | None = None
+    schema_version: int | None = None
+
+
 class Verification(Struct, frozen=True):
     """Whether the audit chain holds."""
 

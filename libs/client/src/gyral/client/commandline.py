@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _using(commands)
     _sending(commands)
     _replay(commands)
+    _datasets(commands)
     _dlq(commands)
     _quarantine(commands)
     _audit(commands)
@@ -85,7 +86,7 @@ def _declaring(commands: _Commands) -> None:
     get = _command(commands, "get", "showing:get", "show what there is")
     get.add_argument(
         "kind",
-        choices=("streams", "models", "versions", "datasets", "keys", "alarms"),
+        choices=("streams", "models", "versions", "keys", "alarms"),
     )
     get.add_argument("name", nargs="?", help="of a stream or a model")
     get.add_argument("--limit", type=int, default=1000, help="most rows")
@@ -187,6 +188,23 @@ def _replay(commands: _Commands) -> None:
     check.add_argument("--lower95", type=float, default=0.008, help="least lower bound of it")
     check.add_argument("--auc-gain", type=float, default=0.02)
     check.add_argument("--promotions", type=int, nargs=2, default=(2, 12), metavar="N")
+
+
+def _datasets(commands: _Commands) -> None:
+    of = _group(commands, "dataset", "read the versions of a stream's table")
+    listing = _command(of, "ls", "datasets:ls", "list announced versions, oldest first")
+    listing.add_argument("stream", nargs="?")
+    listing.add_argument("--limit", type=int, default=1000, help="most rows")
+    _output(listing)
+    show = _command(of, "show", "datasets:show", "show what a version pins")
+    export = _command(of, "export", "datasets:export", "write a version to a Parquet file")
+    for command in (show, export):
+        command.add_argument("stream")
+        command.add_argument("--version", type=int, metavar="V", help="default: the newest")
+    export.add_argument("--to", type=Path, metavar="FILE", help="default: STREAM-V.parquet")
+    export.add_argument("--fields", metavar="A,B", help="only these columns")
+    _output(show)
+    _output(export)
 
 
 def _dlq(commands: _Commands) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from gyral.client.audit import decisions, lake, replays
 from gyral.client.audit.findings import Finding
-from gyral.client.audit.lake import Lake, Place, Sender
+from gyral.client.audit.lake import Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
 from gyral.client.errors import ClientError
+from gyral.client.lake import Lake, lake_of
 from gyral.client.replay import journal as journals
 from gyral.contracts.data import RecordSubmitted
 from gyral.contracts.inference import PredictionLogged
@@ -38,6 +39,12 @@ _PLACES: Mapping[str, str] = {
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
+_PINNED = """
+    SELECT DISTINCT ON (stream) stream, version, rows, content
+      FROM validation.dataset
+     WHERE content IS NOT NULL
+     ORDER BY stream, id DESC
+"""
 _SUNK_UNTIL = """
     SELECT topic, partition, max(next_offset)
       FROM validation.sink_offset
@@ -71,7 +78,7 @@ async def check(
     """
     sender = await asyncio.to_thread(_sender, journal)
     async with database(settings) as connection, connect(settings["KAFKA_BROKERS"]) as log:
-        sides = Sides(connection, log, lake.lake_of(settings), sender)
+        sides = Sides(connection, log, lake_of(settings), sender)
         reach = await _sunk(sides, patience_s)
         found = [finding async for finding in _kept(sides, reach)]
         found += [finding async for finding in decisions.check(connection)]
@@ -120,6 +127,7 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     for stream, key in await sides.database.fetch(_QUARANTINED):
         quarantined.setdefault(stream, set()).add(key)
     aside = {kind: await _places(sides.database, kind) for kind in _PLACES}
+    pins = [lake.Pin(*row) for row in await sides.database.fetch(_PINNED)]
     tables = [*streams, *(f"predictions-{model}" for model in models)]
     for name, work in (
         (
@@ -133,6 +141,10 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         (
             "every_offset_accounted",
             lambda: list(lake.offsets(sides.lake, tables, aside, reach)),
+        ),
+        (
+            "datasets_hold_what_they_pin",
+            lambda: list(lake.pinned(sides.lake, pins)),
         ),
     ):
         yield Finding.of(name, await asyncio.to_thread(work))

@@ -6,49 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 
 from gyral.client.audit.log import Reach
+from gyral.client.lake import Lake
 from gyral.client.replay.journal import Sent, SentPrediction, SentRecords
 from gyral.modelling.columns import Ints
+from gyral.modelling.contents import EMPTY, Content
 
 Place = tuple[str, int]
 """Topic and partition."""
 ROWS = 1 << 14
 """More than one record can hold: a row's number in its partition is offset x ROWS + row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lake:
-    """The Delta tables under one address."""
-
-    root: str
-    options: Mapping[str, str]
-
-    def read(self, name: str, columns: Sequence[str]) -> pa.Table | None:
-        """Return those of these columns that a table has, or None when there is no table."""
-        try:
-            table = DeltaTable(f"{self.root}/{name}", storage_options=dict(self.options))
-        except TableNotFoundError:
-            return None
-        known = {field.name for field in table.schema().fields}
-        return table.to_pyarrow_table(columns=[name for name in columns if name in known])
-
-
-def lake_of(settings: Mapping[str, str]) -> Lake:
-    """Return the lake of an instance."""
-    return Lake(
-        f"s3://{settings['S3_BUCKET']}/lake",
-        {
-            "endpoint_url": settings["S3_ENDPOINT"],
-            "access_key_id": settings["S3_ACCESS_KEY"],
-            "secret_access_key": settings["S3_SECRET_KEY"],
-            "region": "us-east-1",
-            "allow_http": "true",
-            "aws_conditional_put": "etag",
-        },
-    )
 
 
 @dataclass(slots=True)
@@ -97,6 +65,30 @@ def records(
         sent = sender.keys.get(stream, set()) if sender else set()
         for name in sorted(sent - held.keys() - quarantined.get(stream, set())):
             yield f"{stream}: {name!r} was accepted and is nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What was announced of a version of a stream's table."""
+
+    stream: str
+    version: int
+    rows: int
+    content: str
+
+
+def pinned(lake: Lake, pins: Sequence[Pin]) -> Iterator[str]:
+    """Yield a line for each version that does not hold what was announced of it."""
+    for pin in pins:
+        table = lake.table(pin.stream, pin.version)
+        found = EMPTY
+        for batch in table.to_pyarrow_dataset().to_batches() if table is not None else ():
+            found += Content.of_rows(batch.to_pylist())
+        if (found.rows, found.digest) != (pin.rows, pin.content):
+            yield (
+                f"{pin.stream} at version {pin.version}: announced {pin.rows} rows of content "
+                f"{pin.content}; found {found.rows} of {found.digest}"
+            )
 
 
 def predictions(lake: Lake, models: Sequence[str], sender: Sender | None) -> Iterator[str]:

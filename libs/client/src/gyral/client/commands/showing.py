@@ -16,7 +16,6 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "streams": ("name", "generation", "rows", "watermark"),
     "models": ("name", "generation", "champion", "previous", "champion_since"),
     "versions": ("version", "state", "cause", "as_of", "champion_version", "reasons"),
-    "datasets": ("stream", "version", "rows", "watermark"),
     "keys": ("key_id", "name", "scopes", "expires_at", "revoked"),
     "alarms": ("window_start", "detector", "version", "measured", "threshold", "request_id"),
 }
@@ -42,12 +41,9 @@ async def get(given: argparse.Namespace) -> int:
             case "versions":
                 path = f"/v1/models/{part}/versions"
                 found = await platform["registry"].listed(path, "version", limit)
-            case "alarms":
+            case _:
                 path = f"/v1/models/{part}/alarms"
                 found = await platform["monitor"].listed(path, "window_start", limit)
-            case _:
-                only = {"stream": name} if name else {}
-                found = await platform["validation"].listed(f"/v1/{kind}", "id", limit, only)
     output.rows(found, _COLUMNS[kind], given.output)
     return 0
 

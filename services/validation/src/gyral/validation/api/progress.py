@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from gyral.contracts.names import StreamName
 from gyral.kit.changes import Changes
-from gyral.kit.http import Caller, scope
+from gyral.kit.http import Caller, Refusal, scope
 from gyral.validation.store import listings
 from gyral.validation.store.listings import Listings
 from gyral.validation.store.sinks import Progress as Come
@@ -77,6 +77,21 @@ def routes(found: Listings, changes: Changes) -> APIRouter:
         """List announced versions, oldest first."""
         rows = await found.datasets(stream, after=after, limit=limit)
         return [_dataset(row) for row in rows]
+
+    @router.get("/v1/datasets/{stream}")
+    async def dataset(
+        stream: StreamName,
+        _caller: reader,
+        version: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
+    ) -> Dataset:
+        """Show what a stream's newest version pins, or another one of those announced."""
+        row = await found.dataset(stream, version)
+        if row is None:
+            wanted = "a version" if version is None else f"version {version}"
+            raise Refusal(
+                404, "not_found", f"{stream}: expected {wanted} that was announced; found none"
+            )
+        return _dataset(row)
 
     return router
 

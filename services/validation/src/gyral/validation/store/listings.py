@@ -57,3 +57,19 @@ class Listings:
             limit,
         )
         return [Dataset(*row.values()) for row in rows]
+
+    async def dataset(self, stream: str, version: int | None) -> Dataset | None:
+        """Return what was last announced of a stream, or of one version of it."""
+        row = await self._pool.fetchrow(
+            """
+            SELECT id, stream, version, watermark_us, rows, content, schema_version,
+                   committed_at
+              FROM dataset
+             WHERE stream = $1 AND ($2::bigint IS NULL OR version = $2)
+             ORDER BY id DESC
+             LIMIT 1
+            """,
+            stream,
+            version,
+        )
+        return None if row is None else Dataset(*row.values())
