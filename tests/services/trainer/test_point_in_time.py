@@ -82,7 +82,7 @@ def joined(folder, rides, ends):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(RIDE, max_size=15), st.lists(END, max_size=15))
 def test_what_comes_after_the_cut_off_changes_neither_training_nor_window(rides, ends):
     ranges = split(model_body(holdout="3d"), LATER)
@@ -97,7 +97,7 @@ def test_what_comes_after_the_cut_off_changes_neither_training_nor_window(rides,
         assert joined(Path(name), rides, ends) == joined(Path(name), past, known)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(RIDE, max_size=15), st.lists(END, max_size=15))
 def test_each_row_has_the_newest_label_known_in_time_and_no_later_one(rides, ends):
     ranges = split(model_body(holdout="3d"), LATER)
