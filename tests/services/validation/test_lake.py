@@ -1,13 +1,17 @@
 """The lake over either S3 server: appends are fenced, races have one winner, versions stay."""
 
 import asyncio
+from contextlib import suppress
+from importlib import resources
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from gyral.kit.blobs import table_options
-from gyral.validation.engine.lake import Lake, LakeMovedError, Span
+from gyral.testkit.backends import migrated_pool
+from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.reading import Span
 from gyral.validation.store.locks import Locks
 
 WRITERS = 6
@@ -26,6 +30,14 @@ def rows(*offsets, partition=0, **columns):
             "_offset": pa.array(offsets, pa.int64()),
         }
     )
+
+
+@pytest.fixture
+async def pool(postgres_dsn):
+    """Validation's own tables."""
+    migrations = resources.files("gyral.validation") / "migrations"
+    async with migrated_pool(postgres_dsn, service="validation", migrations=migrations) as made:
+        yield made
 
 
 class LakeSuite:
@@ -124,6 +136,24 @@ class LakeSuite:
             assert (first, second, b) == (True, False, True)
         async with locks.alone("a") as again:
             assert again
+
+    async def test_a_holder_that_lost_its_connection_keeps_its_lease(self, pool):
+        """Its work may go on in a thread, and nobody else may begin until it cannot."""
+        held = Locks(pool).alone("a")
+        assert await held.__aenter__()
+        await pool.execute(
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_locks
+             WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+            """
+        )
+        with suppress(Exception):
+            await held.__aexit__(None, None, None)
+        async with Locks(pool).alone("a") as other:
+            assert not other
+        await pool.execute("UPDATE lease SET until = now() - interval '1 second'")
+        async with Locks(pool).alone("a") as later:
+            assert later
 
     async def test_a_version_stays_as_it_was(self, new_lake, read):
         lake = new_lake()

@@ -46,9 +46,11 @@ class Locks:
                     name,
                     self._lease_s,
                 )
-                yield leased is not None
-                if leased is not None:
-                    await conn.execute("DELETE FROM lease WHERE name = $1", name)
+                try:
+                    yield leased is not None
+                finally:
+                    if leased is not None and not conn.is_closed():
+                        await conn.execute("DELETE FROM lease WHERE name = $1", name)
             finally:
                 if not conn.is_closed():
                     await conn.execute(
