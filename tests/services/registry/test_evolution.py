@@ -52,6 +52,7 @@ def with_field(name, **changes):
         a_body(lateness="61m"),
         a_body(dedupe="1w"),
         a_body(dedupe="30d"),
+        a_body(retention="30d"),
     ],
 )
 def test_what_widens_applies_at_once(after):

@@ -73,8 +73,8 @@ class World:
         await self.handlers.run_requested(delivered(asked))
         return asked.request_id
 
-    async def commit(self, stream: str, version: int, watermark=AS_OF) -> None:
-        pin = DatasetPin(stream=stream, version=version, watermark=watermark)
+    async def commit(self, stream: str, version: int, watermark=AS_OF, **pinned) -> None:
+        pin = DatasetPin(stream=stream, version=version, watermark=watermark, **pinned)
         event = DatasetCommitted(dataset=pin, rows=1, table_uri=f"s3://gyral/lake/{stream}")
         await self.handlers.dataset_committed(delivered(event))
 
@@ -146,6 +146,16 @@ async def test_an_old_dataset_does_not_replace_a_newer_one(world: World):
         newest = await tx.dataset("rides")
     assert newest is not None
     assert (newest.pin.version, newest.pin.watermark) == (5, AS_OF)
+
+
+async def test_a_run_pins_what_its_datasets_were_announced_to_hold(world: World):
+    await world.commit("rides", 4)
+    await world.commit("rides", 5, content="0f" * 16, schema_version=2)
+    async with world.begin() as tx:
+        newest = await tx.dataset("rides")
+    assert newest is not None
+    assert (newest.pin.version, newest.pin.content) == (5, "0f" * 16)
+    assert newest.pin.schema_version == 2
 
 
 @pytest.mark.parametrize("event_type", [VersionRejected, RolloutCompleted, RolloutAborted])

@@ -51,7 +51,7 @@ async def overtaken(work):
             try:
                 return await work()
             except LakeMovedError:
-                await asyncio.sleep(0)
+                await asyncio.to_thread(int)  # lets the others go on
 
 
 class House:

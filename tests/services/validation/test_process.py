@@ -122,7 +122,16 @@ async def test_datasets_are_announced_with_version_and_watermark(world):
     await submit_a_day(world)
     async with world.process() as client:
         come = await progress(client, world.features)
-        listed = (await client.get("/v1/datasets", params={"stream": world.features})).json()
+        listed = await datasets(client, world.features)
+        shown = (await client.get(f"/v1/datasets/{world.features}")).json()
+        assert shown == listed[-1]
+        measured = (await client.get("/metrics")).text
+        for name in (
+            "gyral_lake_commit_seconds",
+            "gyral_validation_rows",
+            'gyral_validation_rejects_total{otel_scope_name="gyral",',
+        ):
+            assert name in measured
         assert listed[-1]["version"] == come["version"]
         assert listed[-1]["watermark"] == DAY
         async with asyncio.timeout(20):

@@ -25,6 +25,7 @@ from gyral.validation.api import progress, quarantine
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
+from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -55,6 +56,7 @@ def build(settings: Settings) -> Service:
     keys = Projection(brokers, AccessKeyChanged)
     ring = KeyRing(keys)
     changes = Changes()
+    outcomes = Outcomes()
     memory = Memory(pool)
     lookups = Lookups(pool)
     schemas = Schemas(streams)
@@ -77,11 +79,12 @@ def build(settings: Settings) -> Service:
         outlet=outlet,
         forwarding=forwarding,
         changes=changes,
+        outcomes=outcomes,
         now_us=_now_us,
         future_us=round(settings.validation_future_s * 1e6),
         crash=crash,
     )
-    predictions = Predictions(models, streams, lookups, lake, crash)
+    predictions = Predictions(models, streams, lookups, lake, outcomes, crash)
     jobs = Jobs(
         begin=sinking,
         schemas=schemas,

@@ -1,5 +1,6 @@
 """What is measured of the lake: commits, tables' files, compactions; and of what is refused."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,6 +9,7 @@ from time import perf_counter
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from gyral.kit.telemetry import get_meter
+from gyral.validation.domain.accounting import Quarantined
 
 
 class Measures:
@@ -48,3 +50,27 @@ class Measures:
 
     def _observed(self, at: int, _options: CallbackOptions) -> Sequence[Observation]:
         return [Observation(shape[at], {"table": name}) for name, shape in self._shapes.items()]
+
+
+class Outcomes:
+    """Counts where rows went, once that is settled."""
+
+    def __init__(self) -> None:
+        meter = get_meter()
+        self._rows = meter.create_counter(
+            "gyral_validation_rows", description="Rows accepted or here before, by stream"
+        )
+        self._rejects = meter.create_counter(
+            "gyral_validation_rejects", description="Rows refused, by reason"
+        )
+
+    def accepted(self, stream: str, rows: int, duplicates: int) -> None:
+        """Count a declared stream's rows of one batch."""
+        self._rows.add(rows, {"stream": stream, "outcome": "accepted"})
+        self._rows.add(duplicates, {"stream": stream, "outcome": "duplicate"})
+
+    def refused(self, rows: Sequence[Quarantined]) -> None:
+        """Count refused rows; the streams they name may be anything."""
+        reasons = Counter(row.violation.reason.value for row in rows)
+        for reason, count in reasons.items():
+            self._rejects.add(count, {"reason": reason})

@@ -12,6 +12,7 @@ from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, shown
 from gyral.validation.engine.answers import Placed, misfit, read_answer, table
 from gyral.validation.engine.lake import Lake, LakeMovedError
+from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.reading import Span
 from gyral.validation.engine.refusing import marker_of, place_of, refuse
 from gyral.validation.handlers.records import publish_refusals
@@ -39,6 +40,7 @@ class Predictions:
     streams: Projection[StreamDeclared]
     lookups: Lookups
     lake: Lake
+    outcomes: Outcomes
     crash: Callable[[str], None]
 
     async def batch(self, batch: Batch[SinkTx]) -> None:
@@ -69,6 +71,7 @@ class Predictions:
             await tx.count_markers(found.markers)
             await tx.remember_predictions(sorted(accepted))
             await publish_refusals(tx, found.refused)
+        self.outcomes.refused(found.refused)
 
     async def _write(
         self, model: str, answers: list[Placed], found: _Found, seen: set[tuple[str, str]]

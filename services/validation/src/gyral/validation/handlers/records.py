@@ -15,6 +15,7 @@ from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.intake import Group, Sorted, sort
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
+from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
@@ -39,6 +40,7 @@ class Records:
     outlet: Outlet
     forwarding: Forwarding
     changes: Changes
+    outcomes: Outcomes
     now_us: Callable[[], int]
     future_us: int
     crash: Callable[[str], None]
@@ -135,6 +137,9 @@ class Records:
             await publish_refusals(tx, refused)
             self.crash("before_commit")
         self.memory.settle(batch.slices, learned, ids)
+        for one in streams:
+            self.outcomes.accepted(one.schema.stream, len(one.rows), len(one.duplicates))
+        self.outcomes.refused(refused)
 
 
 async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:
