@@ -64,6 +64,9 @@ async def test_the_page_can_be_followed_word_by_word(typed, tmp_path):
     exported = said[".venv/bin/gyral dataset export renewals --to out/renewals.parquet"]
     assert pin["content"] in exported
     assert str(ROWS) in exported
+    audited = said[".venv/bin/gyral audit"].splitlines()
+    [kept] = [line.split() for line in audited if "datasets_hold_what_they_pin" in line]
+    assert kept[1] == "0"
     assert (tmp_path / "out" / "fees.parquet").stat().st_size > 0
 
     blocks = NOTEBOOK.findall(PAGE.read_text())

@@ -220,5 +220,7 @@ async def test_rows_that_retention_dropped_keep_their_places(shelf):
     edge_us = int(times[1].timestamp()) * 1_000_000
     assert drop_older(table.table("orders"), "at", edge_us, lambda _: {}) == 1
     assert table.table("orders").to_pyarrow_table().num_rows == 1
+    assert len(offsets(table, {}, 2)) == 1
+    table = replace(table, retired=frozenset({"orders"}))
     assert offsets(table, {}, 2) == []
     assert list(lake.records(table, {"orders": "id"}, {}, sent("ab"))) == []

@@ -16,6 +16,8 @@ class Lake:
 
     root: str
     options: Mapping[str, str]
+    retired: frozenset[str] = frozenset()
+    """Tables that some rows have left; of others no history is read."""
 
     def read(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         """Return those of these columns that a table has, or None when there is no table.
@@ -26,7 +28,7 @@ class Lake:
         if table is None:
             return None
         parts = [_columns(table, columns)]
-        for version, gone in _retired(table):
+        for version, gone in _retired(table) if name in self.retired else ():
             before = self.table(name, version - 1)
             assert before is not None  # noqa: S101 - a later version exists
             parts.append(_columns(before, columns, gone))

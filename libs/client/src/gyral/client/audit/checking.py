@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -39,6 +39,7 @@ _PLACES: Mapping[str, str] = {
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
+_RETIRED = "SELECT stream FROM validation.stream_progress WHERE rows > table_rows"
 _PINNED = """
     SELECT DISTINCT ON (stream) stream, version, rows, content
       FROM validation.dataset
@@ -127,24 +128,26 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     for stream, key in await sides.database.fetch(_QUARANTINED):
         quarantined.setdefault(stream, set()).add(key)
     aside = {kind: await _places(sides.database, kind) for kind in _PLACES}
+    retired = frozenset(row[0] for row in await sides.database.fetch(_RETIRED))
+    tables_of = replace(sides.lake, retired=retired)
     pins = [lake.Pin(*row) for row in await sides.database.fetch(_PINNED)]
     tables = [*streams, *(f"predictions-{model}" for model in models)]
     for name, work in (
         (
             "records_answered_are_kept_once",
-            lambda: list(lake.records(sides.lake, streams, quarantined, sides.sender)),
+            lambda: list(lake.records(tables_of, streams, quarantined, sides.sender)),
         ),
         (
             "predictions_answered_are_logged_once",
-            lambda: list(lake.predictions(sides.lake, models, sides.sender)),
+            lambda: list(lake.predictions(tables_of, models, sides.sender)),
         ),
         (
             "every_offset_accounted",
-            lambda: list(lake.offsets(sides.lake, tables, aside, reach)),
+            lambda: list(lake.offsets(tables_of, tables, aside, reach)),
         ),
         (
             "datasets_hold_what_they_pin",
-            lambda: list(lake.pinned(sides.lake, pins)),
+            lambda: list(lake.pinned(tables_of, pins)),
         ),
     ):
         yield Finding.of(name, await asyncio.to_thread(work))
