@@ -19,7 +19,7 @@ from gyral.validation.domain.standing import Change, Standing
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.reading import Span, held
-from gyral.validation.engine.upkeep import SMALLEST_BYTES, target_bytes
+from gyral.validation.engine.upkeep import CONFIGURATION, SMALLEST_BYTES, target_bytes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
@@ -170,6 +170,47 @@ async def test_old_rows_go_and_versions_that_had_them_keep_them(house):
     assert (after.content.rows, agrees(house, after), agrees(house, pinned)) == (3, True, True)
     assert await house.retire(ledger, 2) is None
     assert agrees(house, await house.append(ledger, 5))
+
+
+async def test_nothing_goes_from_a_table_that_nobody_made(house):
+    _, ledger = house.writer()
+    assert await house.retire(ledger, 2) is None
+
+
+async def test_versions_are_counted_up_to_the_one_asked_for(house):
+    (_, one), (_, two) = house.writer(), house.writer()
+    await house.append(one, 0)
+    await house.append(two, 0, partition=1)
+    versions = [await house.append(one, number) for number in range(1, 4)]
+    lake, _ = house.writer()
+    commits = await lake.commits("s", versions[0].version, versions[1].version)
+    assert [commit.facts["gyral.content"] for commit in commits] == [
+        Content.of_rows(rows(2).to_pylist()).digest
+    ]
+
+
+async def test_a_writer_that_others_overtook_knows_its_own_version(house):
+    """Others go on between its commit and its look into the log."""
+    (_, one), (_, two), (_, three) = house.writer(), house.writer(), house.writer()
+    await house.append(one, 0)
+    for number in range(1, 30):
+        found = await asyncio.gather(
+            house.append(one, number),
+            house.append(two, number, partition=1),
+            house.append(three, number, partition=2),
+        )
+        assert all(agrees(house, standing) for standing in found)
+
+
+async def test_a_table_of_before_is_brought_to_todays_settings(house):
+    old = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
+    write_deltalake(f"{house.root}/s", rows(0), configuration=old)
+    lake, ledger = house.writer(every=2)
+    for number in range(1, 5):
+        standing = await house.append(ledger, number)
+        await lake.drain()
+    assert agrees(house, standing)
+    assert house.table().metadata().configuration == CONFIGURATION
 
 
 async def test_appends_go_on_beside_a_retirement(house):

@@ -29,7 +29,7 @@ class Lake:
             return None
         parts = [_columns(table, columns)]
         for version, gone in _retired(table) if name in self.retired else ():
-            before = self.table(name, version - 1)
+            before = self.table(name, version)
             assert before is not None  # noqa: S101 - a later version exists
             parts.append(_columns(before, columns, gone))
         return pa.concat_tables(parts, promote_options="default")
@@ -68,8 +68,8 @@ def _columns(
 
 
 def _retired(table: DeltaTable) -> Iterator[tuple[int, pc.Expression]]:
-    """Yield the versions that dropped old rows, and which rows those were."""
+    """Yield the versions whose old rows were dropped next, and which rows those were."""
     for commit in table.history():
         if commit.get("operation") == "DELETE" and "gyral.before_us" in commit:
             moment = pa.scalar(int(commit["gyral.before_us"]), pa.timestamp("us", "UTC"))
-            yield commit["version"], ds.field(commit["gyral.column"]) < moment
+            yield int(commit["gyral.read_version"]), ds.field(commit["gyral.column"]) < moment

@@ -15,7 +15,7 @@ from deltalake.exceptions import (
 
 from gyral.modelling.contents import Content
 from gyral.validation.engine.measures import Measures
-from gyral.validation.engine.reading import Offsets, Span, held, rows_of
+from gyral.validation.engine.reading import Commit, Offsets, Span, commits, held, rows_of
 from gyral.validation.engine.upkeep import (
     CONFIGURATION,
     HOOKS,
@@ -31,15 +31,6 @@ T = TypeVar("T")
 
 class LakeMovedError(Exception):
     """Another writer committed these offsets meanwhile: judge the batch again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A version of a table, as its log tells it."""
-
-    operation: str
-    facts: Mapping[str, str]
-    """What else was written down with it, the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +129,10 @@ class Lake:
         return version
 
     async def commits(self, name: str, after: int, until: int) -> list[Commit]:
-        """Return the commits that made versions `after` + 1 to `until`, in this order."""
-        return await self._run(name, lambda: self._commits(name, after, until))
+        """Return the commits of versions `after` + 1 to `until`, as far as the log has them."""
+        return await self._run(
+            name, lambda: commits(self.uri(name), self._options, after, until)
+        )
 
     async def content(self, name: str, version: int) -> Content:
         """Return what a version of a table holds, by reading it."""
@@ -167,7 +160,7 @@ class Lake:
             if not ours:
                 raise LakeMovedError(f"{name}: another process works on it")
             return await self._run(
-                name, lambda: drop_older(self._newest(name), column, before_us, told)
+                name, lambda: self._drop_older(name, column, before_us, told)
             )
 
     async def drain(self) -> None:
@@ -261,22 +254,24 @@ class Lake:
         except TableNotFoundError:
             return None
 
+    def _drop_older(
+        self,
+        name: str,
+        column: str,
+        before_us: int,
+        told: Callable[[Content], Mapping[str, str]],
+    ) -> int | None:
+        try:
+            table = self._newest(name)
+        except TableNotFoundError:
+            return None
+        return drop_older(table, column, before_us, told)
+
     def _newest(self, name: str) -> DeltaTable:
         return DeltaTable(self.uri(name), storage_options=self._options)
 
     def _version(self, name: str, version: int) -> DeltaTable:
         return DeltaTable(self.uri(name), version=version, storage_options=self._options)
-
-    def _commits(self, name: str, after: int, until: int) -> list[Commit]:
-        table = self._version(name, until)
-        told = [
-            Commit(
-                str(entry.get("operation")),
-                {fact: text for fact, text in entry.items() if isinstance(text, str)},
-            )
-            for entry in table.history(until - after)
-        ]
-        return told[::-1]
 
 
 def _family(kind: pa.DataType) -> str:

@@ -6,14 +6,17 @@ import pyarrow as pa
 
 from gyral.modelling.contents import Content
 from gyral.validation.domain.standing import Change, Standing
-from gyral.validation.engine.lake import Commit, Lake
-from gyral.validation.engine.reading import Span
+from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.reading import Commit, Span
 
 _CONTENT = "gyral.content"
 _ROWS = "gyral.rows"
 _SCHEMA = "gyral.schema_version"
 _NO_ROWS = frozenset({"CREATE TABLE", "OPTIMIZE", "SET TBLPROPERTIES"})
 """Operations that leave a table's rows as they are."""
+
+_MOST_COMMITS = 5_000
+"""Beyond so many, reading the table once is cheaper."""
 
 Remembered = Callable[[str], Awaitable[Standing | None]]
 
@@ -66,18 +69,22 @@ class Ledger:
         """Return where a table stood at a version, or later if that is known already."""
         base = self._known.get(name) or await self._remembered(name) or Standing()
         if base.version < version:
-            changes = [
-                _change(commit)
-                for commit in await self._lake.commits(name, base.version, version)
-            ]
-            known = [change for change in changes if change is not None]
-            if len(known) == version - base.version:
-                base = base.after(known)
-            else:
+            changes = await self._changes(name, base.version, version)
+            if changes is None:
                 content = await self._lake.content(name, version)
                 base = Standing(version, content, base.schema_version)
+            else:
+                base = base.after(changes)
         self._known[name] = base
         return base
+
+    async def _changes(self, name: str, after: int, until: int) -> list[Change] | None:
+        """Return what each commit between two versions did, or None where that is not told."""
+        if until - after > _MOST_COMMITS:
+            return None
+        commits = await self._lake.commits(name, after, until)
+        changes = [change for each in commits if (change := _change(each)) is not None]
+        return changes if len(changes) == until - after else None
 
 
 def _told(change: Change) -> Mapping[str, str]:

@@ -1,14 +1,27 @@
 """Reads of a table what writers of it must know: where its rows lay, and what they hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
+from pyarrow.fs import PyFileSystem
 
 from gyral.modelling.contents import EMPTY, Content
 
 _READ_ROWS = 16_384
+
+
+class _Action(msgspec.Struct):
+    """A line of a table's log, as far as commits are concerned."""
+
+    commitInfo: dict[str, object] | None = None  # noqa: N815 - Delta's name
+
+
+_decode = msgspec.json.Decoder(_Action).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,15 @@ class Span:
     def app(self) -> str:
         """The name under which Delta remembers how far this partition got."""
         return f"{self.topic}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A version of a table, as its log tells it."""
+
+    operation: str
+    facts: Mapping[str, str]
+    """What else was written down with it, the texts."""
 
 
 Offsets = frozenset[tuple[int, int, int]]
@@ -56,3 +78,27 @@ def held(table: DeltaTable, only: pc.Expression | None = None) -> Content:
     for batch in batches:
         found += Content.of_rows(batch.to_pylist())
     return found
+
+
+def commits(uri: str, options: Mapping[str, str], after: int, until: int) -> list[Commit]:
+    """Return the commits of versions `after` + 1 to `until`, as far as the log has them.
+
+    They are read from the log itself: `DeltaTable.history` numbers what it finds from the
+    handle's version down, and begins with the newest of all.
+    """
+    log = PyFileSystem(DeltaStorageHandler(uri, dict(options)))
+    found = []
+    for version in range(after + 1, until + 1):
+        try:
+            with log.open_input_stream(f"_delta_log/{version:020d}.json") as file:
+                found.append(_commit(file.read()))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _commit(text: bytes) -> Commit:
+    actions = (_decode(line) for line in text.splitlines())
+    told = next((each.commitInfo for each in actions if each.commitInfo is not None), {})
+    facts = {name: value for name, value in told.items() if isinstance(value, str)}
+    return Commit(facts.get("operation", ""), facts)

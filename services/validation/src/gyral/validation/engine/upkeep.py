@@ -157,7 +157,12 @@ def drop_older(
     going = held(table, ds.field(column) < moment)
     if not going.rows:
         return None
-    facts = {**told(going), "gyral.column": column, "gyral.before_us": str(before_us)}
+    facts = {
+        **told(going),
+        "gyral.column": column,
+        "gyral.before_us": str(before_us),
+        "gyral.read_version": str(table.version()),
+    }
     table.delete(
         f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')',
         commit_properties=CommitProperties(custom_metadata=facts),
