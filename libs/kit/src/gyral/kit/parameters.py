@@ -1,9 +1,10 @@
 """What the paths and queries of every service may hold; all else is refused before a query."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from gyral.contracts.names import ModelName, StreamName, Uuid
 from gyral.kit.changes import MAX_WAIT_S
@@ -13,6 +14,12 @@ VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S)]
 """How long the caller waits for the answer to come true."""
 
+Instant = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
+]
+"""A time that is one in every zone: near the year 9999 drivers overflow."""
+
 Limit = Annotated[int, Query(ge=1, le=1000, description="most rows of a page")]
 _AFTER = Query(description="last row of the page before; none: begin with the first")
 AfterNumber = Annotated[int, Query(ge=0, lt=2**62, description=_AFTER.description)]
@@ -20,4 +27,4 @@ AfterVersion = Annotated[int | None, Query(ge=1, le=2**31 - 1, description=_AFTE
 AfterModel = Annotated[ModelName | None, _AFTER]
 AfterStream = Annotated[StreamName | None, _AFTER]
 AfterId = Annotated[Uuid | None, _AFTER]
-AfterTime = Annotated[AwareDatetime | None, _AFTER]
+AfterTime = Annotated[Instant | None, _AFTER]

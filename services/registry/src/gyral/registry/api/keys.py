@@ -11,7 +11,7 @@ from gyral.contracts.events import Contract
 from gyral.contracts.names import Uuid
 from gyral.kit.access import Caller
 from gyral.kit.http import read_model, scope
-from gyral.kit.parameters import AfterId, Limit
+from gyral.kit.parameters import AfterId, Instant, Limit
 from gyral.registry.api import Desk
 from gyral.registry.api.specs import not_found
 from gyral.registry.domain import keys
@@ -25,7 +25,7 @@ class NewKey(Contract):
 
     name: str = Field(min_length=1, max_length=100)
     scopes: frozenset[Scope] = Field(min_length=1)
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class IssuedKey(Contract):

@@ -2,19 +2,19 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
 from gyral.kit.http import Caller, Refusal, read_model, scope
-from gyral.kit.parameters import AfterNumber, Limit
+from gyral.kit.parameters import AfterNumber, Instant, Limit
 from gyral.kit.replays import Because, Order, order_of
 from gyral.validation.api.progress import NO_NUL
 from gyral.validation.handlers.replay import MOST
@@ -26,11 +26,6 @@ Replay = Callable[[Chosen, Order], Awaitable[list[int]]]
 Reader = Annotated[Caller, scope(Scope.READ)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
-Since = Annotated[
-    AwareDatetime,
-    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
-]
-"""A time that is one in every zone."""
 ReasonCode = Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
 
 
@@ -81,7 +76,7 @@ class ReplayAsked(Contract):
 
     stream: StreamText | None = None
     reason: ReasonCode | None = None
-    since: Since | None = None
+    since: Instant | None = None
     ids: tuple[Id, ...] | None = Field(default=None, min_length=1, max_length=MOST)
     because: Because
 
@@ -103,7 +98,7 @@ class Replayed(BaseModel):
 def _chosen(
     stream: Annotated[StreamText | None, Query()] = None,
     reason: Annotated[ReasonCode | None, Query()] = None,
-    since: Annotated[Since | None, Query()] = None,
+    since: Annotated[Instant | None, Query()] = None,
     state: Annotated[State | None, Query()] = None,
 ) -> Chosen:
     return Chosen(stream=stream, reason=reason, since=since, state=state)
