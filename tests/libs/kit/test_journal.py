@@ -3,15 +3,21 @@
 import asyncio
 import os
 import resource
+import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gyral.kit.health import Health, UnstartableError
 from gyral.kit.journal import Journal, JournalBrokenError, JournalFullError, Limits
 from gyral.kit.segments import Entry, Position, entries, frame
+from gyral.kit.service import Service
+from gyral.kit.settings import ProcessSettings
 
 LIMITS = Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=False)
 
@@ -20,18 +26,18 @@ def an_entry(number, payload=b"{}", kind=1):
     return Entry(kind, f"00000000-0000-4000-8000-{number:012d}", number, payload)
 
 
-def opened(folder, limits=LIMITS):
+async def opened(folder, limits=LIMITS):
     journal = Journal(folder, limits)
-    journal.open()
+    await journal.open(patience_s=0)
     return journal
 
 
 START = Position(0, 0)
 
 
-def everything(journal, start=START):
+async def everything(journal, start=START):
     found = []
-    while batch := journal.read(start):
+    while batch := await journal.read(start):
         found += [entry for entry, _ in batch]
         start = batch[-1][1]
     return found
@@ -64,23 +70,27 @@ def test_a_flipped_bit_is_never_read_as_an_entry(kept, data):
 
 
 async def test_what_was_appended_is_read_in_order_by_the_next_process(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     kept = [an_entry(number, os.urandom(9000)) for number in range(30)]
     for entry in kept:
         await journal.append(entry)
     assert len(list(tmp_path.glob("*.journal"))) > 1
-    assert everything(journal) == kept
-    assert everything(opened(tmp_path)) == kept
+    assert await everything(journal) == kept
+    journal.close()
+    assert await everything(await opened(tmp_path)) == kept
 
 
 async def test_a_restart_goes_on_behind_the_last_acknowledged_entry(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     for number in range(20):
         await journal.append(an_entry(number, os.urandom(9000)))
-    batch = journal.read(Position(0, 0))
+    batch = await journal.read(Position(0, 0))
     journal.ack(batch[2][1])
-    again = opened(tmp_path)
-    assert [entry.time_us for entry in everything(again, again.acked)] == list(range(3, 20))
+    journal.close()
+    again = await opened(tmp_path)
+    assert [entry.time_us for entry in await everything(again, again.acked)] == list(
+        range(3, 20)
+    )
 
 
 async def append_without_end(journal):
@@ -89,44 +99,50 @@ async def append_without_end(journal):
 
 
 async def test_acknowledged_segments_are_deleted_and_make_room(tmp_path):
-    journal = opened(tmp_path, Limits(max_bytes=200_000, segment_bytes=1 << 16, fsync=False))
+    journal = await opened(
+        tmp_path, Limits(max_bytes=200_000, segment_bytes=1 << 16, fsync=False)
+    )
     with pytest.raises(JournalFullError, match="expected Kafka to take"):
         await append_without_end(journal)
     at = Position(0, 0)
-    while batch := journal.read(at):
+    while batch := await journal.read(at):
         at = batch[-1][1]
         journal.ack(at)
     assert len(list(tmp_path.glob("*.journal"))) == 1
     await journal.append(an_entry(7, b"room"))
-    assert [entry.payload for entry in everything(journal, at)] == [b"room"]
+    assert [entry.payload for entry in await everything(journal, at)] == [b"room"]
 
 
 async def test_a_killed_process_leaves_a_torn_end_that_the_next_one_cuts(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     for number in range(3):
         await journal.append(an_entry(number, b"x" * 100))
     [segment] = tmp_path.glob("*.journal")
     with segment.open("ab") as file:
         file.write(frame(an_entry(3, b"x" * 100))[:-1])
-    again = opened(tmp_path)
+    journal.close()
+    again = await opened(tmp_path)
     await again.append(an_entry(4))
-    assert [entry.time_us for entry in everything(again)] == [0, 1, 2, 4]
+    assert [entry.time_us for entry in await everything(again)] == [0, 1, 2, 4]
 
 
 async def test_every_append_waits_for_a_sync_that_began_after_it(tmp_path):
-    journal = opened(tmp_path, Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=True))
+    journal = await opened(
+        tmp_path, Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=True)
+    )
     await asyncio.gather(*(journal.append(an_entry(n, os.urandom(9000))) for n in range(40)))
-    assert sorted(entry.time_us for entry in everything(journal)) == list(range(40))
+    assert sorted(entry.time_us for entry in await everything(journal)) == list(range(40))
 
 
 async def test_a_disk_that_refuses_leaves_nothing_of_the_entry_behind(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     await journal.append(an_entry(1))
     journal.close()  # the file is gone from under the journal: the next write fails
     with pytest.raises(JournalBrokenError, match="journal: expected to write"):
         await journal.append(an_entry(2))
     assert journal.writable() is not None
-    assert [entry.time_us for entry in everything(opened(tmp_path))] == [1]
+    journal.close()
+    assert [entry.time_us for entry in await everything(await opened(tmp_path))] == [1]
 
 
 async def append_until_refused(journal, kept):
@@ -175,7 +191,8 @@ def fill_the_disk_under(path):
 @pytest.mark.parametrize("fsync", [False, True])
 async def test_after_a_roll_that_found_no_room_the_journal_goes_on_by_itself(tmp_path, fsync):
     folder = tmp_path / "journal"
-    journal = opened(folder, Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=fsync))
+    limits = Limits(max_bytes=1 << 20, segment_bytes=1 << 16, fsync=fsync)
+    journal = await opened(folder, limits)
     kept: list[Entry] = []
     with no_room_for_another_file(folder):
         await append_until_refused(journal, kept)
@@ -185,25 +202,26 @@ async def test_after_a_roll_that_found_no_room_the_journal_goes_on_by_itself(tmp
         kept.append(an_entry(len(kept), os.urandom(9000)))
         await journal.append(kept[-1])
     assert len(list(folder.glob("*.journal"))) > 1
-    assert everything(journal) == kept
+    assert await everything(journal) == kept
     assert journal.writable() is None
     journal.close()
-    assert everything(opened(folder)) == kept
+    assert await everything(await opened(folder)) == kept
 
 
 async def test_after_writes_that_fell_short_the_journal_goes_on_by_itself(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     kept: list[Entry] = []
     with no_more_bytes_than(20_000):
         await append_until_refused(journal, kept)
     kept.append(an_entry(len(kept)))
     await journal.append(kept[-1])
-    assert everything(journal) == kept
-    assert everything(opened(tmp_path)) == kept
+    assert await everything(journal) == kept
+    journal.close()
+    assert await everything(await opened(tmp_path)) == kept
 
 
 async def test_a_failed_write_that_cannot_be_cut_off_is_followed_by_another_file(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     kept = [an_entry(0)]
     await journal.append(kept[0])
     [segment] = tmp_path.glob("*.journal")
@@ -217,22 +235,200 @@ async def test_a_failed_write_that_cannot_be_cut_off_is_followed_by_another_file
             journal.check_room()
     kept.append(an_entry(3))
     await journal.append(kept[-1])
-    assert everything(journal) == kept
-    assert everything(opened(tmp_path)) == kept
+    assert await everything(journal) == kept
+    journal.close()
+    assert await everything(await opened(tmp_path)) == kept
 
 
 async def test_what_kafka_has_is_forgotten_even_where_its_place_cannot_be_kept(tmp_path):
-    journal = opened(tmp_path)
+    journal = await opened(tmp_path)
     for number in range(20):
         await journal.append(an_entry(number, os.urandom(9000)))
     fill_the_disk_under(tmp_path / "acked")
     at = START
-    while batch := journal.read(at):
+    while batch := await journal.read(at):
         at = batch[-1][1]
         journal.ack(at)
     assert len(list(tmp_path.glob("*.journal"))) == 1
 
 
-def test_the_place_has_its_room_before_the_disk_is_full(tmp_path):
-    opened(tmp_path)
+async def test_the_place_has_its_room_before_the_disk_is_full(tmp_path):
+    await opened(tmp_path)
     assert (tmp_path / "acked").stat().st_size == 16
+
+
+async def test_a_second_process_is_refused_and_takes_nothing_from_the_first(tmp_path):
+    journal = await opened(tmp_path)
+    with pytest.raises(UnstartableError, match="expected no other process to use this folder"):
+        await opened(tmp_path)
+    await journal.append(an_entry(1))
+    journal.close()
+    assert await everything(await opened(tmp_path)) == [an_entry(1)]
+
+
+async def test_a_process_that_is_stopping_is_waited_for(tmp_path):
+    journal = await opened(tmp_path)
+    successor = Journal(tmp_path, LIMITS)
+    opening = asyncio.create_task(successor.open(patience_s=30))
+    asyncio.get_running_loop().call_later(0.1, journal.close)
+    await opening
+    await successor.append(an_entry(1))
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from gyral.kit.journal import Journal, Limits
+async def own():
+    journal = Journal(Path(sys.argv[1]), Limits(1 << 20, 1 << 16, fsync=False))
+    await journal.open(patience_s=0)
+    print("open", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(own())
+"""
+
+
+async def test_a_killed_owner_does_not_block_its_successor(tmp_path):
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert await owner.stdout.readline() == b"open\n"
+    with pytest.raises(UnstartableError):
+        await opened(tmp_path)
+    owner.kill()
+    await owner.wait()
+    await opened(tmp_path)
+
+
+class Holder:
+    """A part that needs the folder."""
+
+    def __init__(self, journal):
+        self._journal = journal
+
+    async def start(self):
+        await self._journal.open(patience_s=0)
+
+    async def stop(self):
+        self._journal.close()
+
+    def healthy(self):
+        return None
+
+
+async def test_a_service_whose_folder_is_taken_ends_with_one_line(tmp_path):
+    await opened(tmp_path)
+    service = Service(
+        name="second",
+        settings=ProcessSettings(kafka_brokers="127.0.0.1:1", state_dir=tmp_path),
+        health=Health(),
+        api=FastAPI(),
+        parts=[Holder(Journal(tmp_path, LIMITS))],
+    )
+    with pytest.raises(SystemExit, match=r"^second: .*Stop it, or set STATE_DIR to [^\n]*$"):
+        await service.run()
+
+
+def damage(path, number):
+    """Flip a bit of an entry's payload in a segment of entries of one length."""
+    data = bytearray(path.read_bytes())
+    data[(number + 1) * len(frame(an_entry(0))) - 1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("spoilt", [0, 2, 4])
+async def test_damage_where_it_writes_costs_one_entry_and_the_journal_goes_on(tmp_path, spoilt):
+    journal = await opened(tmp_path)
+    for number in range(5):
+        await journal.append(an_entry(number))
+    [segment] = tmp_path.glob("*.journal")
+    damage(segment, spoilt)
+    left = [an_entry(number) for number in range(5) if number != spoilt]
+    assert await everything(journal) == left
+    await journal.append(an_entry(5))
+    assert await everything(journal) == [*left, an_entry(5)]
+    journal.close()
+    assert await everything(await opened(tmp_path)) == [*left, an_entry(5)]
+    assert len(list(tmp_path.glob("*.damaged"))) == 1
+
+
+async def test_a_restart_keeps_the_entries_behind_damage(tmp_path):
+    journal = await opened(tmp_path)
+    for number in range(5):
+        await journal.append(an_entry(number))
+    journal.close()
+    [segment] = tmp_path.glob("*.journal")
+    data = bytearray(segment.read_bytes())
+    data[len(frame(an_entry(0)))] ^= 255  # the second one's length
+    segment.write_bytes(data)
+    found = await everything(await opened(tmp_path))
+    assert found == [an_entry(number) for number in (0, 2, 3, 4)]
+
+
+async def test_what_looks_like_an_entry_inside_a_torn_one_is_not_believed(tmp_path):
+    journal = await opened(tmp_path)
+    await journal.append(an_entry(0))
+    journal.close()
+    [segment] = tmp_path.glob("*.journal")
+    torn = frame(an_entry(1, b"x" + frame(an_entry(2)) + b"y" * 100))[:-1]
+    segment.write_bytes(segment.read_bytes() + torn)
+    assert await everything(await opened(tmp_path)) == [an_entry(0)]
+
+
+async def test_syncs_are_shared_and_each_append_waits_for_one_that_began_after_it(
+    tmp_path, monkeypatch
+):
+    began: list[int] = []
+    sync = os.fdatasync
+
+    def counted(descriptor):
+        began.append(os.fstat(descriptor).st_size)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", counted)
+    journal = await opened(tmp_path, Limits(1 << 20, 1 << 20, fsync=True))
+
+    async def append(number):
+        await journal.append(an_entry(number))
+        return max(began)
+
+    synced = await asyncio.gather(*(append(number) for number in range(32)))
+    length = len(frame(an_entry(0)))
+    assert all(size >= (number + 1) * length for number, size in enumerate(synced))
+    assert len(began) <= 2
+
+
+async def test_an_append_during_a_sync_waits_for_the_next_one(tmp_path, monkeypatch):
+    go_on, within, count = threading.Event(), asyncio.Event(), iter(range(9))
+    loop = asyncio.get_running_loop()
+
+    def held(_descriptor):
+        next(count)
+        loop.call_soon_threadsafe(within.set)
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(os, "fdatasync", held)
+    journal = await opened(tmp_path, Limits(1 << 20, 1 << 20, fsync=True))
+    first = asyncio.create_task(journal.append(an_entry(0)))
+    await within.wait()
+    later = [asyncio.create_task(journal.append(an_entry(number))) for number in (1, 2, 3)]
+    go_on.set()
+    await asyncio.gather(first, *later)
+    assert next(count) == 2
+
+
+async def test_a_long_entry_is_read_off_the_loop(tmp_path, monkeypatch):
+    journal = await opened(tmp_path, Limits(1 << 24, 1 << 24, fsync=False))
+    long = an_entry(0, os.urandom(3 << 20))
+    await journal.append(long)
+    await journal.append(an_entry(1))
+    threads, to_thread = [], asyncio.to_thread
+
+    async def noted(call, *arguments):
+        threads.append(call.__name__)
+        return await to_thread(call, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    assert await everything(journal) == [long, an_entry(1)]
+    assert threads == ["read_on"]

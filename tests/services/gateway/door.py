@@ -60,9 +60,9 @@ class Door:
         finally:
             writer.close()
 
-    def remembered(self) -> list[Entry]:
+    async def remembered(self) -> list[Entry]:
         """What the journal holds."""
-        return [entry for entry, _ in self.journal.read(Position(0, 0))]
+        return [entry for entry, _ in await self.journal.read(Position(0, 0))]
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ async def open_door(folder: Path, socket: Path) -> AsyncIterator[Door]:
         ),
     )
     journal = api.answering.journal
-    journal.open()
+    await journal.open()
     service.health.started = True
     server = HttpServer(api, host="127.0.0.1", port=0)
     await server.start()

@@ -41,7 +41,7 @@ async def test_a_row_may_be_of_the_past_but_not_of_the_future(door):
     assert refused.status_code == 400
     assert "event_time: expected µs UTC of at most" in refused.json()["error"]
     assert f"found {ahead}" in refused.json()["error"]
-    assert len(door.remembered()) == 1
+    assert len(await door.remembered()) == 1
 
 
 async def mark(door, event_time, key="sender"):
@@ -59,7 +59,7 @@ async def test_a_marker_may_be_of_the_past_but_not_of_the_future(door):
         assert error["field"] == "event_time"
         assert "expected a time from 1970 to" in error["message"]
         assert f"found {never[:20]}" in error["message"]
-    assert len(door.remembered()) == 2
+    assert len(await door.remembered()) == 2
 
 
 async def test_who_may_ask_for_predictions_may_not_move_a_models_time(door):
@@ -67,7 +67,7 @@ async def test_who_may_ask_for_predictions_may_not_move_a_models_time(door):
         refused = await mark(door, "2013-01-01T00:00:00Z", key=key)
         assert refused.status_code == 403
         assert "expected a key with scope ingest" in refused.text
-    assert door.remembered() == []
+    assert await door.remembered() == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_a_key_that_comes_twice_is_refused_and_named(door, was, instead, k
     assert refused.status_code == 400
     twice = f"{key}: expected a key once in its object; found it 2 times"
     assert (twice in refused.json()["error"]) == (key is not None)
-    assert door.remembered() == []
+    assert await door.remembered() == []
 
 
 async def test_texts_with_colons_and_unknown_fields_are_still_answered(door):
@@ -115,7 +115,7 @@ async def test_a_body_that_does_not_come_is_given_up_with_408(door, monkeypatch,
     answer = await door.talk(head(INFER, length), piece)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"expected the whole body within 0.2 s; found %d bytes" % len(sent) in answer
-    assert door.remembered() == []
+    assert await door.remembered() == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_a_hostile_body_is_the_callers_fault_on_every_route(door, hostile)
         assert 400 <= answer.status_code < 500, (path, answer.text)
         assert answer.json()["error"], path
         assert "Traceback" not in answer.text
-    assert door.remembered() == []
+    assert await door.remembered() == []
 
 
 CELLS = ["9" * 5000, "NaN", "Infinity", "1e999", "[" * 900 + "]" * 900, '{"a":1,"a":1}']
@@ -178,7 +178,7 @@ async def test_a_hostile_cell_is_refused_in_every_input(door, name, cell):
     body = json.dumps(good).replace('"HERE"', cell).encode()
     answer = await door.ask(INFER, body)
     assert answer.status_code == 400, answer.text
-    assert door.remembered() == []
+    assert await door.remembered() == []
 
 
 NAMES = [
@@ -217,4 +217,4 @@ async def test_a_malformed_name_in_a_path_is_the_callers_fault_on_every_route(do
             answer = await door.talk(head(path, *lines, method=method, key="root") + b"{}")
             assert answer.startswith(b"HTTP/1.1 4"), (path[:80], method, answer)
             assert b"\r\nX: y" not in answer
-    assert door.remembered() == []
+    assert await door.remembered() == []

@@ -169,19 +169,20 @@ async def test_without_a_spool_rows_are_refused_while_kafka_is_away(
 
 async def test_the_spool_is_bounded_and_outlives_its_process(tmp_path):
     spool = Spool(tmp_path, max_bytes=100)
-    spool.open()
+    await spool.open()
     await spool.append(Kind.ROWS, ID, b"x" * 30)
     await spool.append(Kind.MARKER, ID, b"y" * 10)
     with pytest.raises(SpoolFullError):
         await spool.append(Kind.ROWS, ID, b"z" * 30)
+    spool.close()
     again = Spool(tmp_path, max_bytes=100)
-    again.open()
-    entries = again.next()
+    await again.open()
+    entries = await again.next()
     assert [(entry.kind, entry.payload) for entry, _ in entries] == [
         (Kind.ROWS, b"x" * 30),
         (Kind.MARKER, b"y" * 10),
     ]
     again.done(entries[0][1])
-    assert [entry.kind for entry, _ in again.next()] == [Kind.MARKER]
+    assert [entry.kind for entry, _ in await again.next()] == [Kind.MARKER]
     again.done(entries[1][1])
     assert again.pending_bytes == 0

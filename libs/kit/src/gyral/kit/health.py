@@ -7,6 +7,10 @@ Probe = Callable[[], str | None]
 """Answers None when all is well, else one line on what is not."""
 
 
+class UnstartableError(RuntimeError):
+    """A part cannot begin before a person does something: its message is one line on what."""
+
+
 @dataclass(slots=True)
 class Health:
     """Two lists of probes: a dead part asks for a restart, an unready one for patience."""

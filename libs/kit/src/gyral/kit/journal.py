@@ -1,31 +1,36 @@
 """A bounded journal on the local disk: what was answered is on it before the answer leaves.
 
 A `write` survives the death of the process, not of the machine; `fsync` survives both. One
-process writes and reads; the reader's place is kept in a file, so a restart sends little twice.
+process writes and reads, held alone by a lock that ends with it; the reader's place is kept in
+the locked file, so a restart sends little twice.
 """
 
 import asyncio
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
+from gyral.kit.ownership import own
 from gyral.kit.segments import (
+    DAMAGED,
     Entry,
     Position,
     cut_torn_end,
-    entries,
     frame,
     numbers,
     path_of,
+    read_on,
+    read_some,
     sync_folder,
 )
+from gyral.kit.syncing import Syncing
 from gyral.kit.telemetry import get_log
 
 _PLACE = Struct("<qq")
 _READ_BYTES = 256 << 10
+_PATIENCE_S = 15.0
 log = get_log()
 
 
@@ -60,8 +65,7 @@ class Journal:
         self._broken: str | None = None
         self._acked = Position(0, 0)
         self._place = -1
-        self._syncing: asyncio.Task[None] | None = None
-        self._unsynced: list[int] = []
+        self._syncing = Syncing()
 
     @property
     def acked(self) -> Position:
@@ -73,27 +77,30 @@ class Journal:
         """Bytes not yet acknowledged."""
         return self._bytes - min(self._acked.offset, self._sizes.get(self._acked.segment, 0))
 
-    def open(self) -> None:
+    async def open(self, *, patience_s: float = _PATIENCE_S) -> None:
         """Take up what an earlier process left, and begin a segment of this one's own.
 
+        Args:
+            patience_s: how long a process that is just stopping is waited for.
+
         Raises:
+            UnstartableError: another process has the folder.
             OSError: the folder is not writable.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._place = await own(self._folder / "acked", patience_s=patience_s)
         for number in numbers(self._folder):
             self._sizes[number] = cut_torn_end(path_of(self._folder, number))
         self._bytes = sum(self._sizes.values())
-        self._place = os.open(
-            self._folder / "acked", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
         self._acked = self._read_place()
         self._keep_place()  # takes its room now: on a full disk it is only written over
         self._begin_segment(max([*self._sizes, self._acked.segment]) + 1)
         self._trim()
 
     def close(self) -> None:
-        """Let go of the files."""
-        for descriptor in (self._file, self._place, *self._unsynced):
+        """Let go of the files, and of the folder last."""
+        self._syncing.close()
+        for descriptor in (self._file, self._place):
             with suppress(OSError):
                 os.close(descriptor)
         self._file = self._place = -1
@@ -134,13 +141,13 @@ class Journal:
         if self._limits.fsync:
             await self._synced()
 
-    def read(self, start: Position) -> list[tuple[Entry, Position]]:
+    async def read(self, start: Position) -> list[tuple[Entry, Position]]:
         """Return the next entries after a position, each with the position behind it."""
         for number in sorted(self._sizes):
             if number < start.segment:
                 continue
             offset = start.offset if number == start.segment else 0
-            found = self._read_segment(number, offset)
+            found = await self._read_segment(number, offset)
             if found:
                 return found
         return []
@@ -159,30 +166,40 @@ class Journal:
             log.warning("journal.place_not_kept", reason=str(error))
         self._trim()
 
-    def _read_segment(self, number: int, offset: int) -> list[tuple[Entry, Position]]:
+    async def _read_segment(self, number: int, offset: int) -> list[tuple[Entry, Position]]:
         size = self._sizes[number]
         if offset >= size:
             return []
-        with path_of(self._folder, number).open("rb") as file:
-            wanted = _READ_BYTES
-            while True:
-                file.seek(offset)
-                data = file.read(min(wanted, size - offset))
-                found = [
-                    (entry, Position(number, offset + end)) for entry, end in entries(data)
-                ]
-                if found or len(data) == size - offset:
-                    break
-                wanted *= 2
-        if not found:
-            # Only a failing disk does this: ends are cut at start. Keep the file for a person.
-            log.error(
-                "journal.damaged", segment=number, offset=offset, lost_bytes=size - offset
-            )
-            path = path_of(self._folder, number)
-            path.rename(path.with_suffix(".damaged"))
-            self._bytes -= self._sizes.pop(number)
-        return found
+        path = path_of(self._folder, number)
+        found = read_some(path, offset, min(_READ_BYTES, size - offset))
+        if not found:  # it is long, or damaged: either takes long
+            lost, found = await asyncio.to_thread(read_on, path, offset, size)
+            if lost and not self._leave(number):
+                return []
+            if lost and self._sizes[number] != size:  # more was written behind it meanwhile
+                return await self._read_segment(number, offset)
+            if lost:
+                log.critical("journal.damaged", segment=number, offset=offset, lost_bytes=lost)
+                self._keep_for_a_person(number)
+            if not found:
+                self._bytes -= size - offset
+                self._sizes[number] = offset
+        return [(entry, Position(number, end)) for entry, end in found]
+
+    def _leave(self, number: int) -> bool:
+        """Return True once nothing is written any more to a segment that is damaged."""
+        if number == self._segment:
+            self._broken = f"journal: expected segment {number} whole; found it damaged"
+            self._recover()
+        return number != self._segment
+
+    def _keep_for_a_person(self, number: int) -> None:
+        """Give the file a second name, which stays when all that can be sent was sent."""
+        path = path_of(self._folder, number)
+        with suppress(
+            OSError
+        ):  # what can be sent is sent all the same; it may be there already
+            os.link(path, path.with_suffix(DAMAGED))
 
     def _write(self, framed: bytes) -> None:
         size = self._sizes[self._segment]
@@ -242,32 +259,17 @@ class Journal:
         if before == -1:
             return
         if self._limits.fsync:
-            self._unsynced.append(before)
+            self._syncing.full(before)
         else:
             with suppress(OSError):
                 os.close(before)
 
     async def _synced(self) -> None:
-        """Share one fdatasync among all entries written before it began."""
-        while True:
-            running = self._syncing
-            if running is None:
-                self._syncing = asyncio.create_task(self._sync())
-                await asyncio.shield(self._syncing)
-                return
-            # It may have begun before this entry was written: wait for the one after it.
-            await asyncio.shield(running)
-
-    async def _sync(self) -> None:
         try:
-            copy = os.dup(self._file)
-            full, self._unsynced = self._unsynced, []
-            await asyncio.to_thread(_sync_all, [*full, copy])
+            await self._syncing.after_write(lambda: self._file)
         except OSError as error:
             self._broken = f"journal: expected to sync: {error}"
             raise JournalBrokenError(self._broken) from error
-        finally:
-            self._syncing = None
 
     def _trim(self) -> None:
         for number in [number for number in self._sizes if number != self._segment]:
@@ -285,13 +287,3 @@ class Journal:
     def _read_place(self) -> Position:
         data = os.pread(self._place, _PLACE.size, 0)
         return Position(*_PLACE.unpack(data)) if len(data) == _PLACE.size else Position(0, 0)
-
-
-def _sync_all(descriptors: Sequence[int]) -> None:
-    """Sync files through descriptors of their own, and close these."""
-    try:
-        for descriptor in descriptors:
-            os.fdatasync(descriptor)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from gyral.kit import exporters
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import Pool, is_infrastructure
-from gyral.kit.health import Health
+from gyral.kit.health import Health, UnstartableError
 from gyral.kit.letterbox import forget_letters
 from gyral.kit.migrate import migrate
 from gyral.kit.periodic import Periodic
@@ -96,6 +96,8 @@ class Service:
         starting = asyncio.create_task(self._start(server), name="start")
         try:
             died = await self._watch(starting, stop)
+        except UnstartableError as error:
+            died = str(error)
         finally:
             await self._stop(server, starting)
         if died is not None:

@@ -48,7 +48,7 @@ class Forwarder:
 
     async def start(self) -> None:
         """Open the journal and start sending what an earlier process left in it."""
-        self._journal.open()
+        await self._journal.open()
         self._at = self._journal.acked
         self._task = asyncio.create_task(self._run(), name="forwarder")
 
@@ -71,7 +71,7 @@ class Forwarder:
         return self._journal.writable()
 
     async def _drained(self) -> None:
-        while self._journal.read(self._at):
+        while self._journal.pending_bytes:
             self._idle.clear()
             await self._idle.wait()
 
@@ -90,7 +90,7 @@ class Forwarder:
 
     async def _forward(self, producer: AIOKafkaProducer) -> None:
         """Send the next entries and acknowledge them; wait when there are none."""
-        batch = self._journal.read(self._at)
+        batch = await self._journal.read(self._at)
         if not batch:
             self._idle.set()
             await self._journal.wait()

@@ -22,7 +22,7 @@ class Drain:
 
     async def start(self) -> None:
         """Open the spool and start draining it."""
-        self._spool.open()
+        await self._spool.open()
         self._task = asyncio.create_task(self._run(), name="drain")
 
     async def stop(self) -> None:
@@ -42,7 +42,7 @@ class Drain:
     async def _run(self) -> None:
         backoff = Backoff(first_s=0.1, limit_s=2.0)
         while True:
-            entries = self._spool.next()
+            entries = await self._spool.next()
             if not entries:
                 await self._spool.wait()
             try:

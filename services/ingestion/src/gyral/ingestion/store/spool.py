@@ -35,9 +35,9 @@ class Spool:
         """Bytes that Kafka does not have yet."""
         return self._journal.pending_bytes
 
-    def open(self) -> None:
-        """Take up what an earlier process left; raises OSError when the folder is not ours."""
-        self._journal.open()
+    async def open(self) -> None:
+        """Take up what an earlier process left; raises as `Journal.open` does."""
+        await self._journal.open()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -60,9 +60,9 @@ class Spool:
         except (JournalFullError, JournalBrokenError) as error:
             raise SpoolFullError(str(error)) from error
 
-    def next(self) -> list[tuple[Entry, Position]]:
+    async def next(self) -> list[tuple[Entry, Position]]:
         """Return the oldest entries that Kafka does not have, each with the place behind it."""
-        return self._journal.read(self._journal.acked)
+        return await self._journal.read(self._journal.acked)
 
     def done(self, position: Position) -> None:
         """Remember that Kafka has everything before a place."""
