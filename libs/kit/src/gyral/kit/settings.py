@@ -29,7 +29,7 @@ class ProcessSettings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
-    state_dir: Path
+    state_dir: Path = Path("/var/lib/gyral")
     """Folder for what must survive the process and is not in Postgres; one process a folder."""
     instance_id: str | None = None
     """Name of this process in its groups; None: `<service>-0`. Replicas need distinct ones."""
