@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from gyral.client.audit import replays
+from gyral.client.commands import letters, quarantining
 from gyral.client.commands.letters import SERVICES
 from gyral.client.commands.raw import plain, shown
 from gyral.kit.tx import PermanentError
@@ -46,6 +47,21 @@ def test_those_that_handle_events_are_those_asked():
         if "/v1/dead-letters" in orjson.loads(page.read_bytes())["paths"]
     }
     assert handling == offering == set(SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "known"),
+    [
+        ("validation", "Refused", quarantining.Refused),
+        ("validation", "WholeRefused", quarantining.Whole),
+        ("trainer", "Letter", letters.Letter),
+        ("trainer", "WholeLetter", letters.Whole),
+    ],
+)
+def test_what_is_read_is_what_the_service_says_it_answers(service, name, known):
+    page = Path(__file__).parents[3] / "contracts" / "openapi" / f"{service}.json"
+    schema = orjson.loads(page.read_bytes())["components"]["schemas"][name]
+    assert set(known.__struct_fields__) == set(schema["properties"])
 
 
 @live

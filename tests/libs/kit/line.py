@@ -8,7 +8,7 @@ import asyncpg
 from gyral.kit import cloudevents
 from gyral.kit.letterbox import Chosen, Letterbox, LetterTx
 from gyral.kit.reactions import Reaction, Reactor
-from gyral.kit.replays import Order
+from gyral.kit.replays import ReplayOrder
 from gyral.kit.tx import begin
 from gyral.testkit.events import a_delivery
 from gyral.testkit.suites import Happened
@@ -39,7 +39,7 @@ def lying(number, *, event_id="e-1"):
 
 
 def an_order(because="mended in 1.4.2"):
-    return Order(uuid.uuid4(), "ann key-1", because)
+    return ReplayOrder(uuid.uuid4(), "ann key-1", because)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from gyral.kit.letterbox import Chosen, Letterbox, LetterTx
 from gyral.kit.outbox import Relay
 from gyral.kit.producer import open_producer
 from gyral.kit.reactions import Reactor
-from gyral.kit.replays import Order
+from gyral.kit.replays import ReplayOrder
 from gyral.kit.tx import PermanentError, Tx, begin
 from gyral.testkit.events import delivered, on_topic, send
 from gyral.testkit.suites import Happened
@@ -97,7 +97,7 @@ async def life(pool, bus, relay, box, brokers, arrived, mended):  # noqa: PLR091
     mended.set()
     chosen = Chosen(topic=event.topic.name)
     known = await pool.fetchval("SELECT id FROM dead_letter")
-    await box.put_back(chosen, Order(known, "ann key-1", "mended"))
+    await box.put_back(chosen, ReplayOrder(known, "ann key-1", "mended"))
     Fate.reach("replayed")
     await relay.start()
     await until(lambda: pool.fetchval("SELECT count(*) = 0 FROM outbox"))

@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from gyral.kit import cloudevents, deadletter_api
+from gyral.kit import cloudevents, deadletter_api, letterbox
 from gyral.kit.bus import Bus
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
@@ -170,6 +170,14 @@ async def test_a_letter_too_large_for_its_topic_is_kept_whole_and_stays(line):
     _, kept = await line.box().find(letter.id)
     assert kept.value == record.value
     assert await line.put_back(ids=[letter.id]) == PutBack()
+
+
+async def test_a_letter_is_read_by_its_columns_names(line, monkeypatch):
+    letter = await parked(line, lying(7))
+    within = letterbox._COLUMNS.replace("value), 0)", "value)| 0)")  # noqa: SLF001
+    columns = [each.strip().replace("|", ",") for each in within.split(",")]
+    monkeypatch.setattr(letterbox, "_COLUMNS", ", ".join(reversed(columns)))
+    assert await line.box().page(Chosen(), state=None, after=0, limit=10) == [letter]
 
 
 async def test_letters_are_forgotten_when_their_topic_has_forgotten_them(line):

@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import replace
 
-from gyral.kit.replays import Order
+from gyral.kit.replays import ReplayOrder
 from gyral.kit.tx import begin
 from gyral.validation.domain.accounting import Place, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation
@@ -69,4 +69,4 @@ class Desk:
 
 
 def an_order():
-    return Order(uuid.uuid4(), "ann key-1", "the range was too narrow")
+    return ReplayOrder(uuid.uuid4(), "ann key-1", "the range was too narrow")

@@ -16,6 +16,7 @@ from gyral.testkit.backends import migrated_pool
 from gyral.validation.api import quarantine as api
 from gyral.validation.domain.accounting import Place
 from gyral.validation.domain.refusals import Reason
+from gyral.validation.store import quarantine as store
 from gyral.validation.store.quarantine import Chosen, State
 from tests.libs.kit.operators import operators
 from tests.services.validation.desk import TOPIC, Desk, an_order, refused
@@ -120,6 +121,15 @@ async def test_rows_are_chosen_by_stream_reason_time_id_and_state(desk):
         assert [row.id for row in page] == expected, chosen
     page = await desk.found.page(Chosen(), after=ids[0], limit=1)
     assert [row.id for row in page] == [ids[1]]
+
+
+async def test_a_row_is_read_by_its_columns_names(desk, monkeypatch):
+    [id_] = await desk.refuse(refused(1))
+    listed = await desk.found.page(Chosen(), after=0, limit=10)
+    columns = [each.strip() for each in store._COLUMNS.split(",")]  # noqa: SLF001
+    monkeypatch.setattr(store, "_COLUMNS", ", ".join(reversed(columns)))
+    assert await desk.found.page(Chosen(), after=0, limit=10) == listed
+    assert listed[0].id == id_
 
 
 async def test_a_page_of_the_export_has_a_bounded_number_of_bytes(desk):

@@ -3,8 +3,7 @@
 import base64
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Self
 
@@ -17,7 +16,7 @@ from gyral.kit.access import Caller
 from gyral.kit.db import Pool
 from gyral.kit.deadletters import DeadLetterReason
 from gyral.kit.http import read_model, scope
-from gyral.kit.letterbox import MOST, Chosen, Letterbox, LetterTx, Original, Summary
+from gyral.kit.letterbox import MOST, Chosen, Letter, Letterbox, LetterTx, Original, State
 from gyral.kit.parameters import AfterNumber, Limit
 from gyral.kit.refusals import Refusal
 from gyral.kit.replays import Because, order_of
@@ -28,35 +27,6 @@ TopicName = Annotated[str, Field(max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
 IdempotencyKey = Annotated[str | None, Header(alias="idempotency-key", max_length=200)]
 
 
-class State(StrEnum):
-    """Where a dead letter has come to."""
-
-    PARKED = "parked"
-    REPLAYED = "replayed"
-    """Put back; when it failed again, it is another letter now."""
-    HANDLED = "handled"
-    """Another delivery of the event was handled since: there was nothing to put back."""
-
-
-class Letter(BaseModel):
-    """An event this service could not handle; `after` of the next page is its `seq`."""
-
-    seq: int
-    id: uuid.UUID
-    topic: str
-    partition: int
-    offset: int
-    event_id: str
-    reason: str
-    error: str
-    attempts: int
-    size_bytes: int
-    parked_at: datetime
-    state: State
-    settled_at: datetime | None
-    replay_id: uuid.UUID | None
-
-
 class LetterHeader(BaseModel):
     """One header of the record; a null header has no value."""
 
@@ -64,6 +34,7 @@ class LetterHeader(BaseModel):
     value_base64: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class WholeLetter(Letter):
     """A dead letter with the record as it came."""
 
@@ -112,8 +83,7 @@ def routes(pool: Pool, service: str) -> APIRouter:
     ) -> list[Letter]:
         """List events this service parked, oldest first."""
         chosen = Chosen(topic, reason)
-        found = await box.page(chosen, state=state, after=after, limit=limit)
-        return [Letter.model_validate(each, from_attributes=True) for each in found]
+        return await box.page(chosen, state=state, after=after, limit=limit)
 
     @router.get("/v1/dead-letters/{letter_id}")
     async def letter(letter_id: uuid.UUID, _caller: Reader) -> WholeLetter:
@@ -142,10 +112,9 @@ def routes(pool: Pool, service: str) -> APIRouter:
     return router
 
 
-def _whole(letter: Summary, original: Original) -> WholeLetter:
-    known = Letter.model_validate(letter, from_attributes=True)
+def _whole(letter: Letter, original: Original) -> WholeLetter:
     return WholeLetter(
-        **known.model_dump(),
+        **asdict(letter),
         key_base64=_base64(original.key),
         headers=_headers(original.headers),
         value_base64=_base64(original.value),

@@ -4,13 +4,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from asyncpg import Record
 
 from gyral.kit import cloudevents, outbox
 from gyral.kit.db import Pool
 from gyral.kit.deadletters import REPLAY, DeadLetter
-from gyral.kit.replays import Kind, Order, ReplayTx
+from gyral.kit.replays import Kind, ReplayOrder, ReplayTx
 from gyral.kit.tx import Begin
 
 MOST = 500
@@ -28,6 +29,16 @@ _SIZE = """coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0)
                 FROM unnest(header_names || header_values) AS each)"""
 
 
+class State(StrEnum):
+    """Where a dead letter has come to."""
+
+    PARKED = "parked"
+    REPLAYED = "replayed"
+    """Put back; when it failed again, it is another letter now."""
+    HANDLED = "handled"
+    """Another delivery of the event was handled since: there was nothing to put back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Which letters are meant; None means any."""
@@ -38,8 +49,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """A letter without its bytes."""
+class Letter:
+    """An event this service could not handle; `after` of the next page is its `seq`."""
 
     seq: int
     id: uuid.UUID
@@ -52,7 +63,7 @@ class Summary:
     attempts: int
     size_bytes: int
     parked_at: datetime
-    state: str
+    state: State
     settled_at: datetime | None
     replay_id: uuid.UUID | None
 
@@ -102,7 +113,7 @@ class LetterTx(ReplayTx):
             record.value,
         )
 
-    async def parked(self, chosen: Chosen) -> list[tuple[Summary, Original]]:
+    async def parked(self, chosen: Chosen) -> list[tuple[Letter, Original]]:
         """Return letters nobody put back yet, oldest first, as many as one order may.
 
         A record too large for its topic, as we would pack it, stays where it is.
@@ -132,9 +143,9 @@ class LetterTx(ReplayTx):
             MOST_BYTES,
             outbox.MOST_RECORD_BYTES,
         )
-        return [(_summary(row), _original(row)) for row in rows]
+        return [(_letter(row), _original(row)) for row in rows]
 
-    async def release(self, letter: Summary) -> bool:
+    async def release(self, letter: Letter) -> bool:
         """Give the event's inbox row up; False when it is that of an event handled since."""
         consumer = f"{self.service}/{letter.topic}"
         await self.conn.execute(
@@ -149,7 +160,7 @@ class LetterTx(ReplayTx):
         )
         return not handled
 
-    async def settle(self, letter: Summary, state: str, replay_id: uuid.UUID) -> None:
+    async def settle(self, letter: Letter, state: str, replay_id: uuid.UUID) -> None:
         """Say how a letter ended."""
         await self.conn.execute(
             """
@@ -182,7 +193,7 @@ class Letterbox:
 
     async def page(
         self, chosen: Chosen, *, state: str | None, after: int, limit: int
-    ) -> list[Summary]:
+    ) -> list[Letter]:
         """Return letters, oldest first."""
         rows = await self.pool.fetch(
             f"""
@@ -201,9 +212,9 @@ class Letterbox:
             state,
             limit,
         )
-        return [_summary(row) for row in rows]
+        return [_letter(row) for row in rows]
 
-    async def find(self, id_: uuid.UUID) -> tuple[Summary, Original] | None:
+    async def find(self, id_: uuid.UUID) -> tuple[Letter, Original] | None:
         """Return one letter whole, or None."""
         row = await self.pool.fetchrow(
             f"""
@@ -213,9 +224,9 @@ class Letterbox:
             """,  # noqa: S608 - a constant list of columns
             id_,
         )
-        return None if row is None else (_summary(row), _original(row))
+        return None if row is None else (_letter(row), _original(row))
 
-    async def put_back(self, chosen: Chosen, order: Order) -> PutBack:
+    async def put_back(self, chosen: Chosen, order: ReplayOrder) -> PutBack:
         """Put letters back on their topics, each once, with the order's entry in the audit.
 
         In one transaction the letter is settled, its inbox row given up and its record put into
@@ -244,7 +255,9 @@ async def forget_letters(pool: Pool, *, older_than_days: int = LETTERS_KEPT_DAYS
     )
 
 
-def _again(letter: Summary, original: Original, service: str, order: Order) -> outbox.Message:
+def _again(
+    letter: Letter, original: Original, service: str, order: ReplayOrder
+) -> outbox.Message:
     """Return the record as it came, its key, id and bytes the same, marked as a replay."""
     place = f"{letter.topic}/{letter.partition}/{letter.offset}"
     headers = [(name, value) for name, value in original.headers if name != REPLAY]
@@ -260,8 +273,9 @@ def _again(letter: Summary, original: Original, service: str, order: Order) -> o
     )
 
 
-def _summary(row: Record) -> Summary:
-    return Summary(*list(row.values())[: len(Summary.__slots__)])
+def _letter(row: Record) -> Letter:
+    known = {name: row[name] for name in Letter.__slots__}
+    return Letter(**{**known, "state": State(row["state"])})
 
 
 def _original(row: Record) -> Original:

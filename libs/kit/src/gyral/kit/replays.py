@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReplayOrder:
     """Somebody's wish to have something put back."""
 
     id: uuid.UUID
@@ -40,7 +40,7 @@ class Order:
 class ReplayTx(Tx):
     """A transaction that puts things back on their topics, and says who wanted it."""
 
-    async def begin_replay(self, order: Order) -> list[str] | None:
+    async def begin_replay(self, order: ReplayOrder) -> list[str] | None:
         """Wait for other replays to end; return what this very order put back before, or None.
 
         One at a time in each service: nothing is put back twice, and an order that is asked
@@ -54,7 +54,7 @@ class ReplayTx(Tx):
         )
         return items
 
-    async def note(self, order: Order, kind: Kind, items: Sequence[str]) -> None:
+    async def note(self, order: ReplayOrder, kind: Kind, items: Sequence[str]) -> None:
         """Leave the entry of the audit: who, why, when and which."""
         await self.conn.execute(
             "INSERT INTO replay (id, kind, items, actor, because) VALUES ($1, $2, $3, $4, $5)",
@@ -68,9 +68,9 @@ class ReplayTx(Tx):
 
 def order_of(
     caller: Caller, asked: BaseModel, because: str, *, idempotency_key: str | None
-) -> Order:
+) -> ReplayOrder:
     """Return the order a request means: the same one when its caller, key and body are."""
     name = f"{caller.key_id}/{idempotency_key}/{asked.model_dump_json()}"
     known = idempotency_key is not None
     id_ = uuid.uuid5(_NAMESPACE, name) if known else uuid.uuid4()
-    return Order(id_, f"{caller.name} {caller.key_id}", because)
+    return ReplayOrder(id_, f"{caller.name} {caller.key_id}", because)

@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Self
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, model_validator
@@ -15,40 +17,18 @@ from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
 from gyral.kit.http import Caller, Refusal, read_model, scope
 from gyral.kit.parameters import AfterNumber, Instant, Limit
-from gyral.kit.replays import Because, Order, order_of
+from gyral.kit.replays import Because, ReplayOrder, order_of
 from gyral.validation.api.progress import NO_NUL
 from gyral.validation.handlers.replay import MOST
 from gyral.validation.store import quarantine
-from gyral.validation.store.quarantine import Chosen, Quarantine, State
+from gyral.validation.store.quarantine import Chosen, Quarantine, Refused, State
 
 NDJSON = "application/x-ndjson"
-Replay = Callable[[Chosen, Order], Awaitable[list[int]]]
+Replay = Callable[[Chosen, ReplayOrder], Awaitable[list[int]]]
 Reader = Annotated[Caller, scope(Scope.READ)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 ReasonCode = Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
-
-
-class Refused(BaseModel):
-    """A row in quarantine; `after` of the next page is its `id`."""
-
-    id: int
-    topic: str
-    partition: int
-    offset: int
-    row: int
-    """Its place among the rows of its record."""
-    stream: str
-    record_key: str
-    schema_version: int | None
-    reason: str
-    detail: str
-    size_bytes: int
-    quarantined_at: datetime
-    replayed_at: datetime | None
-    replay_id: UUID | None
-    origin: int | None
-    """The refused row that this one is the replay of."""
 
 
 class RefusedHeader(BaseModel):
@@ -58,6 +38,7 @@ class RefusedHeader(BaseModel):
     value_base64: str
 
 
+@dataclass(frozen=True, slots=True)
 class RefusedBytes(Refused):
     """A row in quarantine with its bytes as they came."""
 
@@ -65,6 +46,7 @@ class RefusedBytes(Refused):
     value_base64: str
 
 
+@dataclass(frozen=True, slots=True)
 class WholeRefused(RefusedBytes):
     """A row in quarantine with everything that came with it."""
 
@@ -116,8 +98,7 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
         _caller: Reader, chosen: ChosenQuery, after: AfterNumber = 0, limit: Limit = 100
     ) -> list[Refused]:
         """List refused rows without their bytes, oldest first."""
-        page = await found.page(chosen, after=after, limit=limit)
-        return [Refused.model_validate(row, from_attributes=True) for row in page]
+        return await found.page(chosen, after=after, limit=limit)
 
     @router.get(
         "/v1/quarantine/export",
@@ -150,7 +131,7 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
             RefusedHeader(name=name, value_base64=_base64(value))
             for name, value in one[1].headers
         ]
-        return WholeRefused(**_bytes(one).model_dump(), headers=headers)
+        return WholeRefused(**asdict(_bytes(one)), headers=headers)
 
     @router.post("/v1/quarantine/replay", status_code=HTTPStatus.ACCEPTED)
     async def replay_refused(
@@ -168,16 +149,15 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
     return router
 
 
-def _lines(page: Sequence[quarantine.Whole]) -> Iterator[str]:
+def _lines(page: Sequence[quarantine.Whole]) -> Iterator[bytes]:
     for one in page:
-        yield _bytes(one).model_dump_json() + "\n"
+        yield orjson.dumps(_bytes(one), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _bytes(one: quarantine.Whole) -> RefusedBytes:
     row, original = one
-    known = Refused.model_validate(row, from_attributes=True)
     return RefusedBytes(
-        **known.model_dump(),
+        **asdict(row),
         key_base64=None if original.key is None else _base64(original.key),
         value_base64=_base64(original.value),
     )

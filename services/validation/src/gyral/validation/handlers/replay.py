@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gyral.kit.outbox import Message
-from gyral.kit.replays import Order
+from gyral.kit.replays import ReplayOrder
 from gyral.kit.tx import Begin
 from gyral.validation.domain.refusals import Reason
 from gyral.validation.engine.refusing import ORIGIN
@@ -18,7 +18,7 @@ class Replay:
 
     begin: Begin[QuarantineTx]
 
-    async def run(self, chosen: Chosen, order: Order) -> list[int]:
+    async def run(self, chosen: Chosen, order: ReplayOrder) -> list[int]:
         """Put refused rows back and return their ids: each once, as the audit says.
 
         In one transaction a row is counted as replayed and its record put into the outbox.

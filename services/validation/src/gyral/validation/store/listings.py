@@ -56,7 +56,7 @@ class Listings:
             after,
             limit,
         )
-        return [Dataset(*row.values()) for row in rows]
+        return [Dataset(**row) for row in rows]
 
     async def dataset(self, stream: str, version: int | None) -> Dataset | None:
         """Return what was last announced of a stream, or of one version of it."""
@@ -72,4 +72,4 @@ class Listings:
             stream,
             version,
         )
-        return None if row is None else Dataset(*row.values())
+        return None if row is None else Dataset(**row)

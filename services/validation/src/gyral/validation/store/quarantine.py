@@ -10,7 +10,7 @@ from asyncpg import Record
 
 from gyral.kit.db import Pool
 from gyral.kit.outbox import MOST_RECORD_BYTES
-from gyral.kit.replays import Kind, Order, ReplayTx
+from gyral.kit.replays import Kind, ReplayOrder, ReplayTx
 from gyral.validation.domain.accounting import Place
 
 MOST_BYTES = 8 << 20
@@ -54,8 +54,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A row in quarantine, without its bytes."""
+class Refused:
+    """A row in quarantine; `after` of the next page is its `id`."""
 
     id: int
     topic: str
@@ -88,7 +88,7 @@ class Original:
     headers: tuple[tuple[str, bytes], ...]
 
 
-Whole = tuple[Refusal, Original]
+Whole = tuple[Refused, Original]
 
 
 class Quarantine:
@@ -97,7 +97,7 @@ class Quarantine:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def page(self, chosen: Chosen, *, after: int, limit: int) -> list[Refusal]:
+    async def page(self, chosen: Chosen, *, after: int, limit: int) -> list[Refused]:
         """Return refused rows without their bytes, oldest first."""
         rows = await self._pool.fetch(
             f"""
@@ -111,7 +111,7 @@ class Quarantine:
             after,
             limit,
         )
-        return [_refusal(row) for row in rows]
+        return [_refused(row) for row in rows]
 
     async def export(self, chosen: Chosen, *, after: int, limit: int) -> list[Whole]:
         """Return refused rows with their bytes, oldest first: at most `MOST_BYTES` of them."""
@@ -135,7 +135,7 @@ class Quarantine:
             limit,
             MOST_BYTES,
         )
-        return [(_refusal(row), _original(row)) for row in rows]
+        return [(_refused(row), _original(row)) for row in rows]
 
     async def find(self, id_: int) -> Whole | None:
         """Return one refused row whole, or None."""
@@ -147,13 +147,13 @@ class Quarantine:
             """,  # noqa: S608 - constants
             id_,
         )
-        return None if row is None else (_refusal(row), _original(row))
+        return None if row is None else (_refused(row), _original(row))
 
 
 class QuarantineTx(ReplayTx):
     """A transaction that puts refused rows back: they count as replayed when it commits."""
 
-    async def take(self, chosen: Chosen, order: Order, *, limit: int) -> list[Original]:
+    async def take(self, chosen: Chosen, order: ReplayOrder, *, limit: int) -> list[Original]:
         """Return rows that were never put back, oldest first, and count them as such.
 
         A record too large for its topic, as we would pack it, stays where it is.
@@ -192,11 +192,11 @@ class QuarantineTx(ReplayTx):
         await self._count_copies([one.id for one in taken.values()], order)
         return list(taken.values())
 
-    async def note_rows(self, order: Order, taken: Sequence[Original]) -> None:
+    async def note_rows(self, order: ReplayOrder, taken: Sequence[Original]) -> None:
         """Leave the entry of the audit."""
         await self.note(order, Kind.QUARANTINE, [str(one.id) for one in taken])
 
-    async def _count_copies(self, taken: Sequence[int], order: Order) -> None:
+    async def _count_copies(self, taken: Sequence[int], order: ReplayOrder) -> None:
         await self.conn.execute(
             """
             UPDATE quarantine AS copy SET replayed_at = now(), replay_id = $2
@@ -212,8 +212,8 @@ class QuarantineTx(ReplayTx):
         )
 
 
-def _refusal(row: Record) -> Refusal:
-    return Refusal(*list(row.values())[: len(Refusal.__slots__)])
+def _refused(row: Record) -> Refused:
+    return Refused(**{name: row[name] for name in Refused.__slots__})
 
 
 def _original(row: Record) -> Original:
