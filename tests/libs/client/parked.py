@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -31,6 +32,8 @@ class Parked:
     desk: Desk
     environment: dict[str, str]
     folder: Path
+    aftermath: dict[str, Callable[[], Awaitable[None]]]
+    """What happens by service once an order is carried out, before it is answered."""
 
     async def type(self, *words, key="op", status=0):
         """Run `gyral` with these words and return what it says; fails on another status."""
@@ -55,12 +58,15 @@ async def parked_platform(stack, folder):
     """Serve the routes of every service that parks, and of the quarantine."""
     ring = await operators()
     environment = {**os.environ, "GYRAL_HOME": str(folder / "none"), "COLUMNS": "400"}
-    lines = {}
+    lines: dict[str, Line] = {}
+    aftermath: dict[str, Callable[[], Awaitable[None]]] = {}
     async with AsyncExitStack() as held:
 
         async def serve(service, routes):
             api = create_api(service, [routes], keys=ring, health=Health())
-            server = HttpServer(api, host="127.0.0.1", port=0)
+            server = HttpServer(
+                _before_answering(api, service, aftermath), host="127.0.0.1", port=0
+            )
             await server.start()
             held.push_async_callback(server.stop)
             name = f"GYRAL_{service.upper()}_URL"
@@ -81,4 +87,19 @@ async def parked_platform(stack, folder):
         )
         desk = Desk(pool)
         await serve("validation", quarantine.routes(desk.found, desk.replay.run))
-        yield Parked(lines, desk, environment, folder)
+        yield Parked(lines, desk, environment, folder, aftermath)
+
+
+def _before_answering(api, service, aftermath):
+    """Return the API, with what the service comes to do after each order done by its answer."""
+
+    async def app(scope, receive, send):
+        async def answer(message):
+            ordered = scope.get("path", "").endswith("/replay")
+            if ordered and message["type"] == "http.response.start" and service in aftermath:
+                await aftermath[service]()
+            await send(message)
+
+        await api(scope, receive, answer)
+
+    return app

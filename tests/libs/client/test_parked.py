@@ -191,6 +191,46 @@ async def test_refused_rows_are_listed_shown_and_put_back(platform):
 
 
 @live
+async def test_rows_refused_again_wait_for_the_next_replay(platform):
+    desk = platform.desk
+    large = b"x" * (3 << 20)
+    await desk.refuse(*(refused(n, value=large) for n in range(5)))
+    places = iter(range(100, 115))
+
+    async def refuse_again():
+        for copy in await desk.sent():
+            await desk.refuse_again(next(places), copy)
+
+    platform.aftermath["validation"] = refuse_again
+    words = ("quarantine", "replay", "--stream", "orders", "--because", "not mended at all")
+    [done] = await platform.read(*words)
+    assert (done["replayed"], len(done["replay_ids"])) == (5, 3)
+    assert len(await platform.read("quarantine", "ls", "--state", "held")) == 5
+    assert len(await desk.audit()) == 3
+
+
+@live
+async def test_letters_parked_again_wait_for_the_next_replay(platform):
+    line = platform.lines["trainer"]
+    for offset in range(6):
+        await line.come(Lying(b"\xff" * (7 << 19), offset=offset))
+    left = 3 * 6
+
+    async def park_again():
+        nonlocal left
+        for copy in await line.sent():
+            left -= 1
+            assert left, "replayed again and again"
+            await line.come(copy)
+
+    platform.aftermath["trainer"] = park_again
+    words = ("dlq", "replay", "--topic", TOPIC, "--because", "not mended at all")
+    done = {row["consumer"]: row for row in await platform.read(*words)}
+    assert (done["trainer"]["replayed"], len(done["trainer"]["replay_ids"])) == (6, 2)
+    assert len(await platform.read("dlq", "ls", "--state", "parked")) == 6
+
+
+@live
 async def test_an_export_holds_every_row_whatever_the_pages(platform):
     large = b"\xff" * (3 << 20)
     ids = await platform.desk.refuse(*(refused(n, value=large) for n in range(5)))

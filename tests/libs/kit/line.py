@@ -62,7 +62,8 @@ class Line:
         return Letterbox(self.pool, begin(self.pool, LetterTx, service=self.service))
 
     async def put_back(self, order=None, **chosen):
-        return await self.box().put_back(Chosen(**chosen), order or an_order())
+        _, done = await self.box().put_back(Chosen(**chosen), order or an_order())
+        return done
 
     async def sent(self, topic=TOPIC):
         """Take what is in the outbox for a topic, as Kafka would hand it over."""

@@ -204,7 +204,8 @@ async def test_over_kafka_a_parked_event_is_handled_after_all(line, kafka_broker
     effects.mishaps = {}
     box = Letterbox(pool, begin(pool, LetterTx, service=topic.name))
     chosen = Chosen(ids=[uuid.UUID(headers_of(lies)["dlq_id"])])
-    assert len((await box.put_back(chosen, an_order())).replayed) == 1
+    _, done = await box.put_back(chosen, an_order())
+    assert len(done.replayed) == 1
 
     async def handled():
         return await effects.done() == [("a", 1)]

@@ -46,7 +46,8 @@ class Desk:
         return [row.id for row in listed if row.offset in places]
 
     async def put_back(self, order=None, **chosen):
-        return await self.replay.run(Chosen(**chosen), order or an_order())
+        _, ids = await self.replay.run(Chosen(**chosen), order or an_order())
+        return ids
 
     async def sent(self):
         """Take what would go to Kafka."""

@@ -4,6 +4,7 @@ import base64
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Self
 
@@ -17,7 +18,7 @@ from gyral.kit.db import Pool
 from gyral.kit.deadletters import DeadLetterReason
 from gyral.kit.http import read_model, scope
 from gyral.kit.letterbox import MOST, Chosen, Letter, Letterbox, LetterTx, Original, State
-from gyral.kit.parameters import AfterNumber, Limit
+from gyral.kit.parameters import AfterNumber, Instant, Limit
 from gyral.kit.refusals import Refusal
 from gyral.kit.replays import Because, order_of
 from gyral.kit.tx import begin
@@ -49,6 +50,8 @@ class LetterReplayAsked(Contract):
     topic: TopicName | None = None
     reason: DeadLetterReason | None = None
     ids: tuple[uuid.UUID, ...] | None = Field(default=None, min_length=1, max_length=MOST)
+    before: Instant | None = None
+    """Only what was parked before; the answer to the first order says what to give here."""
     because: Because
 
     @model_validator(mode="after")
@@ -59,12 +62,16 @@ class LetterReplayAsked(Contract):
 
 
 class LettersReplayed(BaseModel):
-    """What an order came to; ask again while any were put back."""
+    """What an order came to; ask again, with its `before`, while any were put back.
+
+    What is refused again is parked after `before`, and so is left where it is.
+    """
 
     replay_id: uuid.UUID
     replayed: tuple[str, ...]
     handled: tuple[str, ...]
     """Letters whose events were handled since by another delivery."""
+    before: datetime
 
 
 def routes(pool: Pool, service: str) -> APIRouter:
@@ -106,8 +113,14 @@ def routes(pool: Pool, service: str) -> APIRouter:
         """Put parked letters back on their topics, each once, with an entry in the audit."""
         asked = await read_model(request, LetterReplayAsked)
         order = order_of(caller, asked, asked.because, idempotency_key=idempotency_key)
-        done = await box.put_back(Chosen(asked.topic, asked.reason, asked.ids), order)
-        return LettersReplayed(replay_id=order.id, replayed=done.replayed, handled=done.handled)
+        chosen = Chosen(asked.topic, asked.reason, asked.ids, asked.before)
+        begun, done = await box.put_back(chosen, order)
+        return LettersReplayed(
+            replay_id=order.id,
+            replayed=done.replayed,
+            handled=done.handled,
+            before=asked.before or begun.at,
+        )
 
     return router
 

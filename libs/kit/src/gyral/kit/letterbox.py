@@ -11,7 +11,7 @@ from asyncpg import Record
 from gyral.kit import cloudevents, outbox
 from gyral.kit.db import Pool
 from gyral.kit.deadletters import REPLAY, DeadLetter
-from gyral.kit.replays import Kind, ReplayOrder, ReplayTx
+from gyral.kit.replays import Begun, Kind, ReplayOrder, ReplayTx
 from gyral.kit.tx import Begin
 
 MOST = 500
@@ -46,6 +46,8 @@ class Chosen:
     topic: str | None = None
     reason: str | None = None
     ids: Sequence[uuid.UUID] | None = None
+    before: datetime | None = None
+    """Parked before that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class LetterTx(ReplayTx):
                                AND ($2::text IS NULL OR reason = $2)
                                AND ($3::uuid[] IS NULL OR id = ANY($3))
                                AND {_SIZE} <= $6
+                               AND ($7::timestamptz IS NULL OR parked_at < $7)
                              ORDER BY seq
                              LIMIT $4) AS page) AS counted
                 ON seq = place AND (bytes <= $5 OR nth = 1)
@@ -142,6 +145,7 @@ class LetterTx(ReplayTx):
             MOST,
             MOST_BYTES,
             outbox.MOST_RECORD_BYTES,
+            chosen.before,
         )
         return [(_letter(row), _original(row)) for row in rows]
 
@@ -226,15 +230,16 @@ class Letterbox:
         )
         return None if row is None else (_letter(row), _original(row))
 
-    async def put_back(self, chosen: Chosen, order: ReplayOrder) -> PutBack:
+    async def put_back(self, chosen: Chosen, order: ReplayOrder) -> tuple[Begun, PutBack]:
         """Put letters back on their topics, each once, with the order's entry in the audit.
 
         In one transaction the letter is settled, its inbox row given up and its record put into
         the outbox. Then whichever copy comes first is handled, and claims the event for good.
         """
         async with self.begin() as tx:
-            if await tx.begin_replay(order) is not None:
-                return await tx.settled_by(order.id)
+            begun = await tx.begin_replay(order)
+            if begun.items is not None:
+                return begun, await tx.settled_by(order.id)
             for letter, original in await tx.parked(chosen):
                 if await tx.release(letter):
                     await tx.settle(letter, "replayed", order.id)
@@ -244,7 +249,7 @@ class Letterbox:
             done = await tx.settled_by(order.id)
             if done != PutBack():
                 await tx.note(order, Kind.DEAD_LETTER, [*done.replayed, *done.handled])
-        return done
+        return begun, done
 
 
 async def forget_letters(pool: Pool, *, older_than_days: int = LETTERS_KEPT_DAYS) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -37,11 +38,21 @@ class ReplayOrder:
     because: str
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An order about to be carried out, or carried out before."""
+
+    at: datetime
+    """When it began, first: what is parked later may be what it put back."""
+    items: list[str] | None
+    """What this very order put back before."""
+
+
 class ReplayTx(Tx):
     """A transaction that puts things back on their topics, and says who wanted it."""
 
-    async def begin_replay(self, order: ReplayOrder) -> list[str] | None:
-        """Wait for other replays to end; return what this very order put back before, or None.
+    async def begin_replay(self, order: ReplayOrder) -> Begun:
+        """Wait for other replays to end; return what this very order put back before.
 
         One at a time in each service: nothing is put back twice, and an order that is asked
         again because its answer was lost is answered as it was.
@@ -49,10 +60,12 @@ class ReplayTx(Tx):
         await self.conn.execute(
             "SELECT pg_advisory_xact_lock(hashtext('replay.' || current_schema()))"
         )
-        items: list[str] | None = await self.conn.fetchval(
-            "SELECT items FROM replay WHERE id = $1", order.id
+        before = await self.conn.fetchrow(
+            "SELECT replayed_at, items FROM replay WHERE id = $1", order.id
         )
-        return items
+        if before is not None:
+            return Begun(before["replayed_at"], before["items"])
+        return Begun(await self.conn.fetchval("SELECT now()"), None)
 
     async def note(self, order: ReplayOrder, kind: Kind, items: Sequence[str]) -> None:
         """Leave the entry of the audit: who, why, when and which."""

@@ -63,6 +63,7 @@ class Replayed(Struct, frozen=True):
     replay_id: str
     replayed: list[str]
     handled: list[str]
+    before: datetime
 
 
 async def ls(given: argparse.Namespace) -> int:
@@ -104,14 +105,16 @@ async def replay(given: argparse.Namespace) -> int:
 
 
 async def _replay(api: Api, given: argparse.Namespace) -> dict[str, object]:
-    """Put back what a service parked, page by page, until nothing is left of it."""
+    """Put back what a service has parked by now, page by page, until nothing is left of it."""
     done: list[Replayed] = []
+    before: datetime | None = None
     for ids in _pages(_ids(given.id)):
         while True:
             asked = {
                 "topic": given.topic,
                 "reason": given.reason,
                 "ids": ids,
+                "before": before,
                 "because": given.because,
             }
             answer = await api.post(
@@ -120,6 +123,7 @@ async def _replay(api: Api, given: argparse.Namespace) -> dict[str, object]:
                 Replayed,
                 idempotency_key=str(uuid.uuid4()),
             )
+            before = before or answer.before
             if not (answer.replayed or answer.handled):
                 break
             done.append(answer)

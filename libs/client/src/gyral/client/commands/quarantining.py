@@ -55,6 +55,7 @@ class Replayed(Struct, frozen=True):
 
     replay_id: str
     replayed: int
+    before: datetime
 
 
 async def ls(given: argparse.Namespace) -> int:
@@ -125,13 +126,18 @@ async def replay(given: argparse.Namespace) -> int:
 
 
 async def _replayed(api: Api, given: argparse.Namespace) -> AsyncIterator[Replayed]:
-    """Yield what each order put back, until nothing is left of what was chosen."""
+    """Yield what each order put back, until nothing is left of what was chosen.
+
+    What is refused again meanwhile stays: its cause is not mended.
+    """
+    before: datetime | None = None
     chosen = {**_params(given, "all"), "because": given.because}
     for ids in _pages(given.id):
         while True:
-            body = orjson.dumps({**chosen, "ids": ids})
+            body = orjson.dumps({**chosen, "ids": ids, "before": before})
             key = str(uuid.uuid4())
             answer = await api.post(f"{_PATH}/replay", body, Replayed, idempotency_key=key)
+            before = before or answer.before
             if not answer.replayed:
                 break
             yield answer

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Self
 from uuid import UUID
@@ -17,14 +17,14 @@ from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
 from gyral.kit.http import Caller, Refusal, read_model, scope
 from gyral.kit.parameters import AfterNumber, Instant, Limit
-from gyral.kit.replays import Because, ReplayOrder, order_of
+from gyral.kit.replays import Because, Begun, ReplayOrder, order_of
 from gyral.validation.api.progress import NO_NUL
 from gyral.validation.handlers.replay import MOST
 from gyral.validation.store import quarantine
 from gyral.validation.store.quarantine import Chosen, Quarantine, Refused, State
 
 NDJSON = "application/x-ndjson"
-Replay = Callable[[Chosen, ReplayOrder], Awaitable[list[int]]]
+Replay = Callable[[Chosen, ReplayOrder], Awaitable[tuple[Begun, list[int]]]]
 Reader = Annotated[Caller, scope(Scope.READ)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
@@ -60,6 +60,8 @@ class ReplayAsked(Contract):
     reason: ReasonCode | None = None
     since: Instant | None = None
     ids: tuple[Id, ...] | None = Field(default=None, min_length=1, max_length=MOST)
+    before: Instant | None = None
+    """Only what was refused before; the answer to the first order says what to give here."""
     because: Because
 
     @model_validator(mode="after")
@@ -70,11 +72,15 @@ class ReplayAsked(Contract):
 
 
 class Replayed(BaseModel):
-    """Which rows went back; ask again while there are any."""
+    """Which rows went back; ask again, with its `before`, while there are any.
+
+    What is refused again is refused after `before`, and so is left where it is.
+    """
 
     replay_id: UUID
     replayed: int
     ids: list[int]
+    before: datetime
 
 
 def _chosen(
@@ -142,9 +148,14 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
         """Have held rows judged again, each once; at most 1,000 of them a call."""
         asked = await read_model(request, ReplayAsked)
         order = order_of(caller, asked, asked.because, idempotency_key=idempotency_key)
-        chosen = Chosen(asked.stream, asked.reason, asked.since, asked.ids)
-        done = await replay(chosen, order)
-        return Replayed(replay_id=order.id, replayed=len(done), ids=done)
+        chosen = Chosen(asked.stream, asked.reason, asked.since, asked.ids, before=asked.before)
+        begun, done = await replay(chosen, order)
+        return Replayed(
+            replay_id=order.id,
+            replayed=len(done),
+            ids=done,
+            before=asked.before or begun.at,
+        )
 
     return router
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gyral.kit.outbox import Message
-from gyral.kit.replays import ReplayOrder
+from gyral.kit.replays import Begun, ReplayOrder
 from gyral.kit.tx import Begin
 from gyral.validation.domain.refusals import Reason
 from gyral.validation.engine.refusing import ORIGIN
@@ -18,23 +18,23 @@ class Replay:
 
     begin: Begin[QuarantineTx]
 
-    async def run(self, chosen: Chosen, order: ReplayOrder) -> list[int]:
-        """Put refused rows back and return their ids: each once, as the audit says.
+    async def run(self, chosen: Chosen, order: ReplayOrder) -> tuple[Begun, list[int]]:
+        """Put refused rows back; return when it began and their ids, as the audit says.
 
         In one transaction a row is counted as replayed and its record put into the outbox.
         Kafka may come to hold that record twice; the second copy is a duplicate of the first,
         or refused like it under the same origin, and then counted as replayed with it.
         """
         async with self.begin() as tx:
-            before = await tx.begin_replay(order)
-            if before is not None:
-                return [int(id_) for id_ in before]
+            begun = await tx.begin_replay(order)
+            if begun.items is not None:
+                return begun, [int(id_) for id_ in begun.items]
             taken = await tx.take(chosen, order, limit=MOST)
             for one in taken:
                 await tx.forward(_again(one))
             if taken:
                 await tx.note_rows(order, taken)
-        return [one.id for one in taken]
+        return begun, [one.id for one in taken]
 
 
 def _again(one: Original) -> Message:

@@ -22,7 +22,8 @@ _CHOSEN = """($1::text IS NULL OR stream = $1)
                AND ($2::text IS NULL OR reason = $2)
                AND ($3::timestamptz IS NULL OR quarantined_at >= $3)
                AND ($4::bigint[] IS NULL OR id = ANY($4))
-               AND ($5::boolean IS NULL OR (replayed_at IS NOT NULL) = $5)"""
+               AND ($5::boolean IS NULL OR (replayed_at IS NOT NULL) = $5)
+               AND ($6::timestamptz IS NULL OR quarantined_at < $6)"""
 
 _SIZE = """octet_length(value) + octet_length(coalesce(kafka_key, ''))
            + octet_length(array_to_string(header_names, ''))
@@ -45,12 +46,14 @@ class Chosen:
     since: datetime | None = None
     ids: Sequence[int] | None = None
     state: State | None = None
+    before: datetime | None = None
+    """Refused before that time."""
 
     def arguments(self) -> tuple[object, ...]:
-        """Return what stands for $1 to $5."""
+        """Return what stands for $1 to $6."""
         ids = None if self.ids is None else list(self.ids)
         replayed = None if self.state is None else self.state is State.REPLAYED
-        return self.stream, self.reason, self.since, ids, replayed
+        return self.stream, self.reason, self.since, ids, replayed, self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,9 @@ class Quarantine:
             f"""
             SELECT {_COLUMNS}
               FROM quarantine
-             WHERE {_CHOSEN} AND id > $6
+             WHERE {_CHOSEN} AND id > $7
              ORDER BY id
-             LIMIT $7
+             LIMIT $8
             """,  # noqa: S608 - constants
             *chosen.arguments(),
             after,
@@ -124,10 +127,10 @@ class Quarantine:
                            sum(size) OVER (ORDER BY id) AS bytes
                       FROM (SELECT id, octet_length(value) AS size
                               FROM quarantine
-                             WHERE {_CHOSEN} AND id > $6
+                             WHERE {_CHOSEN} AND id > $7
                              ORDER BY id
-                             LIMIT $7) AS page) AS counted
-                ON id = at AND (bytes <= $8 OR nth = 1)
+                             LIMIT $8) AS page) AS counted
+                ON id = at AND (bytes <= $9 OR nth = 1)
              ORDER BY id
             """,  # noqa: S608 - constants
             *chosen.arguments(),
@@ -163,17 +166,17 @@ class QuarantineTx(ReplayTx):
         """
         rows = await self.conn.fetch(
             f"""
-            UPDATE quarantine SET replayed_at = now(), replay_id = $7
+            UPDATE quarantine SET replayed_at = now(), replay_id = $8
               FROM (SELECT id AS at, row_number() OVER (ORDER BY id) AS nth,
                            sum(size) OVER (ORDER BY id) AS bytes
                       FROM (SELECT id, size
                               FROM (SELECT id, {_SIZE} AS size
                                       FROM quarantine
                                      WHERE {_CHOSEN}) AS held
-                             WHERE size <= $8
+                             WHERE size <= $9
                              ORDER BY id
-                             LIMIT $6) AS page) AS counted
-             WHERE id = at AND (bytes <= $9 OR nth = 1)
+                             LIMIT $7) AS page) AS counted
+             WHERE id = at AND (bytes <= $10 OR nth = 1)
             RETURNING id, topic, partition, "offset", row, reason, origin, kafka_key, value,
                       header_names, header_values
             """,  # noqa: S608 - constants
