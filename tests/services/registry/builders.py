@@ -143,7 +143,12 @@ def a_model(**train):
     )
 
 
-def committed(stream, rows=1000, version=1, watermark=END):
+def committed(stream, rows=1000, version=1, watermark=END, passed_until=None):
     pin = DatasetPin(stream=stream, version=version, watermark=watermark)
-    event = DatasetCommitted(dataset=pin, rows=rows, table_uri=f"s3://gyral/lake/{stream}")
+    event = DatasetCommitted(
+        dataset=pin,
+        rows=rows,
+        table_uri=f"s3://gyral/lake/{stream}",
+        passed_until=passed_until,
+    )
     return delivered(event)

@@ -123,3 +123,9 @@ def test_a_range_that_is_compatible_takes_every_number_the_old_one_took(a, b, c,
     except IncompatibleSpecError:
         return
     assert takes(c, d) or not takes(a, b)
+
+
+def test_what_is_expected_of_blocks_may_come_change_and_go():
+    some = a_body(expectations=[{"name": "enough", "kind": "row_count", "at_least": 9}])
+    for before, after in ((a_body(), some), (some, a_body())):
+        check_compatible(before, after)

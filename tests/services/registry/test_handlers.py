@@ -5,6 +5,7 @@ Each effect once, each refusal with its reason.
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 from importlib import resources
 
 import pytest
@@ -198,6 +199,15 @@ async def test_a_bootstrap_is_asked_for_once_when_both_streams_suffice(pool, dec
     await reactions.dataset_committed(committed("orders", version=2))
     [asked] = await published(pool, RunRequested)
     assert (asked.cause, asked.as_of) == ("bootstrap", END)
+
+
+async def test_a_bootstrap_looks_no_further_than_what_met_its_expectations(pool, declared):
+    reactions = handlers(declared)
+    passed = END - timedelta(days=3)
+    await reactions.dataset_committed(committed("visits", passed_until=passed))
+    await reactions.dataset_committed(committed("orders"))
+    [asked] = await published(pool, RunRequested)
+    assert asked.as_of == passed
 
 
 async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, declared):

@@ -73,9 +73,16 @@ class World:
         await self.handlers.run_requested(delivered(asked))
         return asked.request_id
 
-    async def commit(self, stream: str, version: int, watermark=AS_OF, **pinned) -> None:
+    async def commit(
+        self, stream: str, version: int, watermark=AS_OF, *, passed_until=None, **pinned
+    ) -> None:
         pin = DatasetPin(stream=stream, version=version, watermark=watermark, **pinned)
-        event = DatasetCommitted(dataset=pin, rows=1, table_uri=f"s3://gyral/lake/{stream}")
+        event = DatasetCommitted(
+            dataset=pin,
+            rows=1,
+            table_uri=f"s3://gyral/lake/{stream}",
+            passed_until=passed_until,
+        )
         await self.handlers.dataset_committed(delivered(event))
 
     async def run_of(self, request_id):
@@ -137,6 +144,18 @@ async def test_a_run_whose_data_are_complete_is_queued_at_once(world: World):
         await world.commit(stream, 0)
     await world.request(world.declare(), Cause.MANUAL)
     assert await world.pool.fetchval("SELECT count(*) FROM job") == 1
+
+
+@pytest.mark.parametrize("held", ["rides", "ends"])
+async def test_a_run_waits_while_an_expectation_holds_its_rows_back(world: World, held):
+    for stream in ("rides", "ends"):
+        short = AS_OF - DAY if stream == held else None
+        await world.commit(stream, 0, AS_OF + DAY, passed_until=short)
+    run_id = await world.run_of(await world.request(world.declare(), Cause.BOOTSTRAP))
+    assert await world.pool.fetchval("SELECT count(*) FROM job") == 0
+    await world.commit(held, 0, AS_OF + DAY)
+    job_id = await world.pool.fetchval("SELECT job_id FROM run WHERE run_id = $1", run_id)
+    assert job_id == await world.pool.fetchval("SELECT id FROM job")
 
 
 async def test_an_old_dataset_does_not_replace_a_newer_one(world: World):

@@ -3,11 +3,12 @@
 Declared streams, records, markers, labels, dataset versions, quarantine.
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from gyral.contracts.events import Event, Topic
+from gyral.contracts.events import Contract, Event, Topic
 from gyral.contracts.names import DatasetPin, FieldName, MicrosUtc, Reason, StreamName
 from gyral.contracts.specs.stream import StreamSpec
 
@@ -97,8 +98,19 @@ class LabelsAccepted(Event):
         return self.stream
 
 
+class Violation(Contract):
+    """A block of event time that failed an expectation that blocks and was not released."""
+
+    expectation: str = Field(max_length=63)
+    block_start: AwareDatetime
+    block_end: AwareDatetime
+    measured: float
+    limit: str = Field(max_length=200)
+    """What was expected, in words."""
+
+
 class DatasetCommitted(Event):
-    """A stream's table has a new version.
+    """A stream's table has a new version, or more of it may be used.
 
     Producer `validation`; consumers `trainer`, `registry`, `monitor`.
     """
@@ -109,11 +121,25 @@ class DatasetCommitted(Event):
     rows: int = Field(ge=0)
     """Rows in the table at this version."""
     table_uri: str = Field(pattern=r"^s3://[a-z0-9.-]+/[A-Za-z0-9._/-]+$")
+    passed_until: AwareDatetime | None = None
+    """Event time before which every expectation that blocks was met; None: the watermark."""
+    violations: tuple[Violation, ...] = Field(default=(), max_length=20)
+    """The oldest blocks that hold the data back."""
 
     @property
     def key(self) -> str:
         """The stream's name."""
         return self.dataset.stream
+
+    @property
+    def passed(self) -> bool:
+        """True when nothing holds the data back; derived, so it cannot disagree."""
+        return not self.violations
+
+    @property
+    def usable_until(self) -> datetime:
+        """Event time up to which the rows may be learned from."""
+        return self.passed_until or self.dataset.watermark
 
 
 class BatchQuarantined(Event):

@@ -68,5 +68,5 @@ PARTIES: Mapping[type[Event], Parties] = {
     monitoring.WindowMeasured: Parties(("monitor",), (PEOPLE,)),
     monitoring.DriftDetected: Parties(("monitor",), (PEOPLE,)),
     monitoring.QualityDropped: Parties(("monitor",), ("registry",)),
-    monitoring.AlertRaised: Parties((), (PEOPLE,)),
+    monitoring.AlertRaised: Parties(("validation", "monitor"), (PEOPLE,)),
 }

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 _UNIT_S = {
     "us": 1e-6,
@@ -46,3 +46,16 @@ def duration_seconds(text: str) -> float:
             f"expected a number and a unit of us, ms, s, m, h, d, w, like 24h; found {text!r}"
         )
     return int(match[1]) * _UNIT_S[match[2]]
+
+
+def _checked_duration(text: str) -> str:
+    duration_seconds(text)
+    return text
+
+
+Duration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION.pattern),
+    AfterValidator(_checked_duration),
+]
+"""A whole number and a unit: `90s`, `24h`, `14d`."""

@@ -1,70 +1,16 @@
 """A stream: rows with declared fields, a key and a time of their own."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from gyral.contracts.names import FieldName, StreamName
-from gyral.contracts.specs.document import Metadata, SpecModel, duration_seconds
+from gyral.contracts.specs.document import Duration, Metadata, SpecModel
+from gyral.contracts.specs.expectations import Expectation, misfit
+from gyral.contracts.specs.fields import FieldType, StreamField
 
-
-class FieldType(StrEnum):
-    """Types a field of a stream may have, and their Arrow types in the lake."""
-
-    STRING = "string"
-    INTEGER = "integer"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    TIMESTAMP = "timestamp"
-    """RFC 3339 text with an offset on the way in; microseconds UTC in the lake."""
-
-
-def _checked_duration(text: str) -> str:
-    duration_seconds(text)
-    return text
-
-
-Duration = Annotated[
-    str,
-    StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})(us|ms|s|m|h|d|w)$"),
-    AfterValidator(_checked_duration),
-]
-"""A whole number and a unit: `90s`, `24h`, `14d`."""
-
-
-class StreamField(SpecModel):
-    """One column of a stream."""
-
-    type: FieldType
-    nullable: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    allowed: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=10_000)
-    pattern: str | None = Field(default=None, max_length=200)
-    max_length: int = Field(default=256, ge=1, le=65_536)
-    """Longest text, in characters."""
-    unit: str | None = Field(default=None, max_length=40)
-    description: str | None = Field(default=None, max_length=500)
-
-    @model_validator(mode="after")
-    def _limits_fit_the_type(self) -> Self:
-        numeric = self.type in (FieldType.INTEGER, FieldType.NUMBER)
-        if not numeric and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(
-                f"minimum and maximum need a numeric field; found type {self.type}"
-            )
-        if self.type is not FieldType.STRING and (self.allowed or self.pattern):
-            raise ValueError(f"allowed and pattern need a string field; found type {self.type}")
-        if (
-            self.minimum is not None
-            and self.maximum is not None
-            and self.minimum > self.maximum
-        ):
-            raise ValueError(
-                f"expected minimum <= maximum; found {self.minimum} > {self.maximum}"
-            )
-        return self
+__all__ = ["Clock", "Duration", "FieldType", "StreamBody", "StreamField", "StreamSpec"]
 
 
 class Clock(StrEnum):
@@ -88,6 +34,8 @@ class StreamBody(SpecModel):
     retention: Duration | None = None
     """Event time behind the watermark after which rows are dropped; None: kept for ever."""
     fields: dict[FieldName, StreamField] = Field(min_length=1, max_length=500)
+    expectations: tuple[Expectation, ...] = Field(default=(), max_length=50)
+    """What the rows of each block of event time must show together."""
 
     @model_validator(mode="after")
     def _key_and_time_are_fields(self) -> Self:
@@ -103,6 +51,18 @@ class StreamBody(SpecModel):
                 raise ValueError(
                     f"{role}: expected a {wanted} field that is not nullable; found {name!r}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _expectations_can_be_judged(self) -> Self:
+        names = set()
+        for expectation in self.expectations:
+            problem = misfit(expectation, self.fields)
+            if expectation.name in names:
+                problem = "expected a name of its own; found it twice"
+            if problem is not None:
+                raise ValueError(f"expectations.{expectation.name}: {problem}")
+            names.add(expectation.name)
         return self
 
 

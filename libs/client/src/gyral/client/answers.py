@@ -202,6 +202,7 @@ class Dataset(Struct, frozen=True):
     stream: str
     version: int
     watermark: datetime
+    usable_until: datetime
     rows: int
     content: str | None = None
     schema_version: int | None = None

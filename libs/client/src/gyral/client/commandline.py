@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _datasets(commands)
     _dlq(commands)
     _quarantine(commands)
+    _blocks(commands)
     _audit(commands)
     return top
 
@@ -270,6 +271,29 @@ def _putting_back(command: argparse.ArgumentParser) -> None:
     command.add_argument("--because", metavar="WHY", help="goes into the audit with your key")
     command.add_argument("--dry-run", action="store_true", help="only count what would go back")
     _output(command)
+
+
+def _blocks(commands: _Commands) -> None:
+    of = _group(commands, "blocks", "look at what expectations found, and release blocks")
+    listing = _command(of, "ls", "blocks:ls", "list judged blocks of event time, oldest first")
+    listing.add_argument("stream")
+    _state(listing, "held")
+    listing.add_argument("--limit", type=int, default=1000, help="most rows to show")
+    _output(listing)
+    release = _command(
+        of,
+        "release",
+        "blocks:release",
+        "let failed blocks count as passed",
+    )
+    release.add_argument("stream")
+    chosen = release.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--id", action="append", type=int, help="only this one; repeatable")
+    chosen.add_argument("--all", action="store_true", help="every one that failed")
+    release.add_argument(
+        "--because", metavar="WHY", required=True, help="is kept with your key"
+    )
+    _output(release)
 
 
 def _audit(commands: _Commands) -> None:

@@ -160,13 +160,13 @@ class TrainerTx(Tx):
         return [_run(row) for row in rows]
 
     async def complete_runs(self) -> list[Run]:
-        """Return the waiting runs whose streams now have all that was known by then."""
+        """Return the waiting runs of whose streams all that was known by then may be used."""
         rows = await self.conn.fetch(
             f"""
             {_SELECT_RUN}
              WHERE state = 'queued' AND job_id IS NULL
-               AND as_of <= (SELECT watermark FROM dataset WHERE stream = feature_stream)
-               AND as_of <= (SELECT watermark FROM dataset WHERE stream = label_stream)
+               AND as_of <= (SELECT usable_until FROM dataset WHERE stream = feature_stream)
+               AND as_of <= (SELECT usable_until FROM dataset WHERE stream = label_stream)
              ORDER BY created_at
             """,  # noqa: S608 - a constant of this module
         )
@@ -263,15 +263,17 @@ class TrainerTx(Tx):
         pin = committed.dataset
         await self.conn.execute(
             """
-            INSERT INTO dataset (stream, version, watermark, table_uri, content, schema_version)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            INSERT INTO dataset (stream, version, watermark, table_uri, content, schema_version,
+                                 usable_until)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
                 ON CONFLICT (stream) DO UPDATE
                SET version = $2, watermark = greatest(dataset.watermark, $3), table_uri = $4,
-                   content = $5, schema_version = $6
+                   content = $5, schema_version = $6,
+                   usable_until = greatest(dataset.usable_until, $7)
              WHERE dataset.version <= $2
             """,
             pin.stream, pin.version, pin.watermark, committed.table_uri,
-            pin.content, pin.schema_version,
+            pin.content, pin.schema_version, committed.usable_until,
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from gyral.kit.outbox import Relay
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
 from gyral.kit.tx import begin
-from gyral.validation.api import progress, quarantine
+from gyral.validation.api import blocks, progress, quarantine
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
@@ -29,11 +29,14 @@ from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
+from gyral.validation.handlers.metrics import metrics
 from gyral.validation.handlers.predictions import Predictions
 from gyral.validation.handlers.records import Records
+from gyral.validation.handlers.releasing import Release
 from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
+from gyral.validation.store.block_listings import BlockListings
 from gyral.validation.store.listings import Listings
 from gyral.validation.store.locks import Locks
 from gyral.validation.store.lookups import Lookups
@@ -57,6 +60,7 @@ def build(settings: Settings) -> Service:
     ring = KeyRing(keys)
     changes = Changes()
     outcomes = Outcomes()
+    counted = metrics()
     memory = Memory(pool)
     lookups = Lookups(pool)
     schemas = Schemas(streams)
@@ -80,6 +84,7 @@ def build(settings: Settings) -> Service:
         forwarding=forwarding,
         changes=changes,
         outcomes=outcomes,
+        metrics=counted,
         now_us=_now_us,
         future_us=round(settings.validation_future_s * 1e6),
         crash=crash,
@@ -95,25 +100,25 @@ def build(settings: Settings) -> Service:
         outlet=outlet,
         ends=ends,
         changes=changes,
+        metrics=counted,
         sink=RECORDS,
         now_us=_now_us,
         remember_h=settings.validation_remember_h,
     )
     replay = Replay(begin(pool, QuarantineTx, service=NAME))
     health = Health(ready=[keys.ready, streams.ready, models.ready])
+    release = Release(sinking, schemas, outlet, lake, changes)
+    routers = [
+        progress.routes(Listings(pool), changes),
+        quarantine.routes(Quarantine(pool), replay.run),
+        blocks.routes(BlockListings(pool), release.run),
+    ]
     return Service(
         name=NAME,
         settings=settings,
         health=health,
         api=create_api(
-            NAME,
-            [
-                progress.routes(Listings(pool), changes),
-                quarantine.routes(Quarantine(pool), replay.run),
-            ],
-            keys=ring,
-            health=health,
-            projections=[streams, models, keys],
+            NAME, routers, keys=ring, health=health, projections=[streams, models, keys]
         ),
         pool=pool,
         migrations=resources.files("gyral.validation") / "migrations",

@@ -17,10 +17,12 @@ from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
+from gyral.validation.handlers.metrics import Metrics
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
+from gyral.validation.store.watching import StaleDeclarationError
 
 TOPIC = RecordSubmitted.topic.name
 log = get_log()
@@ -41,6 +43,7 @@ class Jobs:
     outlet: Outlet
     ends: Ends
     changes: Changes
+    metrics: Metrics
     sink: str
     now_us: Callable[[], int]
     remember_h: float
@@ -64,10 +67,9 @@ class Jobs:
         }
         if not idle:
             return
-        async with self.begin() as tx:
-            steps = [Step(schema.time, idle) for schema in streams]
-            await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
-        self.changes.notify()
+        await self._advance(
+            [Step(schema.time, schema.expected, idle) for schema in streams], partitions
+        )
 
     async def announce_missing(self) -> None:
         """Tell of table versions that were committed and never announced."""
@@ -104,9 +106,23 @@ class Jobs:
     async def _announce(
         self, schema: Schema, standing: Standing, partitions: Sequence[int]
     ) -> None:
-        async with self.begin() as tx:
-            step = Step(schema.time, {}, standing=standing)
-            await advance(tx, [step], partitions=partitions, lake_uri=self.lake.root)
+        step = Step(schema.time, schema.expected, {}, standing=standing)
+        await self._advance([step], partitions)
+
+    async def _advance(self, steps: Sequence[Step], partitions: Sequence[int]) -> None:
+        """Apply steps, again while more blocks are over than are judged at once."""
+        unfinished = True
+        while unfinished:
+            try:
+                async with self.begin() as tx:
+                    reports = await advance(
+                        tx, steps, partitions=partitions, lake_uri=self.lake.root
+                    )
+            except StaleDeclarationError:
+                await self.schemas.refresh()  # the next call goes by the newer declaration
+                return
+            self.metrics.tell(reports)
+            unfinished = any(report.unfinished for report in reports)
 
     async def forget(self) -> None:
         """Drop identities that no row can meet any more."""

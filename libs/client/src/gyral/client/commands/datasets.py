@@ -16,7 +16,15 @@ from gyral.client.commands import output
 from gyral.client.errors import ClientError
 from gyral.client.sending.progress import Show, bar
 
-_COLUMNS = ("stream", "version", "watermark", "rows", "schema_version", "content")
+_COLUMNS = (
+    "stream",
+    "version",
+    "watermark",
+    "usable_until",
+    "rows",
+    "schema_version",
+    "content",
+)
 
 
 async def ls(given: argparse.Namespace) -> int:

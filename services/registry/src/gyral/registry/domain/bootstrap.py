@@ -10,6 +10,7 @@ class Data:
 
     rows: int
     watermark: datetime
+    """Up to which rows may be learned from: what an expectation holds back is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ _OF_STREAM: Rules = {
     "lateness": _no_shorter,
     "dedupe": _no_shorter,
     "retention": _any,  # it is of what is kept, not of what is good
+    "expectations": _any,  # they judge blocks, and refuse no row
 }
 _OF_FIELD: Rules = {
     "nullable": _may_lack,

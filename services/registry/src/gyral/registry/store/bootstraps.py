@@ -22,7 +22,7 @@ class BootstrapTx(SpecTx, VersionTx):
         return Data(row["rows"], row["watermark"]) if row else None
 
     async def advance_data(self, committed: DatasetCommitted) -> None:
-        """Remember the newest version of a stream's table; an older one changes nothing."""
+        """Remember how far a stream's table may be used; an older one changes nothing."""
         await self.conn.execute(
             """
             INSERT INTO dataset (stream, version, watermark, rows)
@@ -31,7 +31,7 @@ class BootstrapTx(SpecTx, VersionTx):
                SET version = $2, watermark = greatest(dataset.watermark, $3), rows = $4
              WHERE dataset.version <= $2
             """,
-            committed.dataset.stream, committed.dataset.version, committed.dataset.watermark,
+            committed.dataset.stream, committed.dataset.version, committed.usable_until,
             committed.rows,
         )  # fmt: skip
 

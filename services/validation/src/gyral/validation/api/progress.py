@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from gyral.contracts.names import StreamName
 from gyral.kit.changes import Changes
 from gyral.kit.http import Caller, Refusal, scope
+from gyral.validation.domain.watermark import time_of
 from gyral.validation.store import listings
 from gyral.validation.store.listings import Listings
 from gyral.validation.store.sinks import Progress as Come
@@ -26,6 +27,8 @@ class Progress(BaseModel):
 
     stream: str
     watermark: datetime | None
+    usable_until: datetime | None
+    """Before this event time every expectation that blocks was met."""
     version: int | None
     rows: int
     quarantined: int
@@ -39,6 +42,8 @@ class Dataset(BaseModel):
     stream: str
     version: int
     watermark: datetime
+    usable_until: datetime
+    """Before this event time every expectation that blocks was met."""
     rows: int
     """In the table at this version."""
     content: str | None
@@ -99,7 +104,8 @@ def routes(found: Listings, changes: Changes) -> APIRouter:
 def _progress(stream: str, come: Come) -> Progress:
     return Progress(
         stream=stream,
-        watermark=None if come.watermark_us is None else _time(come.watermark_us),
+        watermark=None if come.watermark_us is None else time_of(come.watermark_us),
+        usable_until=None if come.usable_us is None else time_of(come.usable_us),
         version=None if come.standing is None else come.standing.version,
         rows=come.rows,
         quarantined=come.quarantined,
@@ -112,7 +118,8 @@ def _dataset(row: listings.Dataset) -> Dataset:
         id=row.id,
         stream=row.stream,
         version=row.version,
-        watermark=_time(row.watermark_us),
+        watermark=time_of(row.watermark_us),
+        usable_until=time_of(row.usable_us),
         rows=row.rows,
         content=row.content,
         schema_version=row.schema_version,
@@ -122,7 +129,3 @@ def _dataset(row: listings.Dataset) -> Dataset:
 
 def _micros(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _time(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from gyral.contracts.specs.stream import Clock
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class StreamTime:
     name: str
     clock: Clock
     lateness_us: int
+
+
+def time_of(us: int) -> datetime:
+    """Return microseconds UTC as a time."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def latest(one: int | None, other: int | None) -> int | None:

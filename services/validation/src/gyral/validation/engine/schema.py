@@ -14,10 +14,11 @@ from msgspec import Meta
 
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
-from gyral.contracts.specs.stream import FieldType, StreamField
+from gyral.contracts.specs.fields import FieldType, StreamField
 from gyral.modelling.columns import Ints
 from gyral.modelling.contents import Halves
 from gyral.modelling.contents import digests_of as _digests
+from gyral.validation.domain.expectations import expected_of
 from gyral.validation.domain.refusals import Reason, Violation, printable, violation
 from gyral.validation.domain.watermark import StreamTime
 
@@ -62,6 +63,7 @@ class Schema:
         kept = body.retention
         self.retention_us = None if kept is None else round(duration_seconds(kept) * 1e6)
         self.fields = body.fields
+        self.expected = expected_of(body, declared.generation)
         # Sorted, and defaults left out: adding an optional field changes no row's digest.
         names = sorted(body.fields)
         try:

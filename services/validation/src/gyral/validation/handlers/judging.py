@@ -1,5 +1,6 @@
 """One stream's part of a batch, judged: what is good, what is refused, what was here before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -9,12 +10,14 @@ import pyarrow as pa
 from gyral.kit.partitioning import partitions_of
 from gyral.modelling.columns import Bools, Ints
 from gyral.modelling.contents import Content
-from gyral.validation.domain.accounting import Duplicate, Quarantined
+from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
+from gyral.validation.domain.blocks import Observed
 from gyral.validation.domain.identity import Identity, Seen, recall
 from gyral.validation.domain.refusals import Reason, Violation, shown, violation
 from gyral.validation.domain.segments import Identities
 from gyral.validation.domain.standing import Change
 from gyral.validation.domain.watermark import PartitionTime
+from gyral.validation.engine.counting import observed
 from gyral.validation.engine.intake import Group, too_new
 from gyral.validation.engine.outlet import Labels
 from gyral.validation.engine.reading import Offsets
@@ -71,6 +74,18 @@ class Judged:
                 )
             )
         return found
+
+    def observed(self, markers: Sequence[Marked]) -> Observed | None:
+        """Return what is to be counted of the rows; None where nothing is expected of them."""
+        measures = self.schema.expected.measures
+        if not measures or not self.rows:
+            return None
+        places = [
+            (marker.place.partition, marker.place.offset, marker.event_time_us)
+            for marker in markers
+            if marker.subject == self.schema.stream
+        ]
+        return observed(measures, self.table, self.identities.times_us, places)
 
     def times(self) -> dict[int, PartitionTime]:
         """Return the largest accepted event time of each partition."""

@@ -21,9 +21,11 @@ from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
 from gyral.validation.handlers.judging import Judged, judge
+from gyral.validation.handlers.metrics import Metrics
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
+from gyral.validation.store.watching import StaleDeclarationError
 
 _TRIES = 5
 TOPIC = "data.record.submitted.v1"
@@ -41,6 +43,7 @@ class Records:
     forwarding: Forwarding
     changes: Changes
     outcomes: Outcomes
+    metrics: Metrics
     now_us: Callable[[], int]
     future_us: int
     crash: Callable[[str], None]
@@ -51,9 +54,11 @@ class Records:
         for attempt in range(1, _TRIES + 1):
             try:
                 await self._settle(batch)
-            except LakeMovedError:
+            except (LakeMovedError, StaleDeclarationError) as error:
                 if attempt == _TRIES:
                     raise
+                if isinstance(error, StaleDeclarationError):
+                    await self.schemas.refresh()
             else:
                 break
         await self.forwarding.try_run()
@@ -133,13 +138,14 @@ class Records:
             await tx.count_duplicates([row for one in streams for row in one.duplicates])
             await tx.count_markers(found.markers)
             ids = [await tx.remember(one) for one in learned]
-            await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
+            reports = await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
             await publish_refusals(tx, refused)
             self.crash("before_commit")
         self.memory.settle(batch.slices, learned, ids)
         for one in streams:
             self.outcomes.accepted(one.schema.stream, len(one.rows), len(one.duplicates))
         self.outcomes.refused(refused)
+        self.metrics.tell(reports)
 
 
 async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:
@@ -181,11 +187,13 @@ def _steps(
         steps.append(
             Step(
                 stream=schema.time,
+                expected=schema.expected,
                 times=of_stream,
                 standing=standing,
                 rows=0 if one is None else len(one.rows),
                 quarantined=quarantined[name],
                 duplicates=0 if one is None else len(one.duplicates),
+                observed=None if one is None else one.observed(markers),
             )
         )
     return steps

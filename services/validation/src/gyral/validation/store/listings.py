@@ -15,6 +15,7 @@ class Dataset:
     stream: str
     version: int
     watermark_us: int
+    usable_us: int
     rows: int
     content: str | None
     schema_version: int | None
@@ -33,7 +34,7 @@ class Listings:
             """
             SELECT watermark_us, forward_us, table_version,
                    table_rows, table_content, table_schema_version,
-                   rows, quarantined, duplicates
+                   rows, quarantined, duplicates, generation, usable_us
               FROM stream_progress
              WHERE stream = $1
             """,
@@ -45,8 +46,8 @@ class Listings:
         """Return announced versions, oldest first."""
         rows = await self._pool.fetch(
             """
-            SELECT id, stream, version, watermark_us, rows, content, schema_version,
-                   committed_at
+            SELECT id, stream, version, watermark_us, usable_us, rows, content,
+                   schema_version, committed_at
               FROM dataset
              WHERE ($1::text IS NULL OR stream = $1) AND id > $2
              ORDER BY id
@@ -62,8 +63,8 @@ class Listings:
         """Return what was last announced of a stream, or of one version of it."""
         row = await self._pool.fetchrow(
             """
-            SELECT id, stream, version, watermark_us, rows, content, schema_version,
-                   committed_at
+            SELECT id, stream, version, watermark_us, usable_us, rows, content,
+                   schema_version, committed_at
               FROM dataset
              WHERE stream = $1 AND ($2::bigint IS NULL OR version = $2)
              ORDER BY id DESC

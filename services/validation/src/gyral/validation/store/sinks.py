@@ -8,7 +8,7 @@ from asyncpg import Record
 from gyral.modelling.contents import Content
 from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
-from gyral.validation.store.accounts import AccountTx
+from gyral.validation.store.blocks import BlockTx
 from gyral.validation.store.memory import Learned
 
 
@@ -25,9 +25,13 @@ class Progress:
     """Accepted, since the stream began."""
     quarantined: int = 0
     duplicates: int = 0
+    generation: int = 0
+    """Newest declaration whose expectations count; 0 while there never was any."""
+    usable_us: int | None = None
+    """Up to when rows may be learned from."""
 
 
-class SinkTx(AccountTx):
+class SinkTx(BlockTx):
     """A transaction of a sink."""
 
     async def locked_progress(self, streams: Sequence[str]) -> dict[str, Progress]:
@@ -44,7 +48,7 @@ class SinkTx(AccountTx):
             """
             SELECT stream, watermark_us, forward_us, table_version,
                    table_rows, table_content, table_schema_version,
-                   rows, quarantined, duplicates
+                   rows, quarantined, duplicates, generation, usable_us
               FROM stream_progress
              WHERE stream = ANY($1::text[])
              ORDER BY stream
@@ -61,7 +65,8 @@ class SinkTx(AccountTx):
             UPDATE stream_progress
                SET watermark_us = $2, forward_us = $3, table_version = $4,
                    table_rows = $5, table_content = $6, table_schema_version = $7,
-                   rows = $8, quarantined = $9, duplicates = $10
+                   rows = $8, quarantined = $9, duplicates = $10,
+                   generation = $11, usable_us = $12
              WHERE stream = $1
             """,
             stream,
@@ -71,6 +76,8 @@ class SinkTx(AccountTx):
             progress.rows,
             progress.quarantined,
             progress.duplicates,
+            progress.generation,
+            progress.usable_us,
         )
 
     async def merge_times(
@@ -91,6 +98,10 @@ class SinkTx(AccountTx):
                 for partition, time in sorted(seen.items())
             ],
         )
+        return await self.partition_times(stream)
+
+    async def partition_times(self, stream: str) -> dict[int, PartitionTime]:
+        """Return what each partition has shown of a stream."""
         rows = await self.conn.fetch(
             """
             SELECT partition, data_us, marker_us, idle_us FROM partition_time WHERE stream = $1
@@ -136,15 +147,19 @@ class SinkTx(AccountTx):
             [role for _, role in identities],
         )
 
-    async def add_dataset(self, stream: str, standing: Standing, watermark_us: int) -> None:
+    async def add_dataset(
+        self, stream: str, standing: Standing, watermark_us: int, *, usable_us: int
+    ) -> None:
         """Write down a dataset version as it is announced."""
         await self.conn.execute(
             """
-            INSERT INTO dataset (stream, watermark_us, version, rows, content, schema_version)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            INSERT INTO dataset (stream, watermark_us, usable_us, version, rows, content,
+                                 schema_version)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             """,
             stream,
             watermark_us,
+            usable_us,
             *_columns(standing),
         )
 
@@ -158,6 +173,8 @@ def progress_of(row: Record) -> Progress:
         rows=row["rows"],
         quarantined=row["quarantined"],
         duplicates=row["duplicates"],
+        generation=row["generation"],
+        usable_us=row["usable_us"],
     )
 
 
