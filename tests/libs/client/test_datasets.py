@@ -110,7 +110,7 @@ class Shelf:
 
     async def announce(self, standing):
         async with begin(self.pool, SinkTx, service="validation")() as tx:
-            await tx.add_dataset("renewals", standing, 1)
+            await tx.add_dataset("renewals", standing, 1, usable_us=1)
 
 
 @pytest.fixture

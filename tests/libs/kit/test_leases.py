@@ -103,11 +103,11 @@ async def test_work_longer_than_its_lease_is_kept_by_the_heartbeat(queue, worker
         runs.append(job.attempts)
         await finish.wait()
 
-    await workers(run, lease_s=0.3)
-    await workers(run, lease_s=0.3)
+    await workers(run, lease_s=1.0)
+    await workers(run, lease_s=1.0)
     await until(lambda: runs)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(3.0):
             await until(lambda: len(runs) > 1)
     finish.set()
 

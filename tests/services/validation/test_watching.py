@@ -13,6 +13,7 @@ from gyral.kit.db import Pool
 from gyral.kit.tx import begin
 from gyral.testkit.backends import migrated_pool
 from gyral.validation.domain.expectations import Expected, expected_of
+from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime, StreamTime
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
@@ -64,7 +65,9 @@ class Sink:
         )
         times = {partition: PartitionTime(data_us=max(times_us))}
         await self._advance(
-            Step(self.time, known, times, version=1, rows=len(rows), observed=observed)
+            Step(
+                self.time, known, times, standing=Standing(1), rows=len(rows), observed=observed
+            )
         )
 
     async def mark(self, at_us):
