@@ -27,6 +27,7 @@ class Fault(StrEnum):
     ACCOUNTED_TWICE = "accounted twice"
     BEYOND_THE_END = "beyond the end"
     WRONG_PLACE = "wrong place"
+    WRONG_CONTENT = "wrong content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """An announced version: how many rows of which content, as told and as read."""
+
+    version: int
+    told: tuple[int, str]
+    read: tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What is there: the lake, and what Postgres says of all that is not in it."""
 
@@ -68,6 +78,7 @@ class State:
     markers: Iterable[tuple[Place, int]]
     ends: Mapping[int, int]
     """By partition, the offset that the next record would have."""
+    pins: Iterable[Pinned] = ()
 
 
 @dataclass(slots=True)
@@ -91,7 +102,14 @@ def compare(sent: Sent, there: State) -> list[Finding]:
     for at, row in there.markers:
         seen.markers.add(at)
         seen.rows[at, row] += 1
-    return [*findings, *_places(sent, seen), *_accounts(there, seen)]
+    return [*findings, *_places(sent, seen), *_accounts(there, seen), *_pins(there)]
+
+
+def _pins(there: State) -> Iterator[Finding]:
+    for pin in there.pins:
+        if pin.told != pin.read:
+            detail = f"announced {pin.told}; found {pin.read}"
+            yield Finding(Fault.WRONG_CONTENT, f"version {pin.version}", detail)
 
 
 def _undecided(sent: Sent) -> Iterator[Finding]:

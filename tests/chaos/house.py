@@ -99,12 +99,14 @@ class House:
                 "aws_region": "us-east-1",
                 "aws_allow_http": "true",
             }
+            uri = f"s3://{bucket.s3_bucket}/lake/{stream}"
             return State(
-                lake=reading.lake(f"s3://{bucket.s3_bucket}/lake/{stream}", options),
+                lake=reading.lake(uri, options),
                 quarantine=await reading.quarantine(conn, SCHEMA, TOPIC),
                 duplicates=await reading.places(conn, SCHEMA, "duplicate", TOPIC),
                 markers=await reading.places(conn, SCHEMA, "marker", TOPIC),
                 ends=await reading.ends(self.backends.kafka_brokers, TOPIC),
+                pins=await reading.pins(conn, SCHEMA, stream, uri, options),
             )
         finally:
             await conn.close()

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 import asyncpg
+import msgspec
 import pyarrow as pa
+import xxhash
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from deltalake import DeltaTable
 
-from tests.chaos.checker import Landed, Parked
+from tests.chaos.checker import Landed, Parked, Pinned
 from tests.chaos.journal import Place
 
 _OURS = frozenset({"_topic", "_partition", "_offset", "_row"})
+_PINS = 12
 Connection = asyncpg.Connection
 
 
@@ -26,6 +29,42 @@ def lake(uri: str, options: Mapping[str, str]) -> Iterator[Landed]:
                 if name not in _OURS and value is not None
             }
             yield Landed((row["_partition"], row["_offset"]), row.get("_row") or 0, values)
+
+
+async def pins(
+    conn: Connection, schema: str, stream: str, uri: str, options: Mapping[str, str]
+) -> list[Pinned]:
+    """Return some announced versions, the first and the last among them, and read each."""
+    told = await conn.fetch(
+        f"""
+        SELECT DISTINCT ON (version) version, rows, content
+          FROM {schema}.dataset
+         WHERE stream = $1
+         ORDER BY version
+        """,  # noqa: S608 - a name of ours
+        stream,
+    )
+    some = [told[at * (len(told) - 1) // _PINS] for at in range(_PINS + 1)] if told else []
+    return [
+        Pinned(
+            one["version"],
+            (one["rows"], one["content"]),
+            _content(DeltaTable(uri, version=one["version"], storage_options=dict(options))),
+        )
+        for one in {each["version"]: each for each in some}.values()
+    ]
+
+
+def _content(table: DeltaTable) -> tuple[int, str]:
+    """Count a table's rows and add up their digests, as docs/adr/0015 defines them."""
+    rows = total = 0
+    for batch in table.to_pyarrow_dataset().to_batches():
+        for row in batch.to_pylist():
+            names = sorted(name for name in row if name not in _OURS and row[name] is not None)
+            packed = msgspec.msgpack.encode({name: row[name] for name in names})
+            total += xxhash.xxh3_128_intdigest(packed)
+            rows += 1
+    return rows, f"{total % 2**128:032x}"
 
 
 def _plain(batch: pa.RecordBatch) -> pa.Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import journal, rows
-from tests.chaos.checker import Fault, Landed, Parked, State, compare
+from tests.chaos.checker import Fault, Landed, Parked, Pinned, State, compare
 from tests.chaos.journal import Journal, Outcome, Way
 from tests.chaos.plans import VICTIMS, Kind, long_plan, short_plan
 
@@ -84,6 +84,14 @@ def test_a_lost_row_is_found(written, there):
     assert faults(written, planted) == {Fault.LOST, Fault.WRONG_PLACE, Fault.NOT_ACCOUNTED}
     only_the_row = [((0, 0), 0), *there.duplicates]
     assert faults(written, replace(planted, duplicates=only_the_row)) == {Fault.LOST}
+
+
+def test_a_version_that_is_not_what_was_announced_is_found(written, there):
+    right = Pinned(3, (2, "0f"), (2, "0f"))
+    assert faults(written, replace(there, pins=[right])) == set()
+    for wrong in ((1, "0f"), (2, "0e")):
+        planted = replace(there, pins=[right, replace(right, read=wrong)])
+        assert faults(written, planted) == {Fault.WRONG_CONTENT}
 
 
 def test_a_doubled_row_is_found(written, there):
