@@ -75,6 +75,15 @@ def test_a_breaking_change_is_refused(change):
 
 def test_no_released_schema_is_broken():
     today = dict(documents.schemas())
-    for path in sorted(RELEASED.glob("*.json")):
+    released = sorted(RELEASED.glob("*.json"))
+    assert len(released) >= 30
+    for path in released:
         assert path.name in today, f"{path.name} was released and is gone"
         assert breaks(json.loads(path.read_text()), today[path.name]) == []
+
+
+def test_a_breaking_change_of_a_released_schema_would_be_refused():
+    released = json.loads((RELEASED / "data.record.submitted.v1.json").read_text())
+    narrower = copy.deepcopy(released)
+    narrower["properties"]["record_key"]["maxLength"] = 10
+    assert breaks(released, narrower) != []
