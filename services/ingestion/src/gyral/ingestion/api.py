@@ -54,7 +54,7 @@ _ROWS = {
 
 
 class Ids(BaseModel):
-    """The ids of a request's first and last row."""
+    """Receipts of a request's first and last row; its records' `ce_id` begins like them."""
 
     first: str
     last: str
