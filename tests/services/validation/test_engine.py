@@ -316,6 +316,16 @@ def test_what_a_commit_says_it_brings_is_what_the_lake_then_holds(values):
     assert told == Content.of_rows(table.to_pylist()) == Content.of_rows(wider.to_pylist())
 
 
+@pytest.mark.parametrize("known", [3, 13, 14, 15, 18])
+def test_the_lake_adds_up_to_the_content_of_wide_rows_too(known):
+    wide = {f"n{at:02}": {"type": "number", "nullable": True} for at in range(20)}
+    schema = Schema(declared("departures", fields={**wide, **FIELDS}))
+    row = row_of(schema, {**GOOD, **{f"n{at:02}": float(at) for at in range(known)}})
+    place = np.zeros(1, dtype=np.int64)
+    table = schema.table([row], place, place, place)
+    assert Content.of_rows(table.to_pylist()) == Content.of_digests(contents_of([row]))
+
+
 def test_times_are_exact_to_the_microsecond_in_any_offset():
     row = row_of(SCHEMA, b'{"flight_id":"f","at":"2026-01-01T01:00:00.000001+01:00"}')
     place = np.zeros(1, dtype=np.int64)

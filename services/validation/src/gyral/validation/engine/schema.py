@@ -41,6 +41,8 @@ BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not what they should be."""
 MAX_KEY_CHARS = 256
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_FIXMAP, _MAP_16, _FIXED = 0x80, 0xDE, 16
+"""MessagePack's headers of maps, and how many fields are too many for the short one."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -161,7 +163,17 @@ class Schema:
 
 def contents_of(rows: Sequence[msgspec.Struct]) -> Halves:
     """Return what tells one content from another, however it was written; shape (rows, 2)."""
-    return _digests(map(_encode, rows))
+    return _digests(map(_short, map(_encode, rows)))
+
+
+def _short(text: bytes) -> bytes:
+    """Return a MessagePack map with the shortest header for its fields, as others write it.
+
+    msgspec takes a longer one for a struct of more than 15 fields, few as may be set.
+    """
+    if text[0] == _MAP_16 and text[1] == 0 and text[2] < _FIXED:
+        return bytes((_FIXMAP | text[2],)) + text[3:]
+    return text
 
 
 def digests_of(keys: Sequence[str]) -> Halves:
