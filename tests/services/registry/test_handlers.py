@@ -89,9 +89,14 @@ async def published(pool, event_type):
     return [event_type.model_validate_json(row["value"]) for row in rows]
 
 
-def completed(version=1):
+def completed(version=1, epoch=1):
     event = RolloutCompleted(
-        model="churn", version=version, run_id=RUN, request_id=REQUEST, epoch=1, as_of=START
+        model="churn",
+        version=version,
+        run_id=RUN,
+        request_id=REQUEST,
+        epoch=epoch,
+        as_of=START,
     )
     return delivered(event)
 
@@ -178,6 +183,21 @@ async def test_only_an_approved_version_becomes_champion(pool, declared):
     await handlers(declared).rollout_completed(event)
     [champion] = await published(pool, ChampionChanged)
     assert (champion.version, champion.generation, champion.previous) == (1, 1, None)
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+async def test_a_completion_that_comes_late_changes_no_champion(pool, declared, epoch):
+    other = "44444444-4444-4444-8444-444444444444"
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed(epoch=1))
+    second = a_run(champion=1, run_id=other)
+    await handlers(declared, a_report(champion=1, run_id=other)).run_succeeded(second)
+    await handlers(declared).rollout_completed(completed(version=2, epoch=4))
+    await handlers(declared).rollout_completed(completed(epoch=epoch))
+    assert [c.version for c in await published(pool, ChampionChanged)] == [1, 2]
+    assert await pool.fetchval("SELECT version FROM champion") == 2
+    kept = await pool.fetchrow("SELECT subject, reason FROM audit ORDER BY seq DESC LIMIT 1")
+    assert tuple(kept) == ("churn@2", f"epoch: expected one after 4; found {epoch}")
 
 
 async def test_a_run_judged_against_a_former_champion_is_asked_for_again(pool, declared):

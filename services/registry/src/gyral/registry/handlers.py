@@ -197,10 +197,14 @@ class Handlers:
         self.changes.notify()
 
     async def rollout_completed(self, event: RolloutCompleted) -> None:
-        """Make the version that now answers alone the champion; only an approved one can be."""
+        """Make the version that now answers alone the champion; only an approved one can be.
+
+        A completion that comes late, as from a replayed dead letter, changes no champion.
+        """
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
+            await tx.hold("Model", event.model)
             version = await tx.version(event.model, event.version)
             if version is None or version.state != "approved":
                 raise PermanentError(
@@ -208,10 +212,14 @@ class Handlers:
                     f"{version.state if version else 'none'}"
                 )
             before = await tx.champion(event.model)
+            if before is not None and event.epoch <= before.epoch:
+                await self._leave_late(tx, event, before)
+                return
             champion = Champion(
                 version=event.version,
                 previous=before.version if before else None,
                 generation=before.generation + 1 if before else 1,
+                epoch=event.epoch,
                 as_of=event.as_of or version.as_of,
             )
             await tx.set_champion(event.model, champion)
@@ -241,6 +249,18 @@ class Handlers:
                 },
             )
         self.changes.notify()
+
+    async def _leave_late(
+        self, tx: RegistryTx, event: RolloutCompleted, champion: Champion
+    ) -> None:
+        await tx.audit(
+            now=self.now(),
+            actor=event.actor,
+            action="champion.kept",
+            subject=f"{event.model}@{champion.version}",
+            reason=f"epoch: expected one after {champion.epoch}; found {event.epoch}",
+            change={"completed": event.version, "epoch": event.epoch},
+        )
 
     async def rollout_aborted(self, event: RolloutAborted) -> None:
         """Leave an aborted rollout in the audit log; the champion stays."""
