@@ -25,7 +25,7 @@ demo: setup ## replay a year of flights through the loop (KEEP=1: leave the stac
 test: setup .venv/.torch lint types arch ## check everything, against real Kafka, Postgres and S3
 	$(PY) -m pytest
 
-test-long: setup .venv/.torch ## the full kill runs and control replays, up to an hour
+test-long: setup .venv/.torch ## the full kill runs, control replays and MinIO, up to an hour
 	$(PY) -m pytest -m long --timeout 3600
 
 bench-data: setup ## the data plane's figures against baselines of the same run, up to ten minutes
