@@ -68,9 +68,6 @@ class Training:
             run = await tx.run(run_id)
         if run is None or run.state not in OPEN:
             return
-        if job.attempts > job.max_attempts:
-            await self.give_up(job, f"gave up after {job.max_attempts} attempts")
-            return
         with (
             span(
                 "run train",
