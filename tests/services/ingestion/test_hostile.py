@@ -30,6 +30,15 @@ async def test_json_of_every_form(door):
     assert await door.records() == {}
 
 
+async def test_events_too_deep_to_be_written_are_no_json(door):
+    for name, inner in hostile.DEEP.items():
+        for _, form, body in hostile.events_with(name, inner):
+            answer = await door.post(body, content_type=form)
+            refused(answer, (name, form))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_json")
+    assert await door.records() == {}
+
+
 async def test_packed_bodies(door):
     for name, coding, body in hostile.packed_bodies():
         refused(await door.post(body, content_encoding=coding), name)
