@@ -71,8 +71,10 @@ def _memory(_data: DataReport | None, long: LongReport | None) -> str:
             f"{each.end_mb:,.0f}",
             f"{each.peak_mb:,.0f}",
             f"{each.mb_per_million_rows:+.1f}",
+            f"{each.late_mb_per_million_rows:+.1f}",
             f"{each.identities_end_mb:,.0f}",
             f"{each.rest_mb_per_million_rows:+.1f}",
+            f"{each.late_rest_mb_per_million_rows:+.1f}",
         )
         for each in long.memory
     ]
@@ -83,8 +85,10 @@ def _memory(_data: DataReport | None, long: LongReport | None) -> str:
         "MB at the end",
         "peak",
         "MB a million rows",
+        "in the second half",
         "of the end, identities",
         "MB a million rows without",
+        "in the second half",
     )
     return f"{_table(titles, rows)}\n\n![MB resident, by rows](images/memory.svg)"
 

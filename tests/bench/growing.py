@@ -29,6 +29,7 @@ from tests.bench.validate import commits, committed_rows, rate_between
 
 _BACKENDS = ("kafka", "postgres", "minio")
 _FORGET_EVERY_S = "5"
+_ENOUGH_COMMITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,10 @@ async def _fill(
             rate = await _rate(feed, batches, conn, first + stage.slab)
             points.append((first + stage.slab, rate, spent))
             await forget_sent(stage.backends.kafka_brokers, case.partitions)
+        # Before the connection is closed: who is just ending is in no sum.
+        ends = [*(spent for _, _, spent in points[1:]), _spent(stage.backends, pids)]
     finally:
         await conn.close()
-    ends = [spent for _, _, spent in points[1:]] + [_spent(stage.backends, pids)]
     return [
         Point(
             rows=rows,
@@ -150,8 +152,8 @@ async def _rate(
     sent_s = now_s()
     seen += await watching
     after = [one for one in seen if one[0] >= sent_s]
-    # A slab of few commits has none but its last after that: then sending is timed as well.
-    return rate_between(after if len(after) > 1 else seen)
+    # Of few commits the first and the last say little: then sending is timed as well.
+    return rate_between(after if len(after) >= _ENOUGH_COMMITS else seen)
 
 
 def _spent(backends: Backends, validation: Sequence[int]) -> Mapping[str, float]:

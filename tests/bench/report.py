@@ -73,6 +73,9 @@ class Memory(Figures):
     """Of `end_mb`, what rows are told apart by; Postgres holds the same bytes."""
     rest_mb_per_million_rows: float
     """The slope without it."""
+    late_mb_per_million_rows: float
+    """The slope over the second half, when segments are forgotten as fast as rows come."""
+    late_rest_mb_per_million_rows: float
     samples: Sequence[tuple[int, float, float]]
     """Rows, MB, MB of identities: a few of all."""
 

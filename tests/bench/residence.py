@@ -63,7 +63,7 @@ def memory_of(
     known = np.array([sample.identities_bytes for sample in samples]) / _MB
     if remember_h is None:
         known = np.zeros_like(held)
-    warm = rows >= _WARM_UP * rows[-1]
+    warm, late = rows >= _WARM_UP * rows[-1], rows >= 0.5 * rows[-1]
     told = np.unique(np.searchsorted(rows, np.linspace(0, rows[-1], _TOLD)))
     return Memory(
         process=process,
@@ -75,6 +75,8 @@ def memory_of(
         mb_per_million_rows=_rounded(_slope(rows[warm], held[warm])),
         identities_end_mb=_rounded(known[-1]),
         rest_mb_per_million_rows=_rounded(_slope(rows[warm], (held - known)[warm])),
+        late_mb_per_million_rows=_rounded(_slope(rows[late], held[late])),
+        late_rest_mb_per_million_rows=_rounded(_slope(rows[late], (held - known)[late])),
         samples=[(int(rows[at]), _rounded(held[at]), _rounded(known[at])) for at in told],
     )
 

@@ -38,6 +38,8 @@ def a_memory(process, remember_h):
         mb_per_million_rows=0.5,
         identities_end_mb=44,
         rest_mb_per_million_rows=0.1,
+        late_mb_per_million_rows=-0.3,
+        late_rest_mb_per_million_rows=0.2,
         samples=[(0, 100.0, 0.0), (FULL, 310.0, 44.0)],
     )
 
@@ -101,7 +103,7 @@ def test_one_command_takes_over_both_reports(docs, tmp_path, capsys):
     page.keep(tmp_path, docs)
     written = (docs / PAGE).read_text()
     assert "Not measured yet" not in written
-    for shown in ("81,234", "| 0.51 |", "70,019", "60,004", "| +0.5 |", "1.25 s"):
+    for shown in ("81,234", "| 0.51 |", "70,019", "60,004", "| +0.5 | -0.3 |", "1.25 s"):
         assert shown in written, shown
     assert "50,001" not in written  # its window is another: it belongs to memory alone
     assert page.read(docs / "results") == Found(data, told)

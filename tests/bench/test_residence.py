@@ -21,6 +21,16 @@ def test_a_slope_is_of_what_comes_after_the_first_tenth():
     )
     assert (found.rows, found.warm_mb, found.end_mb, found.peak_mb) == (10**7, 200, 245, 245)
     assert found.mb_per_million_rows == pytest.approx(5.0)
+    assert found.late_mb_per_million_rows == pytest.approx(5.0)
+
+
+def test_what_is_late_is_of_the_second_half():
+    rows = [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    grown = samples(rows, [100, 200, 300, 300, 300], [0, 40, 90, 80, 70])
+    found = memory_of("validation-0", grown, remember_h=0.0)
+    assert found.late_mb_per_million_rows == pytest.approx(0.0)
+    assert found.late_rest_mb_per_million_rows == pytest.approx(10.0)
+    assert found.mb_per_million_rows > 0
 
 
 def test_identities_are_taken_off_where_the_process_holds_them():
