@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
+from gyral.deployer.domain.rollouts import Advance, Stage, State
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings
@@ -40,7 +41,7 @@ class Record:
         self.offset, self.value, self.headers = offset, value, [("ce_type", type_.encode())]
 
 
-def approved(version, *, bootstrap=False):
+def approved(version, *, bootstrap=False, against=None):
     event = VersionApproved(
         model="churn",
         version=version,
@@ -50,7 +51,7 @@ def approved(version, *, bootstrap=False):
         as_of=END,
         artifacts=artifacts(),
         bootstrap=bootstrap,
-        champion_version=None if bootstrap else version - 1,
+        champion_version=None if bootstrap else against or version - 1,
         spec_generation=1,
         checks=(Check(name="schema", passed=True),),
     )
@@ -87,6 +88,11 @@ class Deployer:
         await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
         async with self.opened() as tx:
             await tx.go_live(await tx.rollout("churn", version), AROUND, Moment(NOW))
+
+    async def promote(self, version, *, by=None):
+        async with self.opened() as tx:
+            rollout = await tx.rollout("churn", version)
+            await tx.take(rollout, Advance(State(Stage.COMPLETED)), {}, Moment(NOW), by=by)
 
     async def log(self, *values, day=None):
         records = [Record(self.offset + place, value) for place, value in enumerate(values)]

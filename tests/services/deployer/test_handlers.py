@@ -13,9 +13,9 @@ from gyral.contracts.deployment import (
     RolloutStarted,
     RouteChanged,
 )
-from gyral.deployer.domain.rollouts import Advance, Stage, State
+from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.jobs import Preparation, Runtime
-from gyral.deployer.store.transitions import Moment, Override
+from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
 from tests.services.deployer.builders import KnownSpecs, answer, approved
@@ -66,6 +66,29 @@ async def test_a_version_approved_while_the_first_one_warms_up_is_taken_back(dep
     [aborted] = await deployer.published(RolloutAborted)
     assert (aborted.version, aborted.epoch) == (2, 1)
     assert (await deployer.stage(1)).stage is Stage.WARMING
+
+
+@pytest.mark.parametrize(
+    ("late", "rival"),
+    [(approved(3, against=1), "version 1"), (approved(3, bootstrap=True), "no version")],
+)
+async def test_a_version_judged_against_another_than_the_one_that_answers_is_taken_back(
+    deployer, late, rival
+):
+    """Its success and the end of the rollout before it are news of two topics, in any order."""
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    await deployer.promote(2)
+    routes = await deployer.published(RouteChanged)
+    await deployer.handlers.version_approved(late)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert (aborted.version, aborted.run_id, aborted.stage) == (3, late.run_id, "aborted")
+    assert aborted.reason == (
+        f"expected {rival} to answer, as when it was judged; found version 2"
+    )
+    assert await deployer.published(RouteChanged) == routes
+    await deployer.handlers.version_approved(approved(4, against=2))
+    assert (await deployer.stage(4)).stage is Stage.WARMING
 
 
 async def test_an_approval_repeated_under_another_id_changes_nothing(deployer):
@@ -140,14 +163,7 @@ async def test_a_canary_whose_answers_others_had_to_give_is_taken_back(deployer)
 async def test_a_promotion_by_hand_says_who_and_why(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.live(2)
-    async with deployer.opened() as tx:
-        await tx.take(
-            await tx.rollout("churn", 2),
-            Advance(State(Stage.COMPLETED)),
-            {},
-            Moment(NOW),
-            by=Override("ann", "seen enough"),
-        )
+    await deployer.promote(2, by=Override("ann", "seen enough"))
     *_, completed = await deployer.published(RolloutCompleted)
     assert (completed.version, completed.actor, completed.reason) == (2, "ann", "seen enough")
 
