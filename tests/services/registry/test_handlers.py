@@ -274,6 +274,24 @@ async def test_a_bootstrap_looks_no_further_than_what_met_its_expectations(pool,
     assert asked.as_of == passed
 
 
+@pytest.mark.parametrize("on_spec_change", [True, False])
+async def test_a_changed_spec_asks_for_training_where_its_declaration_wants_that(
+    pool, declared, on_spec_change
+):
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed())
+    async with declared() as tx:
+        for stream in ("visits", "orders"):
+            await tx.advance_data(committed(stream))
+        document = a_model(seed=8).model_dump(mode="json")
+        document["spec"]["triggers"]["on_spec_change"] = on_spec_change
+        author = Author("tester", NOW, next(IDS))
+        generation = await tx.declare_model(ModelSpec.model_validate(document), author)
+    assert (generation.number, generation.changed) == (2, True)
+    asked = [request.cause for request in await published(pool, RunRequested)]
+    assert asked == (["code"] if on_spec_change else [])
+
+
 async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, declared):
     await handlers(declared).run_succeeded(a_run())
     async with declared() as tx:
