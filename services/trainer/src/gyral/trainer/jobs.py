@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gyral.contracts.training import (
 from gyral.contracts.versions import ChampionChanged
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
+from gyral.kit.db import is_infrastructure
 from gyral.kit.leases import Job, Jobs
 from gyral.kit.projection import Projection
 from gyral.kit.telemetry import get_log, span
@@ -39,6 +39,44 @@ class Prepared:
     run: Run
     order: Order
     pins: tuple[DatasetPin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReporter:
+    """Says how far a run is, while its training goes on."""
+
+    begin: Begin[TrainerTx]
+    job: Job
+    run: Run
+
+    async def report(self, progress: Progress) -> None:
+        """Say it, or leave it out while Postgres is away: the training is worth more.
+
+        Raises:
+            Lost: the job is no longer ours, so the training is for nobody.
+        """
+        try:
+            await self._say(progress)
+        except Exception as error:
+            if not is_infrastructure(error):
+                raise
+            log.warning("run.unsaid", run_id=self.run.run_id, error=type(error).__name__)
+
+    async def _say(self, progress: Progress) -> None:
+        run, job = self.run, self.job
+        async with self.begin() as tx:
+            await tx.hold(job)
+            await tx.progress(run.run_id, progress.stage, progress.share)
+            tx.because(job.cause, step=f"{run.run_id}/{job.token}/{progress.stage}")
+            await tx.publish(
+                RunProgressed(
+                    request_id=run.request_id,
+                    model=run.model,
+                    run_id=run.run_id,
+                    stage=progress.stage,
+                    share=progress.share,
+                )
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,25 +226,8 @@ class Training:
     async def _train(self, job: Job, prepared: Prepared, folder: Path) -> Done | Refused:
         path = folder / "order.json"
         path.write_text(prepared.order.model_dump_json(), encoding="utf-8")
-        return await self.trainers.train(path, self._progress_of(job, prepared.run))
-
-    def _progress_of(self, job: Job, run: Run) -> Callable[[Progress], Awaitable[None]]:
-        async def progressed(progress: Progress) -> None:
-            async with self.begin() as tx:
-                await tx.hold(job)
-                await tx.progress(run.run_id, progress.stage, progress.share)
-                tx.because(job.cause, step=f"{run.run_id}/{job.token}/{progress.stage}")
-                await tx.publish(
-                    RunProgressed(
-                        request_id=run.request_id,
-                        model=run.model,
-                        run_id=run.run_id,
-                        stage=progress.stage,
-                        share=progress.share,
-                    )
-                )
-
-        return progressed
+        reporter = ProgressReporter(self.begin, job, prepared.run)
+        return await self.trainers.train(path, reporter.report)
 
     async def _succeed(self, job: Job, prepared: Prepared, done: Done) -> None:
         """Store the artifacts, then say so in the transaction that ends the job."""

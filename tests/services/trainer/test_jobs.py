@@ -1,0 +1,47 @@
+"""Leased work beside what else happens to its run, in real transactions."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gyral.contracts.training import RunProgressed
+from gyral.kit.db import open_pool
+from gyral.kit.leases import Lost
+from gyral.kit.tx import begin
+from gyral.trainer.engine.order import Progress
+from gyral.trainer.jobs import ProgressReporter
+from gyral.trainer.store import TrainerTx
+
+from .world import World, a_world
+
+pytestmark = pytest.mark.live
+HALF = Progress(stage="fold 1", share=0.5)
+
+
+@pytest.fixture
+async def world(postgres_dsn: str) -> AsyncIterator[World]:
+    async with a_world(postgres_dsn) as opened:
+        yield opened
+
+
+async def test_a_training_goes_on_while_nobody_can_be_told_how_far_it_is(world: World):
+    run, job = await world.claimed()
+    async with open_pool("postgresql://nobody@127.0.0.1:1/gyral") as away:
+        silent = begin(away, TrainerTx, service="trainer")
+        await ProgressReporter(silent, job, run).report(HALF)
+    assert "progressed" not in await world.said()
+    await ProgressReporter(world.begin, job, run).report(HALF)
+    assert (await world.said())[-1] == "progressed"
+    async with world.begin() as tx:
+        found = await tx.run(run.run_id)
+    assert found is not None
+    assert (found.stage, found.share) == ("fold 1", 0.5)
+
+
+async def test_a_training_ends_once_its_run_is_cancelled(world: World):
+    run, job = await world.claimed()
+    await world.handlers.cancel(run.run_id, actor="ann", reason="wrong year")
+    with pytest.raises(Lost):
+        await ProgressReporter(world.begin, job, run).report(HALF)
+    topic = RunProgressed.topic.name
+    assert not await world.pool.fetchval("SELECT count(*) FROM outbox WHERE topic = $1", topic)
