@@ -1,5 +1,6 @@
 """Leased work beside what else happens to its run, in real transactions."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,8 @@ from gyral.contracts.training import RunProgressed
 from gyral.kit.db import open_pool
 from gyral.kit.leases import Lost
 from gyral.kit.tx import begin
+from gyral.testkit.waiting import until
+from gyral.trainer.domain.runs import State
 from gyral.trainer.engine.order import Progress
 from gyral.trainer.jobs import ProgressReporter
 from gyral.trainer.store import TrainerTx
@@ -15,6 +18,10 @@ from gyral.trainer.store import TrainerTx
 from .world import World, a_world
 
 pytestmark = pytest.mark.live
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 HALF = Progress(stage="fold 1", share=0.5)
 
 
@@ -36,6 +43,21 @@ async def test_a_training_goes_on_while_nobody_can_be_told_how_far_it_is(world: 
         found = await tx.run(run.run_id)
     assert found is not None
     assert (found.stage, found.share) == ("fold 1", 0.5)
+
+
+async def test_a_run_is_cancelled_while_its_worker_writes_and_neither_fails(world: World):
+    """Both take the job before the run; in different orders one would end as a deadlock."""
+    run, job = await world.claimed()
+    async with world.begin() as worker:
+        await worker.hold(job)
+        cancelling = asyncio.create_task(
+            world.handlers.cancel(run.run_id, actor="ann", reason="wrong year")
+        )
+        await until(lambda: world.pool.fetchval(WAITING))
+        await worker.progress(run.run_id, "fold 1", 0.5)
+    ended = await cancelling
+    assert ended is not None
+    assert (ended.state, ended.in_flight) == (State.CANCELLED, False)
 
 
 async def test_a_training_ends_once_its_run_is_cancelled(world: World):
