@@ -1,6 +1,7 @@
 """Approvals, logged answers and a deployer's handlers with their database."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gyral.contracts.inference import PredictionLogged
@@ -22,16 +23,18 @@ AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=I
 
 
 class KnownSpecs(Specs):
-    """One declared model on an event clock."""
+    """One declared model, on an event clock unless told otherwise."""
 
-    def __init__(self):
-        pass
+    _on_event_clock: bool
+
+    def __init__(self, *, event_clock=True):
+        object.__setattr__(self, "_on_event_clock", event_clock)  # its parent is frozen
 
     async def model(self, _name, _generation):
         return a_model()
 
     async def event_clock(self, _model):
-        return True
+        return self._on_event_clock
 
 
 class Record:
@@ -79,15 +82,17 @@ def marker(day):
 class Deployer:
     """The handlers with their database, and a log that grows."""
 
-    def __init__(self, pool, opened):
+    def __init__(self, pool, opened, *, event_clock=True):
         self.pool, self.opened, self.offset = pool, opened, 0
+        self.around = replace(AROUND, event_clock=event_clock)
         jobs = (Jobs(pool, "prepare"), Jobs(pool, "export"))
-        self.handlers = Handlers(opened, *jobs, KnownSpecs(), 3, lambda: NOW, Changes())
+        specs = KnownSpecs(event_clock=event_clock)
+        self.handlers = Handlers(opened, *jobs, specs, 3, lambda: NOW, Changes())
 
     async def live(self, version, *, bootstrap=False):
         await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
         async with self.opened() as tx:
-            await tx.go_live(await tx.rollout("churn", version), AROUND, Moment(NOW))
+            await tx.go_live(await tx.rollout("churn", version), self.around, NOW)
 
     async def promote(self, version, *, by=None):
         async with self.opened() as tx:

@@ -118,6 +118,23 @@ async def test_a_rollout_goes_from_shadow_to_all_by_what_was_answered(deployer):
     assert [step.weight for step in await deployer.published(RolloutAdvanced)] == [5, 25, 100]
 
 
+async def test_on_a_wall_clock_a_version_takes_over_as_of_now(wall_deployer):
+    """Without, the registry would date its reign from its training."""
+    deployer = wall_deployer
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    for epoch, first in ((2, 0), (3, 100), (4, 200)):
+        shadow = {"role": "shadow"} if epoch == 2 else {}
+        await deployer.log(
+            *(answer(first + n, version=1, epoch=epoch) for n in range(10)),
+            *(answer(first + 50 + n, version=2, epoch=epoch, **shadow) for n in range(10)),
+        )
+    assert (await deployer.stage(2)).stage is Stage.COMPLETED
+    completed = await deployer.published(RolloutCompleted)
+    assert [(it.version, it.as_of) for it in completed] == [(1, NOW), (2, NOW)]
+    assert {step.as_of for step in await deployer.published(RolloutAdvanced)} == {NOW}
+
+
 async def test_a_request_logged_twice_counts_once(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.live(2)

@@ -119,7 +119,7 @@ class Handlers:
         decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
         if decision is None:
             return
-        moment = Moment(self.now(), as_of=await tx.watermark(model, self.partitions))
+        moment = await tx.moment(model, self.now(), self.partitions)
         with span(
             "rollout.decided",
             parent=rollout.cause.traceparent,

@@ -139,7 +139,7 @@ class Preparation:
                 if current is None or current.state.stage is not Stage.WARMING:
                     return
                 if refusal is None:
-                    await tx.go_live(current, around, Moment(self.now()))
+                    await tx.go_live(current, around, self.now())
                 else:
                     await tx.abort(current, f"warm-up: {refusal}", {}, Moment(self.now()))
         self.changes.notify()
