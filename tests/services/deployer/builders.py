@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
-from gyral.deployer.domain.rollouts import Advance, Stage, State
+from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings
@@ -16,7 +16,15 @@ from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
 from gyral.testkit.events import delivered
 from tests.services.deployer.test_routes import INPUTS
-from tests.services.registry.builders import END, NOW, REQUEST, RUN, a_model, artifacts
+from tests.services.registry.builders import (
+    END,
+    NOW,
+    REQUEST,
+    RUN,
+    a_model,
+    a_stream,
+    artifacts,
+)
 
 TOPIC = PredictionLogged.topic.name
 AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
@@ -33,6 +41,9 @@ class KnownSpecs(Specs):
     async def model(self, _name, _generation):
         return a_model()
 
+    async def stream(self, _name):
+        return a_stream()
+
     async def event_clock(self, _model):
         return self._on_event_clock
 
@@ -44,7 +55,7 @@ class Record:
         self.offset, self.value, self.headers = offset, value, [("ce_type", type_.encode())]
 
 
-def approved(version, *, bootstrap=False, against=None):
+def approved(version, *, bootstrap=False, against=None, made=None):
     event = VersionApproved(
         model="churn",
         version=version,
@@ -52,7 +63,7 @@ def approved(version, *, bootstrap=False, against=None):
         request_id=REQUEST,
         cause=Cause.CUSUM,
         as_of=END,
-        artifacts=artifacts(),
+        artifacts=made or artifacts(),
         bootstrap=bootstrap,
         champion_version=None if bootstrap else against or version - 1,
         spec_generation=1,
@@ -89,15 +100,24 @@ class Deployer:
         specs = KnownSpecs(event_clock=event_clock)
         self.handlers = Handlers(opened, *jobs, specs, 3, lambda: NOW, Changes())
 
-    async def live(self, version, *, bootstrap=False):
-        await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
+    async def live(self, version, **approval):
+        await self.handlers.version_approved(approved(version, **approval))
+        await self.go_live(version)
+
+    async def go_live(self, version):
         async with self.opened() as tx:
             await tx.go_live(await tx.rollout("churn", version), self.around, NOW)
 
     async def promote(self, version, *, by=None):
+        await self.take(version, Advance(State(Stage.COMPLETED)), by=by)
+
+    async def abort(self, version):
+        await self.take(version, Abort(State(Stage.ABORTED), "no good"))
+
+    async def take(self, version, decision, *, by=None):
         async with self.opened() as tx:
             rollout = await tx.rollout("churn", version)
-            await tx.take(rollout, Advance(State(Stage.COMPLETED)), {}, Moment(NOW), by=by)
+            await tx.take(rollout, decision, {}, Moment(NOW), by=by)
 
     async def log(self, *values, day=None):
         records = [Record(self.offset + place, value) for place, value in enumerate(values)]

@@ -119,6 +119,19 @@ class RolloutTx(Tx):
         )
         return _rollout(row) if row else None
 
+    async def over(self, slots: Iterable[str], *, before: datetime) -> frozenset[str]:
+        """Return the slots whose rollout had ended before a time: it never begins again."""
+        rows = await self.conn.fetch(
+            """
+            SELECT model || '@' || version AS slot
+              FROM rollout
+             WHERE model || '@' || version = ANY ($1::text[])
+               AND stage IN ('completed', 'aborted') AND updated_at < $2
+            """,
+            list(slots), before,
+        )  # fmt: skip
+        return frozenset(row["slot"] for row in rows)
+
     async def epochs_under_way(self) -> dict[str, int]:
         """Return, for each model with a step under way, the epoch of that step."""
         rows = await self.conn.fetch(
