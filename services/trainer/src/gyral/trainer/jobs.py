@@ -15,6 +15,7 @@ from gyral.contracts.training import (
     RunSucceeded,
 )
 from gyral.contracts.versions import ChampionChanged
+from gyral.kit.backoff import Backoff
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
@@ -30,6 +31,9 @@ from gyral.trainer.engine.order import Table as PinnedTable
 from gyral.trainer.store import Dataset, Run, TrainerTx
 
 log = get_log()
+
+PATIENCE_S = 600.0
+"""Longest wait for Postgres and the object store at a training's end; then it is done anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Training:
             except TrainingTooLongError as error:
                 said = Refused(reason=str(error))
             if isinstance(said, Done):
-                await self._succeed(job, prepared, said)
+                await self._succeed_in_time(job, prepared, said)
             else:
                 await self.give_up(job, said.reason)
         # The next run's imports happen while this one is judged.
@@ -228,6 +232,19 @@ class Training:
         path.write_text(prepared.order.model_dump_json(), encoding="utf-8")
         reporter = ProgressReporter(self.begin, job, prepared.run)
         return await self.trainers.train(path, reporter.report)
+
+    async def _succeed_in_time(self, job: Job, prepared: Prepared, done: Done) -> None:
+        """End a run as trained; a store that is away for a while is waited for."""
+        backoff, waited_s = Backoff(first_s=0.2, limit_s=5.0), 0.0
+        while True:
+            try:
+                return await self._succeed(job, prepared, done)
+            except Exception as error:
+                if not is_infrastructure(error) or waited_s > PATIENCE_S:
+                    raise
+                run_id = prepared.run.run_id
+                log.warning("run.waits", run_id=run_id, error=type(error).__name__)
+            waited_s += await backoff.wait()
 
     async def _succeed(self, job: Job, prepared: Prepared, done: Done) -> None:
         """Store the artifacts, then say so in the transaction that ends the job."""
