@@ -30,9 +30,12 @@ from gyral.kit.tx import Begin, PermanentError
 from gyral.registry.domain import verdict
 from gyral.registry.engine import Evidence, UnreadableEvidenceError
 from gyral.registry.store import RegistryTx
-from gyral.registry.store.versions import Champion
+from gyral.registry.store.versions import Champion, StoredVersion
 
 ACTOR = "registry"
+
+REFUSED = "aborted"
+"""Stage in which a rollout is aborted that was over before anything was done for it."""
 
 
 class _Ids(TypedDict):
@@ -146,7 +149,7 @@ class Handlers:
             },
         )
 
-    async def _ask_again(self, tx: RegistryTx, run: RunSucceeded) -> None:
+    async def _ask_again(self, tx: RegistryTx, run: RunSucceeded | StoredVersion) -> None:
         """Ask for the comparison with today's champion.
 
         The request's id follows from the run's.
@@ -263,11 +266,17 @@ class Handlers:
         )
 
     async def rollout_aborted(self, event: RolloutAborted) -> None:
-        """Leave an aborted rollout in the audit log; the champion stays."""
+        """Leave an aborted rollout in the audit log; the champion stays.
+
+        A version that never began because another than its rival answers is judged again.
+        """
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
+            await tx.hold("Model", event.model)
             await tx.end_bootstrap(event.request_id)
+            if event.stage == REFUSED:
+                await self._repeat_if_stale(tx, event)
             await tx.audit(
                 now=self.now(),
                 actor=event.actor,
@@ -277,6 +286,14 @@ class Handlers:
                 change={"stage": event.stage, "measured": event.measured, "epoch": event.epoch},
             )
         self.changes.notify()
+
+    async def _repeat_if_stale(self, tx: RegistryTx, event: RolloutAborted) -> None:
+        version = await tx.version(event.model, event.version)
+        champion = await tx.champion(event.model)
+        if version is None or champion is None:
+            return
+        if version.champion_version != champion.version:
+            await self._ask_again(tx, version)
 
     async def quality_dropped(self, event: QualityDropped) -> None:
         """Leave an alarm and its numbers in the audit log."""
