@@ -1,11 +1,14 @@
 """Invariants of what was decided, as queries over the services' own tables."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 
 from gyral.client.audit.chain import Entry, breaks
 from gyral.client.audit.findings import Finding
+from gyral.contracts import training
 
 QUERIES: Mapping[str, str] = {
     "one_champion_per_model": """
@@ -60,7 +63,8 @@ _ASKED = """
     SELECT request_id::text FROM registry.bootstrap
 """
 _DECIDED = """
-    SELECT request.request_id::text, request.model, request.why, run.state
+    SELECT request.request_id::text, request.model, request.why IS NOT NULL, run.state,
+           coalesce(run.ended_at, request.decided_at) > now() - $1::interval
       FROM trainer.request
       LEFT JOIN trainer.run ON run.request_id = request.request_id
 """
@@ -70,6 +74,45 @@ _AUDIT = """
      ORDER BY seq
 """
 _ENDINGS = ("suppressed", "succeeded", "failed", "cancelled")
+_OPEN = ("queued", "running")
+_TELLING = (
+    training.RunSuppressed,
+    training.RunSucceeded,
+    training.RunFailed,
+    training.RunCancelled,
+)
+TOLD_FOR = timedelta(hours=min(event.topic.retention_hours for event in _TELLING) - 1)
+"""For so long the topics surely hold an outcome: clocks differ by less than that hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A request that the trainer decided on."""
+
+    request_id: str
+    model: str
+    suppressed: bool
+    state: str | None
+    """Of its run; None without one."""
+    told_lately: bool
+    """Whether its outcome, if it has one, is young enough to be on its topic still."""
+
+    def fault(self, words: Mapping[str, int]) -> str | None:
+        """Return what is wrong with its outcome, or None.
+
+        Args:
+            words: how often each was published about it, as far as the topics reach back.
+        """
+        name = f"{self.request_id} of {self.model}"
+        if self.suppressed == (self.state is not None):
+            found = "both" if self.suppressed else "neither"
+            return f"{name}: expected it suppressed or a run; found {found}"
+        endings = sum(words.get(word, 0) for word in _ENDINGS)
+        over = self.suppressed or self.state not in _OPEN
+        forgotten = over and not self.told_lately and endings == 0
+        if endings == int(over) or forgotten:
+            return None
+        return f"{name}: {endings} outcomes were told: {dict(words)}"
 
 
 async def check(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
@@ -86,22 +129,19 @@ async def outcomes(
 ) -> Finding:
     """Compare what was asked for, decided, and told on the topics.
 
+    Topics forget: of what ended longer ago than they keep it, the tables alone must agree.
+
     Args:
         connection: to the services' tables.
         told: request id to how often each word about it was published, repetitions apart.
     """
     asked = {str(row[0]) for row in await connection.fetch(_ASKED)}
     asked |= {each for each, words in told.items() if words.get("requested")}
-    decided = {row[0]: row for row in await connection.fetch(_DECIDED)}
-
-    def violations() -> "list[str]":
-        found = [f"{each}: nobody decided on it" for each in sorted(asked - decided.keys())]
-        for request_id, (_, model, why, state) in decided.items():
-            words = told.get(request_id, {})
-            endings = sum(words.get(word, 0) for word in _ENDINGS)
-            over = why is not None or state not in ("queued", "running")
-            if endings != int(over):
-                found.append(f"{request_id} of {model}: {endings} outcomes were told: {words}")
-        return found
-
-    return Finding.of("requests_have_one_outcome", violations())
+    rows = await connection.fetch(_DECIDED, TOLD_FOR)
+    decided = {row[0]: _Decided(*row) for row in rows}
+    found = [f"{each}: nobody decided on it" for each in sorted(asked - decided.keys())]
+    for request_id, request in decided.items():
+        fault = request.fault(told.get(request_id, {}))
+        if fault is not None:
+            found.append(fault)
+    return Finding.of("requests_have_one_outcome", found)

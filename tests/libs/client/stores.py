@@ -1,0 +1,103 @@
+"""The tables of every service in one database, and rows as the services would leave them."""
+
+import json
+import secrets
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from uuid import NAMESPACE_OID, uuid5
+
+import asyncpg
+
+from gyral.kit.db import open_pool
+from gyral.kit.migrate import migrate
+
+SERVICES = ("validation", "trainer", "registry", "deployer", "monitor")
+MODEL = "flights"
+NOW = datetime.now(UTC)
+
+
+@asynccontextmanager
+async def fresh_stores(stack):
+    """Yield the address of a database with every service's schema; drop it after."""
+    name = f"t_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(stack.postgres_admin_dsn)
+    dsn = stack.postgres_admin_dsn.rpartition("/")[0] + f"/{name}"
+    try:
+        await admin.execute(f"CREATE DATABASE {name}")
+        for service in SERVICES:
+            await _migrated(dsn, service)
+        yield dsn
+    finally:
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await admin.close()
+
+
+async def _migrated(dsn, service):
+    async with open_pool(f"{dsn}?search_path={service}", max_size=1) as pool:
+        await pool.execute(f"CREATE SCHEMA {service}")
+        folder = resources.files(f"gyral.{service}") / "migrations"
+        await migrate(pool, folder, service=service)
+
+
+def uuid_of(name):
+    """Return the id that a name always has."""
+    return str(uuid5(NAMESPACE_OID, name))
+
+
+def ago(**span):
+    """Return a time before now."""
+    return NOW - timedelta(**span)
+
+
+class Stores:
+    """Plants rows; what a test leaves open gets a harmless value."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    async def insert(self, table, **values):
+        """Insert a row."""
+        names = ", ".join(values)
+        places = ", ".join(f"${at}" for at, _ in enumerate(values, start=1))
+        told = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - names of this module
+        await self.connection.execute(told, *map(_stored, values.values()))
+
+    async def suppressed(self, name, decided_at=NOW):
+        """Plant a request that came to nothing."""
+        await self.insert(
+            "trainer.request",
+            request_id=uuid_of(name),
+            model=MODEL,
+            cause="cusum",
+            as_of=NOW,
+            why="cooldown",
+            decided_at=decided_at,
+        )
+        return uuid_of(name)
+
+    async def run(self, name, state="succeeded", *, in_flight=False, began=NOW, ended=NOW):
+        """Plant an admitted request and its run; return the request's id."""
+        request_id, run_id = uuid_of(name), uuid_of(f"run {name}")
+        of = {"request_id": request_id, "model": MODEL, "cause": "cusum", "as_of": NOW}
+        await self.insert("trainer.request", **of, run_id=run_id, decided_at=began)
+        await self.insert(
+            "trainer.run",
+            **of,
+            run_id=run_id,
+            spec="{}",
+            spec_generation=1,
+            feature_stream="f",
+            label_stream="l",
+            state=state,
+            in_flight=in_flight,
+            event_id="e",
+            correlation_id="c",
+            created_at=began,
+            ended_at=ended,
+        )
+        return request_id
+
+
+def _stored(value):
+    return json.dumps(value) if isinstance(value, dict | list) else value
