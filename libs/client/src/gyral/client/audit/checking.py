@@ -1,7 +1,6 @@
 """Every invariant at once: stores, log, lake and the sender's journal against each other."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,13 +12,15 @@ import numpy as np
 
 from gyral.client.audit import decisions, lake, replays
 from gyral.client.audit.findings import Finding
-from gyral.client.audit.lake import Place, Sender
+from gyral.client.audit.lake import Keyed, Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
 from gyral.client.errors import ClientError
 from gyral.client.lake import Lake, lake_of
 from gyral.client.replay import journal as journals
 from gyral.contracts.data import RecordSubmitted
 from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.specs.document import duration_seconds
+from gyral.contracts.specs.stream import StreamSpec
 from gyral.modelling.columns import Ints
 
 _SUNK = (RecordSubmitted.topic.name, PredictionLogged.topic.name)
@@ -119,7 +120,7 @@ async def database(settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connect
 async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Finding]:
     declared = await sides.database.fetch(_DECLARED)
     streams = {
-        row["name"]: str(json.loads(row["document"])["spec"]["key"])
+        row["name"]: _keyed(StreamSpec.model_validate_json(row["document"]))
         for row in declared
         if row["kind"] == "Stream"
     }
@@ -151,6 +152,11 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         ),
     ):
         yield Finding.of(name, await asyncio.to_thread(work))
+
+
+def _keyed(stream: StreamSpec) -> Keyed:
+    body = stream.spec
+    return Keyed(body.key, body.event_time, round(duration_seconds(body.dedupe) * 1e6))
 
 
 async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:
