@@ -15,6 +15,7 @@ from gyral.kit.migrate import migrate
 SERVICES = ("validation", "trainer", "registry", "deployer", "monitor")
 MODEL = "flights"
 NOW = datetime.now(UTC)
+SHA256 = "a" * 64
 
 
 @asynccontextmanager
@@ -97,6 +98,58 @@ class Stores:
             ended_at=ended,
         )
         return request_id
+
+    async def version(
+        self, number, request_id, state="approved", cause="cusum", *, passed=True
+    ):
+        """Plant a judged version."""
+        await self.insert(
+            "registry.version",
+            model=MODEL,
+            version=number,
+            run_id=uuid_of(f"run of version {number}"),
+            request_id=request_id,
+            state=state,
+            cause=cause,
+            as_of=NOW,
+            trained_until=NOW,
+            spec_generation=1,
+            code_sha256=SHA256,
+            seed=1,
+            artifacts={"onnx": {"sha256": SHA256}},
+            datasets=[],
+            metrics={},
+            checks=[{"name": "ece", "passed": True}, {"name": "slices", "passed": passed}],
+            reasons=[],
+            registered_at=NOW,
+        )
+
+    async def audited(self, seq, action, version, **change):
+        """Plant an entry of the audit log."""
+        await self.insert(
+            "registry.audit",
+            seq=seq,
+            at=NOW,
+            actor="deployer",
+            action=action,
+            subject=f"{MODEL}@{version}",
+            reason="because",
+            change=change,
+            previous="",
+            hash=str(seq),
+        )
+
+    async def asked(self, name):
+        """Plant a request of the monitor; return its id."""
+        await self.insert(
+            "monitor.request",
+            request_id=uuid_of(name),
+            model=MODEL,
+            as_of_us=0,
+            cause="cusum",
+            evidence={},
+        )
+        return uuid_of(name)
 
 
 def _stored(value):
