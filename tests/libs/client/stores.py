@@ -99,15 +99,50 @@ class Stores:
         )
         return request_id
 
+    async def route(self, *shares):
+        """Plant the model's route; a share is (version, weight) or also its SHA-256."""
+        told = [
+            {
+                "version": version,
+                "weight": weight,
+                "shadow": weight == 0,
+                "sha256": rest[0] if rest else SHA256,
+            }
+            for version, weight, *rest in shares
+        ]
+        await self.insert("deployer.route", model=MODEL, epoch=1, event={"shares": told})
+
+    async def champion(self, version):
+        """Plant the model's champion."""
+        await self.insert(
+            "registry.champion", model=MODEL, generation=1, version=version, as_of=NOW
+        )
+
+    async def rollout(self, version, stage="completed", *, moved=NOW):
+        """Plant a version's rollout."""
+        await self.insert(
+            "deployer.rollout",
+            model=MODEL,
+            version=version,
+            run_id=uuid_of(f"run version {version}"),
+            request_id=uuid_of(f"version {version}"),
+            stage=stage,
+            bootstrap=False,
+            artifacts={},
+            spec={},
+            cause=[],
+            updated_at=moved,
+        )
+
     async def version(
-        self, number, request_id, state="approved", cause="cusum", *, passed=True
+        self, number, request_id, state="approved", cause="cusum", *, passed=True, judged=NOW
     ):
         """Plant a judged version."""
         await self.insert(
             "registry.version",
             model=MODEL,
             version=number,
-            run_id=uuid_of(f"run of version {number}"),
+            run_id=uuid_of(f"run version {number}"),
             request_id=request_id,
             state=state,
             cause=cause,
@@ -121,7 +156,7 @@ class Stores:
             metrics={},
             checks=[{"name": "ece", "passed": True}, {"name": "slices", "passed": passed}],
             reasons=[],
-            registered_at=NOW,
+            registered_at=judged,
         )
 
     async def audited(self, seq, action, version, **change):

@@ -12,16 +12,26 @@ from gyral.contracts import training
 
 QUERIES: Mapping[str, str] = {
     "one_champion_per_model": """
-        SELECT model || ': ' || count(*) || ' champions'
+        SELECT coalesce(champion.model, route.model) || ': the champion is '
+               || coalesce(champion.version::text, 'none') || '; alone answers '
+               || coalesce(route.alone::text, 'none')
           FROM registry.champion
-         GROUP BY model
-        HAVING count(*) > 1
-         UNION ALL
-        SELECT route.model || ': two versions answer everything'
-          FROM deployer.route, jsonb_array_elements(route.event -> 'shares') AS share
-         WHERE (share ->> 'weight')::int = 100 AND NOT (share ->> 'shadow')::boolean
-         GROUP BY route.model
-        HAVING count(*) > 1
+          FULL JOIN (
+                 SELECT route.model,
+                        max((share ->> 'version')::int) FILTER (
+                          WHERE (share ->> 'weight')::int = 100
+                        ) AS alone
+                   FROM deployer.route
+                  CROSS JOIN jsonb_array_elements(route.event -> 'shares') AS share
+                  GROUP BY route.model
+               ) AS route
+            ON route.model = champion.model
+         WHERE champion.version IS DISTINCT FROM route.alone
+           AND NOT EXISTS (
+                 SELECT FROM deployer.rollout
+                  WHERE rollout.model = coalesce(champion.model, route.model)
+                    AND rollout.stage NOT IN ('completed', 'aborted')
+               )
          UNION ALL
         SELECT route.model || ': weights add up to ' || sum((share ->> 'weight')::int)
           FROM deployer.route, jsonb_array_elements(route.event -> 'shares') AS share
@@ -42,19 +52,32 @@ QUERIES: Mapping[str, str] = {
          WHERE version.state IS DISTINCT FROM 'approved'
             OR version.artifacts -> 'onnx' ->> 'sha256' IS DISTINCT FROM share ->> 'sha256'
     """,
+    # A flight ends with its verdict or its rollout, in other services: by their clocks, so a
+    # second's difference is none.
     "one_retrain_in_flight": """
-        SELECT model || ': ' || count(*) || ' runs in flight'
-          FROM trainer.run
-         WHERE in_flight
-         GROUP BY model
-        HAVING count(*) > 1
-         UNION ALL
+        WITH flight AS (
+            SELECT run.model, run.run_id, run.created_at,
+                   CASE
+                     WHEN run.in_flight
+                       OR rollout.stage NOT IN ('completed', 'aborted')
+                       OR version.state = 'approved' AND rollout.version IS NULL
+                     THEN 'infinity'
+                     ELSE greatest(
+                            run.ended_at,
+                            rollout.updated_at,
+                            CASE version.state WHEN 'rejected' THEN version.registered_at END
+                          )
+                   END AS landed_at
+              FROM trainer.run
+              LEFT JOIN registry.version ON version.run_id = run.run_id
+              LEFT JOIN deployer.rollout ON rollout.run_id = run.run_id
+        )
         SELECT later.model || ': ' || later.run_id || ' began during ' || earlier.run_id
-          FROM trainer.run AS earlier
-          JOIN trainer.run AS later
+          FROM flight AS earlier
+          JOIN flight AS later
             ON later.model = earlier.model AND later.run_id <> earlier.run_id
            AND later.created_at >= earlier.created_at
-           AND later.created_at < coalesce(earlier.ended_at, 'infinity')
+           AND later.created_at < earlier.landed_at - interval '1 second'
     """,
 }
 _ASKED = """
