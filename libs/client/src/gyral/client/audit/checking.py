@@ -14,6 +14,7 @@ from gyral.client.audit import decisions, lake, replays
 from gyral.client.audit.findings import Finding
 from gyral.client.audit.lake import Keyed, Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
+from gyral.client.audit.looking import lasting
 from gyral.client.errors import ClientError
 from gyral.client.lake import Lake, lake_of
 from gyral.client.replay import journal as journals
@@ -84,9 +85,8 @@ async def check(
         reach = await _sunk(sides, patience_s)
         found = [finding async for finding in _kept(sides, reach)]
         found += [finding async for finding in decisions.check(connection)]
-        found.append(await decisions.outcomes(connection, await log.told()))
-        settled = await replays.settled(connection)
-        found.append(Finding.of("dead_letters_explained", await log.unexplained(settled)))
+        found.append(await decisions.outcomes(connection, log.told))
+        found.append(await _dead_letters(sides))
         found.append(Finding.of("replays_are_audited", await replays.unaudited(connection)))
     return found
 
@@ -152,6 +152,14 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         ),
     ):
         yield Finding.of(name, await asyncio.to_thread(work))
+
+
+async def _dead_letters(sides: Sides) -> Finding:
+    async def look() -> Mapping[str, str]:
+        settled = await replays.settled(sides.database)
+        return {line: line for line in await sides.log.unexplained(settled)}
+
+    return Finding.of("dead_letters_explained", await lasting(look))
 
 
 def _keyed(stream: StreamSpec) -> Keyed:

@@ -1,6 +1,6 @@
 """Invariants of what was decided, as queries over the services' own tables."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,8 +8,11 @@ import asyncpg
 
 from gyral.client.audit.chain import Entry, breaks
 from gyral.client.audit.findings import Finding
+from gyral.client.audit.looking import PATIENCE_S, lasting
 from gyral.contracts import training
 
+Told = Mapping[str, Mapping[str, int]]
+"""Request to how often each word about it was published."""
 QUERIES: Mapping[str, str] = {
     "one_champion_per_model": """
         SELECT coalesce(champion.model, route.model) || ': the champion is '
@@ -138,17 +141,26 @@ class _Decided:
         return f"{name}: {endings} outcomes were told: {dict(words)}"
 
 
-async def check(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
+async def check(
+    connection: asyncpg.Connection, *, patience_s: float = PATIENCE_S
+) -> AsyncIterator[Finding]:
     """Yield the findings of all queries above, and of the audit chain."""
     for name, query in QUERIES.items():
-        rows = await connection.fetch(query)
-        yield Finding.of(name, (str(row[0]) for row in rows))
+
+        async def look(query: str = query) -> Mapping[str, str]:
+            rows = await connection.fetch(query)
+            return {str(row[0]): str(row[0]) for row in rows}
+
+        yield Finding.of(name, await lasting(look, patience_s=patience_s))
     entries = [Entry(*row) for row in await connection.fetch(_AUDIT)]
     yield Finding.of("audit_chain_verifies", breaks(entries))
 
 
 async def outcomes(
-    connection: asyncpg.Connection, told: Mapping[str, Mapping[str, int]]
+    connection: asyncpg.Connection,
+    told: Callable[[], Awaitable[Told]],
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> Finding:
     """Compare what was asked for, decided, and told on the topics.
 
@@ -156,15 +168,26 @@ async def outcomes(
 
     Args:
         connection: to the services' tables.
-        told: request id to how often each word about it was published, repetitions apart.
+        told: reads, for each request, how often each word about it was published,
+            repetitions apart.
+        patience_s: how long a request may wait for its decision, and that for being told.
     """
+
+    async def look() -> Mapping[str, str]:
+        return await _undecided_or_untold(connection, await told())
+
+    found = await lasting(look, patience_s=patience_s)
+    return Finding.of("requests_have_one_outcome", found)
+
+
+async def _undecided_or_untold(connection: asyncpg.Connection, told: Told) -> Mapping[str, str]:
     asked = {str(row[0]) for row in await connection.fetch(_ASKED)}
     asked |= {each for each, words in told.items() if words.get("requested")}
     rows = await connection.fetch(_DECIDED, TOLD_FOR)
     decided = {row[0]: _Decided(*row) for row in rows}
-    found = [f"{each}: nobody decided on it" for each in sorted(asked - decided.keys())]
+    faults = {each: f"{each}: nobody decided on it" for each in sorted(asked - decided.keys())}
     for request_id, request in decided.items():
         fault = request.fault(told.get(request_id, {}))
         if fault is not None:
-            found.append(fault)
-    return Finding.of("requests_have_one_outcome", found)
+            faults[request_id] = fault
+    return faults
