@@ -1,6 +1,7 @@
 """HTTP to the services: typed answers, and patience with one that is just restarting."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -41,6 +42,8 @@ class Api:
     http: Pool
     patience_s: float = 120.0
     """How long a service may be away before we give up."""
+    retried: Counter[str] = field(default_factory=Counter)
+    """How many attempts were made again, by the status or the error they met."""
 
     async def get(self, path: str, answer: type[T], params: Params | None = None) -> T:
         """Return what the service says at `path`.
@@ -135,12 +138,14 @@ class Api:
                         f"({error}) for {self.patience_s:.0f} s: "
                         "see `gyral status`"
                     ) from error
+                self.retried[type(error.__cause__ or error).__name__] += 1
             else:
                 if response.is_success:
                     return response
                 again_s = _again_s(response)
                 if again_s is None or clock() > deadline:
                     raise _refused(self.service, response)
+                self.retried[str(response.status)] += 1
                 pause_s = max(pause_s, again_s)
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
@@ -165,6 +170,10 @@ class Platform:
             )
             self._apis[service] = Api(service, http, self.patience_s)
         return self._apis[service]
+
+    def retried(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how many attempts each service did not answer, by what they met instead."""
+        return {name: dict(api.retried) for name, api in self._apis.items() if api.retried}
 
     async def __aenter__(self) -> Self:
         return self

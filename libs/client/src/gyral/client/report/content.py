@@ -115,6 +115,7 @@ class Report:
             ),
             "records": replayed.tally.records,
             "predictions": replayed.tally.predictions,
+            "retried": replayed.retried,
             "invariants": {each.name: each.violations for each in self.findings},
             "violations": {
                 each.name: list(each.examples) for each in self.findings if each.examples
