@@ -134,6 +134,19 @@ async def test_a_refusal_is_told_with_its_code():
             await registry.post("/v1/specs", b"{}", Applied)
 
 
+@pytest.mark.parametrize("body", [b"<html>\xff</html>", b'"\xff"', b"", b'{"kind": 1}'])
+async def test_an_answer_that_is_none_of_gyrals_is_told_as_such(body):
+    async with a_service(answer(200, body)) as (registry, _, _):
+        with pytest.raises(ServiceError, match="registry answered 200 unreadable: expected an"):
+            await registry.get("/v1/x", Applied)
+
+
+async def test_a_status_that_no_standard_names_is_told_as_it_is():
+    async with a_service(answer(520, b"<html>origin is down</html>")) as (registry, _, _):
+        with pytest.raises(ServiceError, match="registry answered 520 without a name: <html>"):
+            await registry.post("/v1/specs", b"{}", Applied)
+
+
 async def test_what_is_not_there_is_none():
     body = b'{"error": {"code": "not_found", "message": "m"}}'
     async with a_service(answer(404, body)) as (registry, _, _):

@@ -49,11 +49,11 @@ class Api:
         """Return what the service says at `path`.
 
         Raises:
-            ServiceError: it says no.
+            ServiceError: it says no, or what is no answer of Gyral.
             UnreachableError: it stays away.
         """
         response = await self._call("GET", path, params=params or {})
-        return msgspec.json.decode(response.body, type=answer)
+        return self._read(response, answer)
 
     async def read(self, path: str, params: Params | None = None) -> bytes:
         """Return the bytes a service has at `path`; raises as `get` does."""
@@ -108,11 +108,24 @@ class Api:
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
         response = await self._call("POST", path, content=body, headers=headers)
-        return msgspec.json.decode(response.body, type=answer)
+        return self._read(response, answer)
 
     async def delete(self, path: str) -> None:
         """Have something removed; raises as `get` does."""
         await self._call("DELETE", path)
+
+    def _read(self, response: Response, answer: type[T]) -> T:
+        try:
+            return msgspec.json.decode(response.body, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            said = response.body[:80].decode("utf-8", "replace")
+            raise ServiceError(
+                self.service,
+                response.status,
+                "unreadable",
+                f"expected an answer of Gyral ({error}); found {said!r}: see whether "
+                f"{self.http.url} is this service's address",
+            ) from error
 
     async def _call(
         self,
@@ -213,7 +226,8 @@ def _refused(service: str, response: Response) -> ServiceError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         said = response.body[:200].decode("utf-8", "replace") or "no reason given"
     if isinstance(said, str):
-        return ServiceError(service, status, HTTPStatus(status).phrase, said)
+        known = {each.value: each.phrase for each in HTTPStatus}
+        return ServiceError(service, status, known.get(status, "without a name"), said)
     hint = ""
     if status == HTTPStatus.UNAUTHORIZED:
         hint = ": set GYRAL_API_KEY or GYRAL_HOME to those of this platform"

@@ -11,6 +11,7 @@ import asyncpg
 import numpy as np
 
 from gyral.client.audit import decisions, lake, replays
+from gyral.client.audit.failing import told_in_a_line
 from gyral.client.audit.findings import Finding
 from gyral.client.audit.lake import Keyed, Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
@@ -80,6 +81,13 @@ async def check(
         ClientError: a part of the platform cannot be read.
     """
     sender = await asyncio.to_thread(_sender, journal)
+    with told_in_a_line():
+        return await _every(settings, sender, patience_s)
+
+
+async def _every(
+    settings: Mapping[str, str], sender: Sender | None, patience_s: float
+) -> Sequence[Finding]:
     async with database(settings) as connection, connect(settings["KAFKA_BROKERS"]) as log:
         sides = Sides(connection, log, lake_of(settings), sender)
         reach = await _sunk(sides, patience_s)

@@ -46,7 +46,10 @@ async def _look(zipkin: str | None, trace_id: str) -> Trace:
         return Trace(trace_id)
     if not answer.is_success:
         return Trace(trace_id)
-    spans = msgspec.json.decode(answer.body, type=list[_Span])
+    try:
+        spans = msgspec.json.decode(answer.body, type=list[_Span])
+    except msgspec.DecodeError:
+        return Trace(trace_id)
     services = {
         span.local_endpoint.service_name
         for span in spans

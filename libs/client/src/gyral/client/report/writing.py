@@ -6,6 +6,7 @@ import orjson
 
 from gyral.client.addresses import home, variables
 from gyral.client.audit import checking, tracing
+from gyral.client.audit.failing import told_in_a_line
 from gyral.client.replay.playing import Replayed
 from gyral.client.replay.variants import Variant
 from gyral.client.report import page, promotions
@@ -16,10 +17,11 @@ async def write(replayed: Replayed, folder: Path) -> Report:
     """Return the report, having written report.json and report.html."""
     settings = variables(home())
     findings = await checking.check(settings, replayed.journal)
-    async with checking.database(settings) as connection:
-        promoted = await promotions.of_model(connection, replayed.models[Variant.LOOP])
-    asked = [each.request_id for each in promoted if each.request_id and each.by_monitor]
-    trace = await tracing.of_requests(settings, asked)
+    with told_in_a_line():
+        async with checking.database(settings) as connection:
+            promoted = await promotions.of_model(connection, replayed.models[Variant.LOOP])
+        asked = [each.request_id for each in promoted if each.request_id and each.by_monitor]
+        trace = await tracing.of_requests(settings, asked)
     wall_s = replayed.bootstrap_s + replayed.replay_s
     report = content(replayed, findings, promoted, trace, wall_s)
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
