@@ -1,7 +1,6 @@
 """Waits for the platform: a day measured and counted, each request come to something."""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +30,6 @@ T = TypeVar("T")
 _LOOK_S = 0.05
 _CHAMPIONS = ChampionChanged.topic.name
 _ENDED = ("completed", "aborted")
-_PROJECTING = ("ingestion", "validation", "trainer", "deployer", "gateway", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +53,6 @@ class Watcher:
     _under_way: dict[Variant, int] = field(default_factory=dict)
     _champions: dict[str, int] = field(default_factory=dict)
     """How many champions each model had when a rollout last began."""
-
-    async def declared(self, wanted: Mapping[tuple[str, str], int]) -> None:
-        """Return once every service that follows a topic knows its declarations.
-
-        Args:
-            wanted: (topic, name) to the generation it must have.
-        """
-
-        async def known(service: str) -> bool:
-            shown = await self.platform[service].get("/v1/projections", Projections)
-            return all(
-                shown[topic].get(name, 0) >= generation
-                for (topic, name), generation in wanted.items()
-                if topic in shown
-            )
-
-        for service in _PROJECTING:
-            self.say(f"{service} to know what was declared")
-            await self._until(
-                f"{service} knows what was declared", functools.partial(known, service)
-            )
 
     async def first_versions(self) -> None:
         """Return once the gateway has a route for every model.
