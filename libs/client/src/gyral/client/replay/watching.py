@@ -21,7 +21,7 @@ from gyral.client.answers import (
 )
 from gyral.client.calls import POLL_S, Platform
 from gyral.client.errors import ClientError
-from gyral.client.replay.history import History, Move, Trigger
+from gyral.client.replay.history import Closing, History, Move, Trigger
 from gyral.client.replay.moments import moment, text
 from gyral.client.replay.variants import Variant
 from gyral.contracts.versions import ChampionChanged
@@ -185,9 +185,9 @@ class Watcher:
         rollout = await self._started(model, verdict.version)
         self._champions[model] = await self._known_champions(model)
         run = await self.platform["trainer"].get(f"/v1/runs/{outcome.run_id}", Run)
-        trained_s = (run.ended_at - run.created_at).total_seconds() if run.ended_at else 0.0
-        self.history.training_s.append(trained_s)
-        self.history.closing_s.append(max(0.0, perf_counter() - seen_at - trained_s))
+        if run.ended_at is not None and rollout.stage != "aborted":
+            closing = Closing(outcome.run_id, run.ended_at, perf_counter() - seen_at)
+            self.history.closings.append(closing)
         self._under_way[variant] = verdict.version
         self._moved(variant, rollout, end_us)
 

@@ -135,14 +135,14 @@ def _position(time: datetime, months: Sequence[str]) -> float:
 
 def _cards(report: Report) -> str:
     gain, tally = report.loop_gain, report.replayed.tally
-    closing = report.replayed.history.closing_s
+    closing = [each.closing_s for each in report.closed]
     cards = (
         (_number(gain.mean), f"nats gained over frozen, 95 % sure of {_number(gain.lower95)}"),
         (str(len(report.promotions)), f"promotions out of {len(report.triggers)} requests"),
         (str(len(report.rejections)), "challengers rejected"),
         (
             f"{max(closing):.1f} s" if closing else "-",
-            "longest from alarm to rollout, training apart",
+            "longest from alarm to a rollout's first step, training apart",
         ),
         (f"{tally.predictions:,}", "predictions answered"),
         (f"{sum(each.violations for each in report.findings)}", "invariants' violations"),
