@@ -136,6 +136,7 @@ def build(settings: Settings) -> Service:
                 begin=sinking,
                 pool=pool,
                 handle=records.batch,
+                prepare=records.prepare,
                 max_records=settings.validation_batch_records,
                 max_wait_s=settings.validation_batch_wait_s,
                 instance_id=settings.member(NAME),
