@@ -13,8 +13,6 @@ _TRACED = """
       FROM trainer.run
      WHERE request_id = $1::uuid AND traceparent IS NOT NULL
 """
-_WHOLE = frozenset({"monitor", "trainer", "registry", "deployer"})
-"""Whose spans lead from an alarm to the route it changed; the gateway only reads that route."""
 
 
 class _Endpoint(msgspec.Struct, rename="camel"):
@@ -34,7 +32,7 @@ async def of_requests(settings: Mapping[str, str], request_ids: Sequence[str]) -
         found = [await connection.fetchval(_TRACED, each) for each in request_ids]
     known = [str(each) for each in found if each]
     traces = [await _look(settings.get("ZIPKIN_URL"), each) for each in known]
-    whole = [trace for trace in traces if set(trace.services) >= _WHOLE]
+    whole = [trace for trace in traces if trace.whole]
     candidates = whole or sorted(traces, key=lambda trace: len(trace.services))[-1:]
     return candidates[0] if candidates else None
 
@@ -48,7 +46,10 @@ async def _look(zipkin: str | None, trace_id: str) -> Trace:
         return Trace(trace_id)
     if not answer.is_success:
         return Trace(trace_id)
-    spans = msgspec.json.decode(answer.body, type=list[_Span])
+    try:
+        spans = msgspec.json.decode(answer.body, type=list[_Span])
+    except msgspec.DecodeError:
+        return Trace(trace_id)
     services = {
         span.local_endpoint.service_name
         for span in spans

@@ -1,7 +1,7 @@
 """A whole replay: declare, bootstrap, then day by day send, ask, deliver, mark and wait."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -59,6 +59,8 @@ class Replayed:
     journal: Path
     bootstrap_s: float
     replay_s: float
+    retried: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Service to how many attempts it did not answer, by what they met instead."""
 
 
 async def play(options: Options, platform: Platform, line: Line) -> Replayed:
@@ -112,6 +114,7 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
         options.report / "sent.jsonl",
         bootstrap_s=first - began,
         replay_s=perf_counter() - first,
+        retried=platform.retried(),
     )
 
 

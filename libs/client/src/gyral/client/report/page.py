@@ -112,8 +112,9 @@ def _chart(report: Report, title: str, pick: Callable[[Summary], Scores]) -> Cha
         for variant in Variant
     }
     marks = [
-        Mark(_position(move.event_time, months), "promoted", f"version {move.version} promoted")
-        for move in report.promotions
+        Mark(_position(moment, months), "promoted", f"version {each.version} promoted")
+        for each in report.promotions
+        if (moment := report.taken_over(each)) is not None
     ]
     for each in report.triggers:
         kind = {"rejected": "rejected", "approved": "asked"}.get(each.outcome)
@@ -219,8 +220,9 @@ def _trace(report: Report) -> str:
     if report.trace is None:
         return ""
     services = ", ".join(report.trace.services) or "not looked up"
+    what = "from an alarm to its route" if report.trace.whole else "of an alarm, in part"
     return (
-        f"<p>Trace from an alarm to its route: <code>{escape(report.trace.trace_id)}</code> "
+        f"<p>Trace {what}: <code>{escape(report.trace.trace_id)}</code> "
         f"({report.trace.spans} spans; {escape(services)}).</p>"
     )
 
