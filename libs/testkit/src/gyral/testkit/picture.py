@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from gyral.client.replay.variants import Variant
 from gyral.client.report.chart import HEIGHT, WIDTH, Chart, Mark
+from gyral.client.report.periods import Periods, of_months
+from gyral.client.report.statistics import Scores, Summary
 from gyral.testkit.openapi import ROOT
 
 TARGET = ROOT / "docs" / "images" / "report.svg"
@@ -45,8 +48,9 @@ class Month(BaseModel):
     """A month of the report; scores by how the model was kept."""
 
     month: str
-    log_loss: Mapping[str, float | None]
-    auc: Mapping[str, float | None]
+    rows: int
+    log_loss: Mapping[Variant, float | None]
+    auc: Mapping[Variant, float | None]
 
 
 class Promotion(BaseModel):
@@ -83,22 +87,27 @@ class Report(BaseModel):
 
 def draw(report: Report) -> str:
     """Return the picture, light or dark as its reader's screen is."""
-    months = [each.month for each in report.months]
+    scores = [Summary(each.rows, None, each.log_loss, each.auc, {}) for each in report.months]
+    months = of_months([each.month for each in report.months], scores)
+    periods = Periods(months.unit, months.drawn)
     marks = [
         *(
-            Mark(_position(each.event_time, months), "promoted", f"version {each.version}")
+            Mark(each.event_time, "promoted", f"version {each.version}")
             for each in report.promoted
         ),
-        *(
-            Mark(_position(each.as_of, months), "rejected", each.cause)
-            for each in report.rejected
-        ),
+        *(Mark(each.as_of, "rejected", each.cause) for each in report.rejected),
     ]
     charts = [
-        Chart(title, months, lines, marks).svg()
+        Chart(title, periods, lines, marks).svg()
         for title, lines in (
-            ("Log-loss by month (lower is better)", _lines(report, "log_loss")),
-            ("AUC by month (higher is better)", _lines(report, "auc")),
+            (
+                "Log-loss by month (lower is better)",
+                _lines([each.scores.log_loss for each in periods.drawn]),
+            ),
+            (
+                "AUC by month (higher is better)",
+                _lines([each.scores.auc for each in periods.drawn]),
+            ),
         )
     ]
     height = _HEAD + len(charts) * (HEIGHT + _GAP)
@@ -110,7 +119,7 @@ def draw(report: Report) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">'
         f'<style>{_STYLE}</style><rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
-        f"{_head(report)}{_key()}{''.join(placed)}</svg>\n"
+        f"{_head(report)}{_key(marks)}{''.join(placed)}</svg>\n"
     )
 
 
@@ -125,11 +134,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _lines(report: Report, score: str) -> Mapping[str, Sequence[float | None]]:
-    return {
-        variant: [getattr(month, score).get(variant) for month in report.months]
-        for variant in ("frozen", "timer", "loop")
-    }
+def _lines(scores: Sequence[Scores]) -> Mapping[str, Sequence[float | None]]:
+    return {variant: [each.get(variant) for each in scores] for variant in Variant}
 
 
 def _head(report: Report) -> str:
@@ -145,21 +151,15 @@ def _head(report: Report) -> str:
     )
 
 
-def _key() -> str:
+def _key(marks: Sequence[Mark]) -> str:
+    occurring = {*Variant, *(mark.kind for mark in marks)}
+    shown = [(name, said) for name, said in _KEY if name in occurring]
     parts = [
         f'<g class="{name}"><circle cx="{30 + at * 150}" cy="74" r="5"/></g>'
         f'<text class="said" x="{40 + at * 150}" y="78">{escape(said)}</text>'
-        for at, (name, said) in enumerate(_KEY)
+        for at, (name, said) in enumerate(shown)
     ]
     return "".join(parts)
-
-
-def _position(time: datetime, months: Sequence[str]) -> float:
-    """Return where a time lies between months, each standing at its middle."""
-    first = datetime.fromisoformat(f"{months[0]}-01")
-    whole = (time.year - first.year) * 12 + time.month - first.month
-    days = ((time.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)).day
-    return whole + (time.day - 1) / days - 0.5
 
 
 if __name__ == "__main__":

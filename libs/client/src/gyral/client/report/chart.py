@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
+
+from gyral.client.report.axis import every, round_ticks, tick_names
+from gyral.client.report.periods import Period, Periods, Unit
 
 WIDTH, HEIGHT = 860, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 26, 34
-_TICKS = 4
+_LETTER, _APART = 6, 10
+"""Widths on the axis of time: of a name's letter, and of the room between two names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Something that happened at one moment."""
 
-    at: float
-    """Where on the axis, in its own unit."""
+    at: datetime
     kind: str
     """Which class of the page colours it."""
     text: str
@@ -22,26 +26,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over one axis, with marks below them."""
+    """Lines over event time, with marks below them."""
 
     title: str
-    labels: Sequence[str]
-    """Names of the axis' positions 0, 1, 2 ..."""
+    periods: Periods
     lines: Mapping[str, Sequence[float | None]]
-    """Class of a line to its values at those positions."""
+    """Class of a line to its values, one a period that is drawn, each at its middle."""
     marks: Sequence[Mark] = ()
 
     def svg(self) -> str:
-        """Return the chart."""
+        """Return the chart; nothing where there is nothing to draw."""
         values = [each for line in self.lines.values() for each in line if each is not None]
         if not values:
             return ""
-        margin = 0.08 * (max(values) - min(values)) or 0.01
-        low, high = min(values) - margin, max(values) + margin
+        ticks = round_ticks(min(values), max(values))
         parts = [
-            *self._grid(low, high),
+            *self._grid(ticks),
+            *self._names(),
             *self._marks(),
-            *(part for name in self.lines for part in self._line(name, low, high)),
+            *(part for name in self.lines for part in self._line(name, ticks)),
         ]
         return (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
@@ -49,29 +52,43 @@ class Chart:
             f"{''.join(parts)}</svg>"
         )
 
-    def _x(self, position: float) -> float:
-        steps = max(1, len(self.labels) - 1)
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * min(max(position, 0.0), steps) / steps
+    def _x(self, time: datetime) -> float:
+        start, end = self.periods.every[0].start, self.periods.every[-1].end
+        share = min(max((time - start) / (end - start), 0.0), 1.0)
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * share
 
     @staticmethod
-    def _y(value: float, low: float, high: float) -> float:
-        return _TOP + (HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+    def _y(value: float, ticks: Sequence[float]) -> float:
+        share = (ticks[-1] - value) / (ticks[-1] - ticks[0])
+        return _TOP + (HEIGHT - _TOP - _BOTTOM) * share
 
-    def _grid(self, low: float, high: float) -> list[str]:
+    def _grid(self, ticks: Sequence[float]) -> list[str]:
+        return [
+            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" '
+            f'y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" '
+            f'text-anchor="end">{name}</text>'
+            for tick, name in zip(ticks, tick_names(ticks), strict=True)
+            for y in [self._y(tick, ticks)]
+        ]
+
+    def _names(self) -> list[str]:
+        """Tick and name the start of every period, or of each n-th where they are many."""
+        bottom = HEIGHT - _BOTTOM
+        named = [(_name(self.periods.unit, each), each.start) for each in self.periods.every]
+        width = _LETTER * max(len(name) for name, _ in named)
+        step = every(len(named), WIDTH - _LEFT - _RIGHT, width + _APART)
         parts = []
-        for tick in range(_TICKS + 1):
-            value = low + (high - low) * tick / _TICKS
-            y = self._y(value, low, high)
+        for number, (name, start) in enumerate(named):
+            x = self._x(start)
             parts.append(
-                f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" '
-                f'y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" '
-                f'y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>'
+                f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" '
+                f'y1="{bottom}" y2="{bottom + 5}"/>'
             )
-        for position, label in enumerate(self.labels):
-            parts.append(
-                f'<text class="tick" x="{self._x(position):.1f}" y="{HEIGHT - 8}" '
-                f'text-anchor="middle">{escape(label)}</text>'
-            )
+            if number % step == 0:
+                parts.append(
+                    f'<text class="tick" x="{min(x, WIDTH - width / 2):.1f}" '
+                    f'y="{HEIGHT - 8}" text-anchor="middle">{escape(name)}</text>'
+                )
         return parts
 
     def _marks(self) -> list[str]:
@@ -84,12 +101,17 @@ class Chart:
             for x in [self._x(mark.at)]
         ]
 
-    def _line(self, name: str, low: float, high: float) -> list[str]:
+    def _line(self, name: str, ticks: Sequence[float]) -> list[str]:
         points = [
-            (self._x(position), self._y(value, low, high))
-            for position, value in enumerate(self.lines[name])
+            (self._x(period.middle), self._y(value, ticks))
+            for period, value in zip(self.periods.drawn, self.lines[name], strict=True)
             if value is not None
         ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points)
         return [f'<g class="line {escape(name)}"><polyline points="{path}"/>{dots}</g>']
+
+
+def _name(unit: Unit, period: Period) -> str:
+    whole = unit is Unit.MONTH and period.start.day == 1
+    return period.name if whole else f"{period.start.day} {period.start:%b}"

@@ -1,5 +1,6 @@
 """Writes a replay's report: checks the invariants, finds the trace, and saves both forms."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,8 @@ async def write(replayed: Replayed, folder: Path) -> Report:
             promoted = await promotions.of_model(connection, replayed.models[Variant.LOOP])
         asked = [each.request_id for each in promoted if each.request_id and each.by_monitor]
         trace = await tracing.of_requests(settings, asked)
+    if trace is not None and (zipkin := settings.get("ZIPKIN_URL")):
+        trace = replace(trace, url=f"{zipkin}/zipkin/traces/{trace.trace_id}")
     wall_s = replayed.bootstrap_s + replayed.replay_s
     report = content(replayed, findings, promoted, trace, wall_s)
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
