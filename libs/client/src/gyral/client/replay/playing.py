@@ -92,15 +92,20 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
         began = perf_counter()
         await _declare((found.features, found.labels, *specs.values()), platform, watcher)
         line.doing(f"sending what is known at {text(schedule.cutoff_us)}")
+        line.tell(f"first versions learn from what is known at {text(schedule.cutoff_us)}")
         await sender.bootstrap(schedule)
         await watcher.first_versions()
         first = perf_counter()
+        line.tell(f"they serve after {first - began:.0f} s; {len(schedule.days)} days to play")
+        ends = schedule.period_ends()
         sender.tally = Tally()
         score = _Score(answers, positive, labelled)
         for number, day in enumerate(schedule.days, start=1):
             line.day = f"{text(day.start_us)[:10]} ({number} of {len(schedule.days)})"
             await _play_day(day, sender, watcher, line, wait=options.wait)
             line.scores = score.after(day.rows)
+            if number in ends:
+                line.over(ends[number])
         if not options.wait:
             await watcher.day(schedule.days[-1].end_us)
     return Replayed(
