@@ -82,7 +82,7 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
     )
     specs = derive(found.model, moment(schedule.cutoff_us))
     models = {variant: spec.name for variant, spec in specs.items()}
-    await refuse_second(platform, models.values())
+    await refuse_second(platform, (models[Variant.LOOP], *models.values()))
     options.report.mkdir(parents=True, exist_ok=True)
     answers = Answers.none_yet(len(source), tuple(models))
     watcher = Watcher(platform, models, line.doing)
