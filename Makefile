@@ -13,7 +13,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long bench-data lint format types arch up down logs status env contracts picture lock ci clean
+.PHONY: help setup demo test test-long bench-data bench-data-long scale lint format types arch up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -30,6 +30,12 @@ test-long: setup .venv/.torch ## the full kill runs, control replays and MinIO, 
 
 bench-data: setup ## the data plane's figures against baselines of the same run, up to ten minutes
 	@$(PY) -m tests.bench.data
+
+bench-data-long: setup ## cost a row and memory over 20 million rows, up to forty minutes (ROWS=n: a smaller table)
+	@$(PY) -m tests.bench.long $(if $(ROWS),--rows $(ROWS))
+
+scale: setup ## write docs/scale.md and its pictures from the reports of both
+	$(PY) -m tests.bench.page
 
 lint: setup ## style and format of the sources
 	.venv/bin/ruff check --quiet .

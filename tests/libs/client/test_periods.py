@@ -10,6 +10,7 @@ import pytest
 from gyral.client.replay.moments import micros
 from gyral.client.replay.variants import Variant
 from gyral.client.report import axis
+from gyral.client.report.axis import Axis
 from gyral.client.report.chart import WIDTH, Chart, Mark
 from gyral.client.report.periods import Unit, by_period
 from gyral.client.report.statistics import Scored
@@ -74,7 +75,8 @@ def test_ticks_are_round_and_enclose_the_values(low, high, names):
 def a_chart(days, *marks):
     periods = by_period(hourly(days), START, START + days * DAY)
     values = [0.4 + 0.01 * number for number in range(len(periods.drawn))]
-    return Chart("Loss", periods, {"loop": values}, marks).svg()
+    placed = [Mark(periods.share(time), kind, said) for time, kind, said in marks]
+    return Chart("Loss", periods.axis, {"loop": values}, placed).svg()
 
 
 def x_of(pattern, svg):
@@ -82,7 +84,7 @@ def x_of(pattern, svg):
 
 
 def test_points_lie_between_the_ticks_of_their_period_and_marks_at_their_date():
-    svg = a_chart(16, Mark(START + 3 * DAY, "promoted", "v2"))
+    svg = a_chart(16, (START + 3 * DAY, "promoted", "v2"))
     starts = x_of(r'<line class="grid" x1="([\d.]+)" x2="\1" y1', svg)
     points = x_of(r'cx="([\d.]+)" cy="[\d.]+" r="2.5"', svg)
     assert len(starts) == len(points) == 16
@@ -105,4 +107,19 @@ def test_no_name_on_the_axis_of_time_is_cut_off_or_runs_into_the_next(days):
 
 def test_a_chart_of_nothing_is_not_drawn():
     periods = by_period(hourly(2), START, START + 2 * DAY)
-    assert not Chart("Loss", periods, {"loop": [None, None]}).svg()
+    assert not Chart("Loss", periods.axis, {"loop": [None, None]}).svg()
+
+
+def test_a_chart_of_sizes_names_what_has_a_name_and_begins_at_its_floor():
+    svg = Chart("MB", Axis.evenly(["0", "", "2"]), {"m0": [30, 90]}, floor=0.0).svg()
+    names = re.findall(r'x="([\d.]+)" y="292" text-anchor="middle">([^<]+)<', svg)
+    assert [name for _, name in names] == ["0", "2"]
+    assert re.findall(r'text-anchor="end">([^<]+)<', svg) == [
+        "0",
+        "20",
+        "40",
+        "60",
+        "80",
+        "100",
+    ]
+    assert x_of(r'cx="([\d.]+)" cy="[\d.]+" r="2.5"', svg) == [56.0, 450.0]

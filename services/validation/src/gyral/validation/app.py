@@ -155,7 +155,7 @@ def build(settings: Settings) -> Service:
             Periodic("forward", forwarding.run, every_s=5.0),
             Periodic("idle", jobs.advance_idle, every_s=settings.validation_idle_every_s),
             Periodic("retire", jobs.retire, every_s=settings.validation_retire_every_s),
-            Periodic("forget", jobs.forget, every_s=600.0),
+            Periodic("forget", jobs.forget, every_s=settings.validation_forget_every_s),
         ],
     )
 

@@ -26,5 +26,7 @@ class Settings(CommonSettings):
     """How often rows past their stream's retention are looked for."""
     validation_remember_h: Annotated[float, Field(ge=0)] = 24.0
     """Hours for which an accepted row is remembered at least, however far event time goes."""
+    validation_forget_every_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often remembered rows that no row can meet any more are looked for."""
     validation_crash_at: str | None = None
     """For tests: the named point at which the process kills itself."""

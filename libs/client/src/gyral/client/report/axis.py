@@ -2,10 +2,30 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _DECIMALS = 12
 _EXACT = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a chart's lines run along; every place on it is a share of its length, 0 to 1."""
+
+    ticks: Sequence[tuple[float, str]]
+    """Place and name of each tick, in order."""
+    points: Sequence[float]
+    """Places of a line's values."""
+
+    @classmethod
+    def evenly(cls, names: Sequence[str]) -> Self:
+        """Return one on which a value stands at every name; those without one get no tick."""
+        steps = max(1, len(names) - 1)
+        points = [at / steps for at in range(len(names))]
+        ticks = [(at, name) for at, name in zip(points, names, strict=True) if name]
+        return cls(ticks, points)
 
 
 def round_ticks(low: float, high: float, most: int = 5) -> Sequence[float]:

@@ -1,12 +1,10 @@
-"""A line chart over event time as inline SVG, drawn with the page's own colours."""
+"""A line chart over event time or sizes as inline SVG, drawn with the page's own colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 
-from gyral.client.report.axis import every, round_ticks, tick_names
-from gyral.client.report.periods import Period, Periods, Unit
+from gyral.client.report.axis import Axis, every, round_ticks, tick_names
 
 WIDTH, HEIGHT = 860, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 26, 34
@@ -18,7 +16,8 @@ _LETTER, _APART = 6, 10
 class Mark:
     """Something that happened at one moment."""
 
-    at: datetime
+    at: float
+    """Where on the axis, as a share of its length."""
     kind: str
     """Which class of the page colours it."""
     text: str
@@ -26,20 +25,23 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over event time, with marks below them."""
+    """Lines over one axis, with marks below them."""
 
     title: str
-    periods: Periods
+    axis: Axis
     lines: Mapping[str, Sequence[float | None]]
-    """Class of a line to its values, one a period that is drawn, each at its middle."""
+    """Class of a line to its values at the axis' points, or at the first of them."""
     marks: Sequence[Mark] = ()
+    floor: float | None = None
+    """Where the axis of values begins; None: below the least of them."""
 
     def svg(self) -> str:
         """Return the chart; nothing where there is nothing to draw."""
         values = [each for line in self.lines.values() for each in line if each is not None]
         if not values:
             return ""
-        ticks = round_ticks(min(values), max(values))
+        low = min(values) if self.floor is None else self.floor
+        ticks = round_ticks(low, max(values))
         parts = [
             *self._grid(ticks),
             *self._names(),
@@ -52,9 +54,8 @@ class Chart:
             f"{''.join(parts)}</svg>"
         )
 
-    def _x(self, time: datetime) -> float:
-        start, end = self.periods.every[0].start, self.periods.every[-1].end
-        share = min(max((time - start) / (end - start), 0.0), 1.0)
+    @staticmethod
+    def _x(share: float) -> float:
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * share
 
     @staticmethod
@@ -72,14 +73,14 @@ class Chart:
         ]
 
     def _names(self) -> list[str]:
-        """Tick and name the start of every period, or of each n-th where they are many."""
+        """Draw the axis' ticks, and each one's name or each n-th's where they are many."""
         bottom = HEIGHT - _BOTTOM
-        named = [(_name(self.periods.unit, each), each.start) for each in self.periods.every]
-        width = _LETTER * max(len(name) for name, _ in named)
+        named = self.axis.ticks
+        width = _LETTER * max((len(name) for _, name in named), default=0)
         step = every(len(named), WIDTH - _LEFT - _RIGHT, width + _APART)
         parts = []
-        for number, (name, start) in enumerate(named):
-            x = self._x(start)
+        for number, (at, name) in enumerate(named):
+            x = self._x(at)
             parts.append(
                 f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" '
                 f'y1="{bottom}" y2="{bottom + 5}"/>'
@@ -103,15 +104,10 @@ class Chart:
 
     def _line(self, name: str, ticks: Sequence[float]) -> list[str]:
         points = [
-            (self._x(period.middle), self._y(value, ticks))
-            for period, value in zip(self.periods.drawn, self.lines[name], strict=True)
+            (self._x(at), self._y(value, ticks))
+            for at, value in zip(self.axis.points, self.lines[name], strict=False)
             if value is not None
         ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points)
         return [f'<g class="line {escape(name)}"><polyline points="{path}"/>{dots}</g>']
-
-
-def _name(unit: Unit, period: Period) -> str:
-    whole = unit is Unit.MONTH and period.start.day == 1
-    return period.name if whole else f"{period.start.day} {period.start:%b}"

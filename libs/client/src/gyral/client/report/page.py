@@ -115,12 +115,13 @@ def _chart(
         variant.value: [pick(each.scores)[variant] for each in periods.drawn]
         for variant in Variant
     }
-    return Chart(title.format(periods.unit), periods, lines, marks)
+    return Chart(title.format(periods.unit), periods.axis, lines, marks)
 
 
 def _marks(report: Report) -> Sequence[Mark]:
+    place = report.periods.share
     found = [
-        Mark(moment, "promoted", f"version {each.version} promoted")
+        Mark(place(moment), "promoted", f"version {each.version} promoted")
         for each in report.promotions
         if (moment := report.taken_over(each)) is not None
     ]
@@ -128,7 +129,7 @@ def _marks(report: Report) -> Sequence[Mark]:
         kind = {"rejected": "rejected", "approved": "asked"}.get(each.outcome)
         if kind is not None:
             shown = f"{each.cause} on {each.as_of:%Y-%m-%d}: {each.outcome}"
-            found.append(Mark(each.as_of, kind, shown))
+            found.append(Mark(place(each.as_of), kind, shown))
     return found
 
 

@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 
 from gyral.client.replay.moments import micros
+from gyral.client.report.axis import Axis
 from gyral.client.report.statistics import Scored, Summary, summary
 
 _DAYS_UNTIL = timedelta(days=31)
@@ -55,6 +56,19 @@ class Periods:
             return ()
         least = _LEAST_SHARE * median(each.scores.rows for each in self.every)
         return [each for each in self.every if each.scores.rows >= max(1.0, least)]
+
+    def share(self, time: datetime) -> float:
+        """Return where a time lies between the first period's start and the last one's end."""
+        start, end = self.every[0].start, self.every[-1].end
+        return min(max((time - start) / (end - start), 0.0), 1.0)
+
+    @property
+    def axis(self) -> Axis:
+        """Ticks where periods start, values in the middle of those that are drawn."""
+        return Axis(
+            [(self.share(each.start), _shown(self.unit, each)) for each in self.every],
+            [self.share(each.middle) for each in self.drawn],
+        )
 
     @property
     def left_out(self) -> Sequence[Period]:
@@ -122,3 +136,8 @@ def _next(unit: Unit, time: datetime) -> datetime:
 
 def _name(unit: Unit, start: datetime) -> str:
     return f"{start:%Y-%m}" if unit is Unit.MONTH else f"{start:%Y-%m-%d}"
+
+
+def _shown(unit: Unit, period: Period) -> str:
+    whole = unit is Unit.MONTH and period.start.day == 1
+    return period.name if whole else f"{period.start.day} {period.start:%b}"
