@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import orjson
 import pytest
 
-from gyral.client.replay.history import History, Move, Trigger
+from gyral.client.replay.history import Closing, History, Move, Trigger
 from gyral.client.replay.playing import Replayed
 from gyral.client.replay.schedule import plan
 from gyral.client.replay.sending import Answers, Tally
 from gyral.client.replay.variants import Variant
 from gyral.client.report import page, promotions
+from gyral.client.report.closing import Closed, closed
 from gyral.client.report.content import WHOLE, Report, Trace
 from gyral.client.report.limits import Limits, missed, read
 from gyral.client.report.periods import of_months
@@ -70,7 +71,7 @@ def a_replay(history):
     )
 
 
-def a_report(*triggers, promoted=(), trace=None, moves=()):
+def a_report(*triggers, promoted=(), trace=None, moves=(), turns=()):
     scores = {Variant.FROZEN: 0.7, Variant.TIMER: 0.75, Variant.LOOP: 0.75}
     summary = Summary(4, 0.2, scores, scores, scores)
     gain = Gain(0.02, 0.012, 9)
@@ -84,6 +85,7 @@ def a_report(*triggers, promoted=(), trace=None, moves=()):
         gain,
         (),
         promoted,
+        turns,
         trace,
         2.0,
     )
@@ -153,6 +155,18 @@ def test_the_page_marks_promotions_and_says_how_far_a_trace_leads():
     assert whole.count("version 3 promoted") == 3
     assert "Trace from an alarm to its route" in whole
     assert "Trace of an alarm, in part" in page.render(a_report(trace=Trace("abc")))
+
+
+def test_a_turn_takes_what_is_left_of_it_without_the_training():
+    closings = [Closing(name, MARCH, 30.0) for name in ("one", "two", "of a run not told of")]
+    began = {"one": MARCH - timedelta(seconds=20), "two": MARCH - timedelta(seconds=24)}
+    turns = closed(closings, began)
+    assert turns == [Closed(10.0, 20.0), Closed(6.0, 24.0)]
+    report = a_report(*APPROVED, promoted=PROMOTED, trace=CLOSED, turns=turns)
+    said = report.json()["closing_latency_s"]
+    assert (said["p50"], said["max"]) == (8.0, 10.0)
+    assert "the training apart" in said["what"]
+    assert ">10.0 s<" in page.render(report)
 
 
 @pytest.mark.live

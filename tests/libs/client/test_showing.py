@@ -1,99 +1,65 @@
-"""What the commands that show things print, and what they say of names nobody declared."""
+"""What `gyral trace` shows of a loop: also what came to nothing, and where its trace is."""
 
-from contextlib import ExitStack
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
 
-from gyral.client.addresses import find
-from gyral.client.calls import Platform
-from gyral.client.commandline import run
-from gyral.client.errors import ClientError
-from gyral.client.replay.playing import refuse_second
-from tests.libs.client.served import served
+from gyral.client import commandline
+from gyral.client.audit import tracing
+from tests.libs.client.stores import uuid_of
+from tests.libs.client.test_calls import a_service, answer
 
-OF_ONE_MODEL = [
-    ["get", "versions", "m"],
-    ["get", "alarms", "m"],
-    ["runs", "m"],
-    ["rollout", "m"],
-    ["trace", "m"],
-]
-LISTS = (
-    "/v1/models/m/versions",
-    "/v1/models/m/alarms",
-    "/v1/runs",
-    "/v1/models/m/rollouts",
-    "/v1/streams/s/blocks",
-)
+RUN = {"run_id": "n1", "request_id": "r1", "cause": "cusum", "as_of": "2013-04-25T00:00:00Z"}
 
 
-NOTHING = dict.fromkeys(LISTS, ())
+def told(value):
+    return answer(200, json.dumps(value).encode())
 
 
-@pytest.fixture
-def serve(monkeypatch):
-    """Have every service answer what a test writes down, until the test is over."""
-    with ExitStack() as stack:
-
-        def answering(answers):
-            for name, value in stack.enter_context(served(answers)).items():
-                monkeypatch.setenv(name, value)
-
-        yield answering
-
-
-@pytest.mark.parametrize("arguments", [*OF_ONE_MODEL, ["blocks", "ls", "s"]])
-def test_a_name_that_nobody_declared_is_an_error_and_no_empty_table(arguments, serve, capsys):
-    serve(NOTHING)
-    assert run(arguments) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "registry answered 404 not_found" in err
-
-
-@pytest.mark.parametrize("arguments", OF_ONE_MODEL)
-def test_a_model_without_anything_yet_is_an_empty_table(arguments, serve, capsys):
-    known = {"name": "m", "generation": 1, "champion": None}
-    serve(NOTHING | {"/v1/models/m": known})
-    assert run(arguments) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
-
-
-RUN = {
-    "run_id": "28d996d2-cfc2-5ba3-a370-b90ba9da9c59",
-    "model": "m",
-    "cause": "cusum",
-    "as_of": "2025-01-28T00:00:00+00:00",
-    "state": "failed",
-    "reason": "cooldown: the next may be from 2025-01-31T00:00:00+00:00 on " + "and on " * 30,
-}
-
-
-def test_away_from_a_terminal_a_row_is_one_line_however_long(serve, capsys):
-    serve({"/v1/runs": [RUN]})
-    assert run(["runs"]) == 0
-    head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == [
-        "RUN",
-        "ID",
-        "MODEL",
-        "CAUSE",
-        "AS",
-        "OF",
-        "STATE",
-        "STAGE",
-        "REASON",
+async def test_a_trace_shows_requests_that_came_to_nothing_in_order_of_event_time(
+    tmp_path, capsys
+):
+    later = {"request_id": "r2", "cause": "cusum", "as_of": "2013-04-26T00:00:00Z"}
+    same = {name: RUN[name] for name in ("request_id", "cause", "as_of")}
+    answers = [
+        [RUN],
+        [{"run_id": "n1", "version": 2, "state": "approved"}],
+        [{"version": 2, "stage": "completed", "epoch": 5}],
+        {"requests": [later, same]},
+        {"request_id": "r2", "outcome": "suppressed", "reason": "cooldown"},
+        {"request_id": "r1", "outcome": "succeeded", "run_id": "n1"},
     ]
-    assert RUN["run_id"] in row
-    assert "2025-01-28T00:00:00Z" in row
-    assert "2025-01-31T00:00:00Z" in row
-    assert "+00:00" not in row
+    async with a_service(*map(told, answers)) as (registry, _, _):
+        services = ("TRAINER", "REGISTRY", "DEPLOYER", "MONITOR")
+        urls = {f"GYRAL_{each}_URL": registry.http.url for each in services}
+        here = {"GYRAL_HOME": str(tmp_path), "GYRAL_API_KEY": "k"}
+        with ThreadPoolExecutor(1) as beside, patch.dict("os.environ", urls | here):
+            work = beside.submit(commandline.run, ["trace", "m", "-o", "json"])
+            assert await asyncio.wrap_future(work) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["request_id"], first["verdict"], first["rollout"]) == (
+        "r1",
+        "approved",
+        "completed",
+    )
+    assert (second["request_id"], second["outcome"], second["reason"]) == (
+        "r2",
+        "suppressed",
+        "cooldown",
+    )
+    assert second["version"] is None
 
 
-async def test_a_replay_into_an_instance_that_has_a_champion_is_refused_at_once(serve):
-    known = {"name": "m", "generation": 1, "champion": 4}
-    serve({"/v1/models/m": known})
-    async with Platform(find()) as platform:
-        with pytest.raises(ClientError, match="m has a champion already; a replay needs"):
-            await refuse_second(platform, ["m-frozen", "m"])
-        await refuse_second(platform, ["m-frozen"])
+@pytest.mark.live
+async def test_a_requests_trace_is_that_of_its_run(stores):
+    ran, untraced = await stores.run("ran"), await stores.run("untraced")
+    await stores.connection.execute(
+        "UPDATE trainer.run SET traceparent = $1 WHERE request_id = $2",
+        f"00-{'a' * 32}-{'b' * 16}-01",
+        ran,
+    )
+    found = await tracing.ids(stores.connection, [ran, untraced, uuid_of("none")])
+    assert found == {ran: "a" * 32}

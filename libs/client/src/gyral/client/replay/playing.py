@@ -7,8 +7,8 @@ from time import perf_counter
 
 import numpy as np
 
-from gyral.client import documents
-from gyral.client.answers import Applied, Model
+from gyral.client import declaring, documents
+from gyral.client.answers import Model
 from gyral.client.calls import Platform
 from gyral.client.documents import Spec
 from gyral.client.errors import ClientError
@@ -22,10 +22,7 @@ from gyral.client.replay.sending import Answers, Sender, Tally
 from gyral.client.replay.source import Columns, Source
 from gyral.client.replay.variants import Declared, Variant, declared, derive
 from gyral.client.replay.watching import Watcher
-from gyral.contracts.data import StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
-from gyral.contracts.specs.model import ModelSpec
-from gyral.contracts.versions import ModelDeclared
 from gyral.modelling.columns import Bools
 from gyral.modelling.labels import LabelRule
 from gyral.modelling.metrics import log_losses
@@ -90,7 +87,10 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
     with Journal(options.report / "sent.jsonl") as journal:
         sender = Sender(platform, source, found, models, journal, answers)
         began = perf_counter()
-        await _declare((found.features, found.labels, *specs.values()), platform, watcher)
+        every: tuple[Spec, ...] = (found.features, found.labels, *specs.values())
+        await declaring.known(
+            platform, every, await declaring.declare(platform, every), line.doing
+        )
         line.doing(f"sending what is known at {text(schedule.cutoff_us)}")
         line.tell(f"first versions learn from what is known at {text(schedule.cutoff_us)}")
         await sender.bootstrap(schedule)
@@ -138,16 +138,6 @@ async def refuse_second(platform: Platform, models: Iterable[str]) -> None:
                 f"{model} has a champion already; a replay needs a fresh instance: "
                 "export GYRAL_HOME=out/again, then .venv/bin/gyral up"
             )
-
-
-async def _declare(specs: tuple[Spec, ...], platform: Platform, watcher: Watcher) -> None:
-    wanted = {}
-    for spec in specs:
-        body = documents.json_of(spec)
-        applied = await platform["registry"].post("/v1/specs", body, Applied)
-        event = ModelDeclared if isinstance(spec, ModelSpec) else StreamDeclared
-        wanted[event.topic.name, applied.name] = applied.generation
-    await watcher.declared(wanted)
 
 
 async def _play_day(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from statistics import median
 
 from gyral.client.audit.findings import Finding
 from gyral.client.replay.history import Trigger
@@ -11,6 +10,7 @@ from gyral.client.replay.moments import moment
 from gyral.client.replay.playing import Replayed
 from gyral.client.replay.variants import Variant
 from gyral.client.report import statistics
+from gyral.client.report.closing import CLOSING, TRAINING, Closed, summed_up
 from gyral.client.report.periods import Periods, by_period
 from gyral.client.report.promotions import Promotion
 from gyral.client.report.requests import tally
@@ -53,6 +53,7 @@ class Report:
     findings: Sequence[Finding]
     promotions: Sequence[Promotion]
     """Of the loop, oldest first."""
+    closed: Sequence[Closed]
     trace: Trace | None
     wall_s: float
 
@@ -108,14 +109,8 @@ class Report:
                     asdict(each) for each in history.triggers if each.variant is Variant.TIMER
                 ]
             },
-            "closing_latency_s": {
-                "p50": median(history.closing_s) if history.closing_s else None,
-                "max": max(history.closing_s, default=None),
-            },
-            "training_s": {
-                "p50": median(history.training_s) if history.training_s else None,
-                "max": max(history.training_s, default=None),
-            },
+            "closing_latency_s": summed_up(CLOSING, [each.closing_s for each in self.closed]),
+            "training_s": summed_up(TRAINING, [each.training_s for each in self.closed]),
             "records_per_s": _rate(replayed.tally.records, replayed.tally.records_s),
             "predictions_per_s": _rate(
                 replayed.tally.predictions, replayed.tally.predictions_s
@@ -190,6 +185,8 @@ def content(
     replayed: Replayed,
     findings: Sequence[Finding],
     promotions: Sequence[Promotion],
+    closed: Sequence[Closed],
+    *,
     trace: Trace | None,
     wall_s: float,
 ) -> Report:
@@ -212,6 +209,7 @@ def content(
         statistics.gain(rows, Variant.FROZEN, Variant.TIMER),
         findings,
         promotions,
+        closed,
         trace,
         wall_s,
     )

@@ -143,7 +143,7 @@ def _left_out(report: Report) -> str:
 
 def _cards(report: Report) -> str:
     gain, tally = report.loop_gain, report.replayed.tally
-    closing = report.replayed.history.closing_s
+    closing = [each.closing_s for each in report.closed]
     promoted, rejected = len(report.promotions), len(report.rejections)
     violated = sum(each.violations for each in report.findings)
     asked = counted(len(report.triggers), "request")
@@ -154,7 +154,7 @@ def _cards(report: Report) -> str:
         (str(rejected), f"{noun(rejected, 'challenger')} rejected"),
         (
             f"{max(closing):.1f} s" if closing else "-",
-            "longest from alarm to rollout, training apart",
+            "longest from alarm to a rollout's first step, training apart",
         ),
         (f"{tally.predictions:,}", "predictions answered"),
         (str(violated), f"{noun(violated, 'violation')} of invariants"),
