@@ -8,6 +8,7 @@ out="out/demo"
 bin="$PWD/.venv/bin"
 data="$out/flights.parquet"
 mkdir -p "$out"
+rm -f "$out"/report.{html,json}
 
 if [[ -z "${GYRAL_HOME:-}" ]]; then
     export GYRAL_HOME="$PWD/$out/instance" GYRAL_PORTS="${GYRAL_PORTS:-any}"
@@ -22,15 +23,22 @@ stop() {
     local status=$?
     trap - EXIT INT TERM
     if [[ "${KEEP:-0}" == 1 ]]; then
-        echo "The stack is up; stop it with: GYRAL_HOME=$GYRAL_HOME $bin/gyral down"
-        sed -nE 's/^(ZIPKIN_URL)=(.*)$/  traces    \2\/zipkin\//p' "$GYRAL_HOME/instance.env"
+        echo "The stack is up. To look around:"
+        echo "  export GYRAL_HOME=$GYRAL_HOME"
+        echo "  $bin/gyral trace flight-delay"
+        echo "  $bin/gyral get versions flight-delay"
+        echo "  $bin/gyral get alarms flight-delay"
+        sed -nE 's/^(ZIPKIN_URL)=(.*)$/  traces        \2\/zipkin\//p' "$GYRAL_HOME/instance.env"
         for service in REGISTRY GATEWAY DEPLOYER TRAINER MONITOR VALIDATION INGESTION; do
-            sed -nE "s/^${service}_PORT=(.*)$/  ${service,,}	http:\/\/127.0.0.1:\1/p" "$GYRAL_HOME/instance.env"
+            name=$(printf '%-13s' "${service,,}")
+            sed -nE "s/^${service}_PORT=(.*)$/  $name http:\/\/127.0.0.1:\1/p" "$GYRAL_HOME/instance.env"
         done
-        echo "  report    file://$PWD/$out/report.html"
+        echo "To stop it:"
+        echo "  GYRAL_HOME=$GYRAL_HOME $bin/gyral down"
     else
         "$bin/gyral" down
     fi
+    [[ ! -e "$out/report.html" ]] || echo "The report: file://$PWD/$out/report.html"
     exit "$status"
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gyral.client.report.axis import Axis
 from gyral.client.report.chart import Chart
 from gyral.testkit.picture import Line, composed
 from tests.bench.report import LongReport, Memory, Point, Series
@@ -27,9 +28,10 @@ def rates(told: LongReport) -> str:
         for at, one in enumerate(shown)
     ]
 
-    def chart(title: str, value: Callable[[Point], float], digits: int) -> Chart:
+    def chart(title: str, value: Callable[[Point], float]) -> Chart:
         lines = {line.kind: _values(one, value) for line, one in zip(key, shown, strict=True)}
-        return Chart(f"{title}, by million rows in the table", labels, lines, (), 0.0, digits)
+        axis = Axis.evenly(labels)
+        return Chart(f"{title}, by million rows in the table", axis, lines, floor=0.0)
 
     return composed(
         "What a row costs as its table grows",
@@ -37,11 +39,10 @@ def rates(told: LongReport) -> str:
         f" last fifth of {told.rows:,} rows over the first: {told.cost_growth:.2f}",
         key=key,
         charts=[
-            chart("Thousand rows/s", lambda point: point.rows_per_s / 1000, 0),
+            chart("Thousand rows/s", lambda point: point.rows_per_s / 1000),
             chart(
                 "Microseconds of a core that validation spends on a row",
                 lambda point: point.core_us_per_row["validation"],
-                1,
             ),
         ],
     )
@@ -64,7 +65,7 @@ def memory(told: LongReport) -> str:
         "What a process holds as rows go through it",
         f"{told.date}; a window of {told.window_rows:,} rows is remembered, or all of 24 h",
         key=key,
-        charts=[Chart("MB resident, by million rows", labels, lines, (), 0.0, 0)],
+        charts=[Chart("MB resident, by million rows", Axis.evenly(labels), lines, floor=0.0)],
     )
 
 

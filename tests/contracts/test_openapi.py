@@ -55,3 +55,24 @@ def test_a_body_that_a_route_reads_within_limits_is_described():
     body = document["paths"]["/v1/models/{name}/retrain"]["post"]["requestBody"]
     name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     assert "reason" in document["components"]["schemas"][name]["properties"]
+
+
+def _views(node):
+    """Yield every schema of an answer's object that lies in a document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("properties"), dict) and node.get("title", "").endswith("View"):
+            yield node
+        for each in node.values():
+            yield from _views(each)
+
+
+@pytest.mark.parametrize("service", openapi.SERVICES)
+def test_every_time_in_an_answer_is_a_time_and_so_written_in_one_way(service):
+    document = json.loads((FOLDER / f"{service}.json").read_text())
+    for view in _views(document):
+        for name, field in view["properties"].items():
+            if name in ("as_of", "watermark") or name.endswith(("_at", "_since", "_until")):
+                forms = [
+                    each for each in field.get("anyOf", [field]) if each["type"] == "string"
+                ]
+                assert all(each.get("format") == "date-time" for each in forms), (view, name)

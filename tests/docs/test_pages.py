@@ -109,7 +109,7 @@ def test_the_picture_shows_all_three_and_escapes_what_it_is_told():
             "model": "a<b",
             "rows": 1000,
             "months": [
-                {"month": f"2013-{month:02d}", "log_loss": scores, "auc": scores}
+                {"month": f"2013-{month:02d}", "rows": 9, "log_loss": scores, "auc": scores}
                 for month in (3, 4, 5)
             ],
             "log_loss_gain": {"mean": 0.04, "lower95": 0.03},

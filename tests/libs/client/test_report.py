@@ -1,5 +1,6 @@
 """What a report says of a replay, and that no limit holds for one in which nothing happened."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from gyral.client.report import page, promotions
 from gyral.client.report.closing import Closed, closed
 from gyral.client.report.content import WHOLE, Report, Trace
 from gyral.client.report.limits import Limits, missed, read
+from gyral.client.report.periods import of_months
 from gyral.client.report.promotions import Promotion
 from gyral.client.report.statistics import Gain, Summary
 from tests.libs.client.stores import MODEL, uuid_of
@@ -78,6 +80,7 @@ def a_report(*triggers, promoted=(), trace=None, moves=(), turns=()):
         a_replay(History(list(triggers), list(moves))),
         summary,
         {"2013-03": summary, "2013-04": summary},
+        of_months(("2013-03", "2013-04"), (summary, summary)),
         gain,
         gain,
         (),
@@ -189,3 +192,33 @@ async def test_promotions_are_those_of_the_audit_log(stores):
     ]
     assert (found[0].cause, found[0].request_id, found[1].cause) == ("cusum", asked, "manual")
     assert not await promotions.of_model(stores.connection, "another")
+
+
+def test_the_page_names_no_mark_that_does_not_occur_and_says_what_it_left_out():
+    report = a_report(*APPROVED, promoted=PROMOTED)
+    few = replace(report.overall, rows=0)
+    drawn = of_months(("2013-03", "2013-04"), (report.overall, few))
+    shown = page.render(replace(report, periods=drawn))
+    assert "asked for" in shown
+    assert "</i>rejected" not in shown
+    assert "Not drawn, for too few rows: 2013-04 (0 rows)." in shown
+    assert "<h2>Month by month</h2>" in shown
+    assert "Log-loss by month" in shown
+
+
+def test_the_page_links_the_trace_where_zipkin_shows_it():
+    url = "http://127.0.0.1:9411/zipkin/traces/abc"
+    report = a_report(trace=replace(CLOSED, url=url))
+    assert f'<a href="{url}">' in page.render(report)
+    assert f"trace {url}" in report.lines()
+    assert "trace abc" in a_report(trace=CLOSED).lines()
+
+
+def test_a_terminal_has_every_number_under_its_columns_name():
+    above, head, *body = a_report(*APPROVED, promoted=PROMOTED).lines()[:5]
+    ends = [each.end() for each in re.finditer(r"\S+", head)]
+    for line in body:
+        assert [each.end() for each in re.finditer(r"\S+", line)][1:] == ends[1:]
+    assert above.split() == ["log-loss", "AUC"]
+    assert head.split() == ["month", "rows", *Variant, *Variant]
+    assert len(head) <= 80

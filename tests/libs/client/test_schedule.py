@@ -113,3 +113,21 @@ def test_a_file_without_rows_is_refused():
     empty = np.empty(0, dtype=np.int64)
     with pytest.raises(ClientError, match="data: expected rows; found none"):
         plan(empty, empty, block_us=BLOCK, bootstrap_us=0)
+
+
+DAY_US = 86_400_000_000
+MARCH_US = 1_362_096_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (2, {1: "2013-03-01", 2: "2013-03-02"}),
+        (70, {31: "2013-03", 61: "2013-04", 70: "2013-05"}),
+        (61, {31: "2013-03", 61: "2013-04"}),
+    ],
+)
+def test_a_long_replay_is_told_of_by_the_month_and_a_short_one_by_the_day(days, expected):
+    times = MARCH_US + DAY_US * np.arange(days, dtype=np.int64)
+    schedule = plan(times, times, block_us=DAY_US, bootstrap_us=0)
+    assert schedule.period_ends() == expected

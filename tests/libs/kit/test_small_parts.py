@@ -119,6 +119,7 @@ with span("outer", parent=parent, gyral__key="k"):
     get_log().info("thing.happened", name="a\\x1b[31m\\nfake line")
     print(current_traceparent())
 logging.getLogger("some.library").warning("tricky\\nline")
+logging.getLogger("httpx").info("HTTP Request: GET http://127.0.0.1/")
 get_log().debug("unseen")
 """
 

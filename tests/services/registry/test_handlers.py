@@ -126,7 +126,7 @@ async def test_a_redelivered_run_becomes_one_version(pool, declared):
 async def test_a_version_that_fails_a_gate_is_rejected_with_its_reasons(pool, declared):
     await handlers(declared, a_report(days=2)).run_succeeded(a_run())
     [rejected] = await published(pool, VersionRejected)
-    assert rejected.reasons == ("blocks: expected at least 7; found 2.0",)
+    assert rejected.reasons == ("blocks: expected at least 7; found 2",)
     assert not await published(pool, VersionApproved)
 
 

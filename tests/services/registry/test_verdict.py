@@ -27,7 +27,11 @@ def test_a_challenger_that_is_surely_better_is_approved():
 def test_a_challenger_that_may_be_worse_is_rejected_with_the_bound_as_reason():
     verdict = judge(a_run(1), a_report(1, gain=0.001, noise=0.02), INPUTS, a_model().spec)
     assert failed(verdict) == {"log_loss_gain"}
-    assert "95% lower bound above 0" in verdict.reasons[0]
+    [check] = [check for check in verdict.checks if not check.passed]
+    assert verdict.reasons == (
+        f"log_loss_gain: expected 95% lower bound above 0; found {check.measured:.4g}",
+    )
+    assert float(f"{check.measured:.4g}") != check.measured
 
 
 @pytest.mark.parametrize(

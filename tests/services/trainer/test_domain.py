@@ -46,7 +46,11 @@ def test_the_first_request_of_a_model_is_admitted():
 def test_the_cooldown_ends_exactly_its_length_after_the_last_admitted_request():
     state = known(last_admitted=AS_OF)
     early = AS_OF + 14 * DAY - timedelta(microseconds=1)
-    assert why(admit(Cause.CUSUM, early, state)) is Suppression.COOLDOWN
+    refused = admit(Cause.CUSUM, early, state)
+    assert isinstance(refused, Suppressed)
+    assert refused.why is Suppression.COOLDOWN
+    assert "+00:00" not in refused.detail
+    assert refused.detail.endswith("Z on")
     assert admit(Cause.CUSUM, AS_OF + 14 * DAY, state) == Admitted()
 
 

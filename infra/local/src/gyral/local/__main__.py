@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from gyral.local import docker, supervisor
+from gyral.local import docker, supervisor, telling
 from gyral.local.errors import LocalError
 from gyral.local.instance import Instance, PortChoice
 from gyral.local.processes import Identity
@@ -90,6 +90,7 @@ def _up(stack: Stack, given: argparse.Namespace) -> int:
     finally:
         if terminal:
             _tell("")
+    _say(telling.started(stack.instance.home, stack.statuses().values()))
     return 0
 
 
@@ -123,18 +124,19 @@ def _supervise(stack: Stack, given: argparse.Namespace) -> int:
 
 
 def _down(stack: Stack, _given: argparse.Namespace) -> int:
+    before = stack.statuses().values()
     stack.down()
+    _say(telling.stopped(stack.instance.home, before))
     return 0
 
 
 def _status(stack: Stack, given: argparse.Namespace) -> int:
-    rows = stack.statuses().values()
+    found = stack.statuses()
     if given.output == "json":
-        _say(json.dumps([asdict(row) for row in rows], indent=2))
+        _say(json.dumps([asdict(status) for status in found.values()], indent=2))
         return 0
-    _say(f"{'NAME':<14} {'PHASE':<12} {'PID':>8} {'RESTARTS':>9}")
-    for row in rows:
-        _say(f"{row.name:<14} {row.phase:<12} {row.pid or '-':>8} {row.restarts:>9}")
+    for line in telling.table(found):
+        _say(line)
     return 0
 
 

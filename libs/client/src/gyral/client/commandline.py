@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Addresses and key come from GYRAL_HOME (default .gyral), or from "
         "GYRAL_<SERVICE>_URL and GYRAL_API_KEY.",
     )
+    top.add_argument("--version", action=_Version, help="say which version this is, and end")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _stack(commands)
     _declaring(commands)
@@ -56,6 +58,17 @@ def parser() -> argparse.ArgumentParser:
     _blocks(commands)
     _audit(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: str | None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=options.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *_given: object) -> None:
+        sys.stdout.write(f"gyral {importlib.metadata.version('gyral-client')}\n")
+        parser.exit()
 
 
 class _Commands(Protocol):
@@ -191,10 +204,26 @@ def _replay(commands: _Commands) -> None:
         commands, "check-report", "replaying:check", "hold a report to limits; 1 when one fails"
     )
     check.add_argument("report", type=Path, metavar="report.json")
-    check.add_argument("--gain", type=float, default=0.015, help="least log-loss gain")
-    check.add_argument("--lower95", type=float, default=0.008, help="least lower bound of it")
-    check.add_argument("--auc-gain", type=float, default=0.02)
-    check.add_argument("--promotions", type=int, nargs=2, default=(2, 12), metavar="N")
+    for name, least, what in (
+        ("--gain", 0.015, "least log-loss gain of the loop over the frozen model, in nats"),
+        ("--lower95", 0.008, "what the gain's 95 %% lower bound must lie above"),
+        ("--auc-gain", 0.02, "least gain in AUC"),
+    ):
+        check.add_argument(
+            name,
+            type=float,
+            default=least,
+            metavar="X",
+            help=f"{what}; default, the demo's: %(default)s",
+        )
+    check.add_argument(
+        "--promotions",
+        type=int,
+        nargs=2,
+        default=(2, 12),
+        metavar="N",
+        help="least and most promotions; default, the demo's: 2 12",
+    )
 
 
 def _datasets(commands: _Commands) -> None:

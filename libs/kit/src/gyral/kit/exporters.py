@@ -86,6 +86,8 @@ def _setup_logs(service: str, log_level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It tells of every request at INFO, and of what goes wrong by an exception.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _with_service(service: str) -> structlog.typing.Processor:

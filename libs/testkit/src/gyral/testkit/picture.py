@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from gyral.client.replay.variants import Variant
 from gyral.client.report.chart import HEIGHT, WIDTH, Chart, Mark
+from gyral.client.report.periods import Periods, of_months
+from gyral.client.report.statistics import Scores, Summary
 from gyral.testkit.openapi import ROOT
 
 TARGET = ROOT / "docs" / "images" / "report.svg"
@@ -63,8 +66,9 @@ class Month(BaseModel):
     """A month of the report; scores by how the model was kept."""
 
     month: str
-    log_loss: Mapping[str, float | None]
-    auc: Mapping[str, float | None]
+    rows: int
+    log_loss: Mapping[Variant, float | None]
+    auc: Mapping[Variant, float | None]
 
 
 class Promotion(BaseModel):
@@ -101,22 +105,27 @@ class Report(BaseModel):
 
 def draw(report: Report) -> str:
     """Return the picture, light or dark as its reader's screen is."""
-    months = [each.month for each in report.months]
+    scores = [Summary(each.rows, None, each.log_loss, each.auc, {}) for each in report.months]
+    months = of_months([each.month for each in report.months], scores)
+    periods = Periods(months.unit, months.drawn)
     marks = [
         *(
-            Mark(_position(each.event_time, months), "promoted", f"version {each.version}")
+            Mark(periods.share(each.event_time), "promoted", f"version {each.version}")
             for each in report.promoted
         ),
-        *(
-            Mark(_position(each.as_of, months), "rejected", each.cause)
-            for each in report.rejected
-        ),
+        *(Mark(periods.share(each.as_of), "rejected", each.cause) for each in report.rejected),
     ]
     charts = [
-        Chart(title, months, lines, marks)
+        Chart(title, periods.axis, lines, marks)
         for title, lines in (
-            ("Log-loss by month (lower is better)", _lines(report, "log_loss")),
-            ("AUC by month (higher is better)", _lines(report, "auc")),
+            (
+                "Log-loss by month (lower is better)",
+                _lines([each.scores.log_loss for each in periods.drawn]),
+            ),
+            (
+                "AUC by month (higher is better)",
+                _lines([each.scores.auc for each in periods.drawn]),
+            ),
         )
     ]
     gain = report.log_loss_gain
@@ -124,8 +133,10 @@ def draw(report: Report) -> str:
         f"{report.rows:,} labelled predictions; the loop gained {gain.mean:.4f} nats over the "
         f"frozen model (95 % lower bound {gain.lower95:.4f})"
     )
+    occurring = {*Variant, *(mark.kind for mark in marks)}
+    key = [line for line in _KEY if line.kind in occurring]
     return composed(
-        f"{report.model}: frozen, on a timer, in the loop", said, key=_KEY, charts=charts
+        f"{report.model}: frozen, on a timer, in the loop", said, key=key, charts=charts
     )
 
 
@@ -160,11 +171,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _lines(report: Report, score: str) -> Mapping[str, Sequence[float | None]]:
-    return {
-        variant: [getattr(month, score).get(variant) for month in report.months]
-        for variant in ("frozen", "timer", "loop")
-    }
+def _lines(scores: Sequence[Scores]) -> Mapping[str, Sequence[float | None]]:
+    return {variant: [each.get(variant) for each in scores] for variant in Variant}
 
 
 def _drawn(key: Sequence[Line]) -> str:
@@ -174,14 +182,6 @@ def _drawn(key: Sequence[Line]) -> str:
         for at, line in enumerate(key)
     ]
     return "".join(parts)
-
-
-def _position(time: datetime, months: Sequence[str]) -> float:
-    """Return where a time lies between months, each standing at its middle."""
-    first = datetime.fromisoformat(f"{months[0]}-01")
-    whole = (time.year - first.year) * 12 + time.month - first.month
-    days = ((time.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)).day
-    return whole + (time.day - 1) / days - 0.5
 
 
 if __name__ == "__main__":

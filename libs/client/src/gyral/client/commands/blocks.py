@@ -9,6 +9,7 @@ import orjson
 from gyral.client import addresses
 from gyral.client.calls import Platform
 from gyral.client.commands import output
+from gyral.client.commands.existing import must_exist
 
 _COLUMNS = (
     "id",
@@ -37,6 +38,8 @@ async def ls(given: argparse.Namespace) -> int:
         found = await platform["validation"].listed(
             _path(given.stream), "id", given.limit, {"state": given.state}
         )
+        if not found:
+            await must_exist(platform, "streams", given.stream)
     output.rows(found, _COLUMNS, given.output)
     return 0
 

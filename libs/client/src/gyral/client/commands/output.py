@@ -1,11 +1,18 @@
 """Answers on stdout: tables for people, JSON for programs."""
 
+import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import orjson
 
+from gyral.client.commands import tables
+
 Row = Mapping[str, object]
+_UTC = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\+00:00\b")
+"""The end of a time, wherever it stands; all our times are in UTC."""
 
 
 def rows(found: Sequence[Row], columns: Sequence[str], form: str) -> None:
@@ -13,17 +20,11 @@ def rows(found: Sequence[Row], columns: Sequence[str], form: str) -> None:
     if form == "json":
         document(list(found))
         return
-    from rich.console import Console  # noqa: PLC0415 - programs need not wait for it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.upper().replace("_", " "), overflow="fold")
-    for row in found:
-        # Names and reasons are others' text: never markup.
-        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-    Console().print(table)
+    head = [column.upper().replace("_", " ") for column in columns]
+    cells = [[_cell(row.get(column)) for column in columns] for row in found]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in tables.lines(head, cells, width):
+        say(line)
 
 
 def document(value: object) -> None:
@@ -44,5 +45,7 @@ def _cell(value: object) -> str:
         return f"{value:.4f}"
     if isinstance(value, list | tuple):
         return "; ".join(_cell(each) for each in value)
-    text = str(value)
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    text = _UTC.sub(r"\1Z", text)
+    # Names and reasons are others' text: never orders to a terminal.
     return "".join(char if char.isprintable() else "\ufffd" for char in text)

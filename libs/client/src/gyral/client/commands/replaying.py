@@ -29,6 +29,7 @@ async def replay(given: argparse.Namespace) -> int:
     else:
         for text in report.lines():
             output.say(text)
+        output.say(f"report: {options.report / 'report.html'}")
     return 0 if report.holds else 1
 
 

@@ -10,6 +10,7 @@ from gyral.client import addresses
 from gyral.client.answers import Outcome, Rollout
 from gyral.client.calls import PAGE, Platform, Row
 from gyral.client.commands import output
+from gyral.client.commands.existing import must_exist
 from gyral.client.errors import ClientError
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -54,6 +55,8 @@ async def get(given: argparse.Namespace) -> int:
             case _:
                 path = f"/v1/models/{part}/alarms"
                 found = await platform["monitor"].listed(path, "window_start", limit)
+        if not found and kind in _OF_ONE_MODEL:
+            await must_exist(platform, "models", name)
     output.rows(found, _COLUMNS[kind], given.output)
     return 0
 
@@ -63,6 +66,8 @@ async def runs(given: argparse.Namespace) -> int:
     only = {"model": given.model} if given.model else {}
     async with Platform(addresses.find()) as platform:
         found = await platform["trainer"].listed("/v1/runs", "run_id", given.limit, only)
+        if not found:
+            await must_exist(platform, "models", given.model)
     output.rows(found, _RUNS, given.output)
     return 0
 
@@ -80,6 +85,8 @@ async def rollout(given: argparse.Namespace) -> int:
             await deployer.post(f"{path}/{given.version}/{order}", body, Rollout)
         if given.version is None:
             found = await deployer.listed(path, "version")
+            if not found:
+                await must_exist(platform, "models", given.model)
         else:
             found = [await deployer.get(f"{path}/{given.version}", Row)]
     output.rows(found, _ROLLOUTS, given.output)
@@ -96,6 +103,8 @@ async def trace(given: argparse.Namespace) -> int:
     async with Platform(addresses.find()) as platform:
         only = {"model": given.model}
         ran = await platform["trainer"].listed("/v1/runs", "run_id", params=only)
+        if not ran:
+            await must_exist(platform, "models", given.model)
         path = f"/v1/models/{model}"
         judged = await platform["registry"].listed(f"{path}/versions", "version")
         rolled = await platform["deployer"].listed(f"{path}/rollouts", "version")

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from gyral.client.addresses import home
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
+from gyral.local import telling
 from gyral.local.errors import LocalError
 from gyral.local.instance import Instance, PortChoice
 from gyral.local.stack import Stack
@@ -23,23 +24,38 @@ def up(given: argparse.Namespace) -> int:
             sys.stderr.write(f"\r\033[K{line[:100]}")
             sys.stderr.flush()
 
-    status = _with_stack(lambda stack: stack.up(given.names, progress=show))
-    if terminal:
-        sys.stderr.write("\n")
-    return status
+    def start(stack: Stack) -> None:
+        try:
+            stack.up(given.names, progress=show)
+        finally:
+            if terminal:
+                sys.stderr.write("\n")
+        output.say(telling.started(stack.instance.home, stack.statuses().values()))
+
+    return _with_stack(start)
 
 
 def down(_given: argparse.Namespace) -> int:
     """Stop everything."""
-    return _with_stack(lambda stack: stack.down())
+
+    def stop(stack: Stack) -> None:
+        before = stack.statuses().values()
+        stack.down()
+        output.say(telling.stopped(stack.instance.home, before))
+
+    return _with_stack(stop)
 
 
 def status(given: argparse.Namespace) -> int:
     """Say how each process stands."""
 
     def show(stack: Stack) -> None:
-        rows = [asdict(status) for status in stack.statuses().values()]
-        output.rows(rows, ("name", "phase", "pid", "restarts"), given.output)
+        found = stack.statuses()
+        if given.output == "json":
+            output.document([asdict(status) for status in found.values()])
+            return
+        for line in telling.table(found):
+            output.say(line)
 
     return _with_stack(show)
 

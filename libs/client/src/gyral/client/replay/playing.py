@@ -1,6 +1,6 @@
 """A whole replay: declare, bootstrap, then day by day send, ask, deliver, mark and wait."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -8,8 +8,10 @@ from time import perf_counter
 import numpy as np
 
 from gyral.client import declaring, documents
+from gyral.client.answers import Model
 from gyral.client.calls import Platform
 from gyral.client.documents import Spec
+from gyral.client.errors import ClientError
 from gyral.client.replay import source as sources
 from gyral.client.replay.history import History
 from gyral.client.replay.journal import Journal
@@ -77,6 +79,7 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
     )
     specs = derive(found.model, moment(schedule.cutoff_us))
     models = {variant: spec.name for variant, spec in specs.items()}
+    await refuse_second(platform, (models[Variant.LOOP], *models.values()))
     options.report.mkdir(parents=True, exist_ok=True)
     answers = Answers.none_yet(len(source), tuple(models))
     watcher = Watcher(platform, models, line.doing)
@@ -89,15 +92,20 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
             platform, every, await declaring.declare(platform, every), line.doing
         )
         line.doing(f"sending what is known at {text(schedule.cutoff_us)}")
+        line.tell(f"first versions learn from what is known at {text(schedule.cutoff_us)}")
         await sender.bootstrap(schedule)
         await watcher.first_versions()
         first = perf_counter()
+        line.tell(f"they serve after {first - began:.0f} s; {len(schedule.days)} days to play")
+        ends = schedule.period_ends()
         sender.tally = Tally()
         score = _Score(answers, positive, labelled)
         for number, day in enumerate(schedule.days, start=1):
             line.day = f"{text(day.start_us)[:10]} ({number} of {len(schedule.days)})"
             await _play_day(day, sender, watcher, line, wait=options.wait)
             line.scores = score.after(day.rows)
+            if number in ends:
+                line.over(ends[number])
         if not options.wait:
             await watcher.day(schedule.days[-1].end_us)
     return Replayed(
@@ -115,6 +123,21 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
         replay_s=perf_counter() - first,
         retried=platform.retried(),
     )
+
+
+async def refuse_second(platform: Platform, models: Iterable[str]) -> None:
+    """Return when no model has a champion yet: a replay begins with the first version.
+
+    Raises:
+        ClientError: one has.
+    """
+    for model in models:
+        known = await platform["registry"].find(f"/v1/models/{model}", Model)
+        if known is not None and known.champion is not None:
+            raise ClientError(
+                f"{model} has a champion already; a replay needs a fresh instance: "
+                "export GYRAL_HOME=out/again, then .venv/bin/gyral up"
+            )
 
 
 async def _play_day(

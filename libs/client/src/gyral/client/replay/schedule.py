@@ -1,12 +1,15 @@
 """Which rows, labels and markers go on which day: decided before anything is sent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from gyral.client.errors import ClientError
+from gyral.client.replay.moments import text
 from gyral.modelling.columns import Ints
 
+_SHORT_US = 31 * 86_400_000_000
 NEVER = -1
 """The time of a label that never comes."""
 
@@ -34,6 +37,19 @@ class Schedule:
     labels: Ints
     """Rows whose labels are known at the first training."""
     days: tuple[Day, ...]
+
+    def period_ends(self) -> Mapping[int, str]:
+        """Return the last day of each month, counted from 1, with the month's name.
+
+        Of a replay of no more than 31 days every day, with its date.
+        """
+        short = self.days[-1].end_us - self.days[0].start_us <= _SHORT_US
+        letters = len("2013-03-01") if short else len("2013-03")
+        return {
+            number: text(day.start_us)[:letters]
+            for number, day in enumerate(self.days, start=1)
+            if short or day is self.days[-1] or text(day.end_us)[:7] != text(day.start_us)[:7]
+        }
 
 
 def plan(

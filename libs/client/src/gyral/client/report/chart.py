@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from gyral.client.report.axis import Axis, every, round_ticks, tick_names
+
 WIDTH, HEIGHT = 860, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 26, 34
-_TICKS = 4
+_LETTER, _APART = 6, 10
+"""Widths on the axis of time: of a name's letter, and of the room between two names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Mark:
     """Something that happened at one moment."""
 
     at: float
-    """Where on the axis, in its own unit."""
+    """Where on the axis, as a share of its length."""
     kind: str
     """Which class of the page colours it."""
     text: str
@@ -25,28 +28,25 @@ class Chart:
     """Lines over one axis, with marks below them."""
 
     title: str
-    labels: Sequence[str]
-    """Names of the axis' positions 0, 1, 2 ..."""
+    axis: Axis
     lines: Mapping[str, Sequence[float | None]]
-    """Class of a line to its values at those positions."""
+    """Class of a line to its values at the axis' points, or at the first of them."""
     marks: Sequence[Mark] = ()
     floor: float | None = None
     """Where the axis of values begins; None: below the least of them."""
-    digits: int = 3
-    """Of a value at the axis, after the point."""
 
     def svg(self) -> str:
-        """Return the chart."""
+        """Return the chart; nothing where there is nothing to draw."""
         values = [each for line in self.lines.values() for each in line if each is not None]
         if not values:
             return ""
-        margin = 0.08 * (max(values) - min(values)) or 0.01
-        low = min(values) - margin if self.floor is None else self.floor
-        high = max(values) + margin
+        low = min(values) if self.floor is None else self.floor
+        ticks = round_ticks(low, max(values))
         parts = [
-            *self._grid(low, high),
+            *self._grid(ticks),
+            *self._names(),
             *self._marks(),
-            *(part for name in self.lines for part in self._line(name, low, high)),
+            *(part for name in self.lines for part in self._line(name, ticks)),
         ]
         return (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
@@ -54,29 +54,42 @@ class Chart:
             f"{''.join(parts)}</svg>"
         )
 
-    def _x(self, position: float) -> float:
-        steps = max(1, len(self.labels) - 1)
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * min(max(position, 0.0), steps) / steps
+    @staticmethod
+    def _x(share: float) -> float:
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * share
 
     @staticmethod
-    def _y(value: float, low: float, high: float) -> float:
-        return _TOP + (HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+    def _y(value: float, ticks: Sequence[float]) -> float:
+        share = (ticks[-1] - value) / (ticks[-1] - ticks[0])
+        return _TOP + (HEIGHT - _TOP - _BOTTOM) * share
 
-    def _grid(self, low: float, high: float) -> list[str]:
+    def _grid(self, ticks: Sequence[float]) -> list[str]:
+        return [
+            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" '
+            f'y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" '
+            f'text-anchor="end">{name}</text>'
+            for tick, name in zip(ticks, tick_names(ticks), strict=True)
+            for y in [self._y(tick, ticks)]
+        ]
+
+    def _names(self) -> list[str]:
+        """Draw the axis' ticks, and each one's name or each n-th's where they are many."""
+        bottom = HEIGHT - _BOTTOM
+        named = self.axis.ticks
+        width = _LETTER * max((len(name) for _, name in named), default=0)
+        step = every(len(named), WIDTH - _LEFT - _RIGHT, width + _APART)
         parts = []
-        for tick in range(_TICKS + 1):
-            value = low + (high - low) * tick / _TICKS
-            y = self._y(value, low, high)
+        for number, (at, name) in enumerate(named):
+            x = self._x(at)
             parts.append(
-                f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" '
-                f'y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" '
-                f'y="{y + 4:.1f}" text-anchor="end">{value:.{self.digits}f}</text>'
+                f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" '
+                f'y1="{bottom}" y2="{bottom + 5}"/>'
             )
-        for position, label in enumerate(self.labels):
-            parts.append(
-                f'<text class="tick" x="{self._x(position):.1f}" y="{HEIGHT - 8}" '
-                f'text-anchor="middle">{escape(label)}</text>'
-            )
+            if number % step == 0:
+                parts.append(
+                    f'<text class="tick" x="{min(x, WIDTH - width / 2):.1f}" '
+                    f'y="{HEIGHT - 8}" text-anchor="middle">{escape(name)}</text>'
+                )
         return parts
 
     def _marks(self) -> list[str]:
@@ -89,10 +102,10 @@ class Chart:
             for x in [self._x(mark.at)]
         ]
 
-    def _line(self, name: str, low: float, high: float) -> list[str]:
+    def _line(self, name: str, ticks: Sequence[float]) -> list[str]:
         points = [
-            (self._x(position), self._y(value, low, high))
-            for position, value in enumerate(self.lines[name])
+            (self._x(at), self._y(value, ticks))
+            for at, value in zip(self.axis.points, self.lines[name], strict=False)
             if value is not None
         ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -6,11 +6,14 @@ from datetime import datetime
 
 from gyral.client.audit.findings import Finding
 from gyral.client.replay.history import Trigger
+from gyral.client.replay.moments import moment
 from gyral.client.replay.playing import Replayed
 from gyral.client.replay.variants import Variant
 from gyral.client.report import statistics
 from gyral.client.report.closing import CLOSING, TRAINING, Closed, summed_up
+from gyral.client.report.periods import Periods, by_period
 from gyral.client.report.promotions import Promotion
+from gyral.client.report.requests import tally
 from gyral.client.report.statistics import Gain, Summary
 
 JsonObject = Mapping[str, object]
@@ -26,6 +29,8 @@ class Trace:
     trace_id: str
     services: Sequence[str] = ()
     spans: int = 0
+    url: str | None = None
+    """Where Zipkin shows it, while that is up."""
 
     @property
     def whole(self) -> bool:
@@ -41,6 +46,8 @@ class Report:
     replayed: Replayed
     overall: Summary
     months: Mapping[str, Summary]
+    periods: Periods
+    """Days, weeks or months, for people."""
     loop_gain: Gain
     timer_gain: Gain
     findings: Sequence[Finding]
@@ -124,16 +131,17 @@ class Report:
 
     def lines(self) -> Sequence[str]:
         """Return what a terminal shows."""
-        head = f"{'month':<9}{'rows':>8}  " + "  ".join(
-            f"{name} {variant:<6}" for name in ("log-loss", "auc") for variant in Variant
-        )
+        head = [str(self.periods.unit), "rows"]
+        head += [str(variant) for _ in ("log-loss", "AUC") for variant in Variant]
+        above = ["", "", "", "log-loss", "", "", "AUC", ""]
+        periods = [(each.name, each.scores) for each in self.periods.every]
         body = [
-            f"{month:<9}{scores.rows:>8}  "
-            + "  ".join(
-                [f"{_shown(scores.log_loss[each]):>15}" for each in Variant]
-                + [f"{_shown(scores.auc[each]):>10}" for each in Variant]
-            )
-            for month, scores in [*self.months.items(), ("all", self.overall)]
+            [
+                name,
+                f"{scores.rows:,}",
+                *(_shown(of[each]) for of in (scores.log_loss, scores.auc) for each in Variant),
+            ]
+            for name, scores in [*periods, ("all", self.overall)]
         ]
         gain = self.loop_gain
         violated = [each.name for each in self.findings if each.violations]
@@ -141,17 +149,15 @@ class Report:
             f"log-loss gain of loop over frozen {_shown(gain.mean)}, "
             f"95 % lower bound {_shown(gain.lower95)} over {gain.weeks} weeks"
         )
-        counts = (
-            f"{len(self.triggers)} requests, {len(self.promotions)} promotions, "
-            f"{len(self.rejections)} rejections; {self.wall_s:.0f} s in all"
-        )
+        counts = tally(self.triggers, [each.version for each in self.promotions])
+        traced = [f"trace {self.trace.url or self.trace.trace_id}"] if self.trace else []
         return [
-            head,
-            *body,
+            *_aligned([above, head, *body]),
             "",
             gained,
-            counts,
+            f"{counts}; {self.wall_s:.0f} s in all",
             f"invariants violated: {', '.join(violated) or 'none'}",
+            *traced,
         ]
 
     def _promotion(self, promotion: Promotion) -> JsonObject:
@@ -198,6 +204,7 @@ def content(
         replayed,
         statistics.summary(rows),
         statistics.by_month(rows),
+        by_period(rows, moment(days[0].start_us), moment(days[-1].end_us)),
         statistics.gain(rows, Variant.FROZEN, Variant.LOOP),
         statistics.gain(rows, Variant.FROZEN, Variant.TIMER),
         findings,
@@ -214,3 +221,14 @@ def _rate(count: int, seconds: float) -> float:
 
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return rows as lines: names to the left, and every number under its column's name."""
+    first, *others = (max(map(len, column)) for column in zip(*table, strict=True))
+    return [
+        "  ".join(
+            [name.ljust(first), *(cell.rjust(n) for cell, n in zip(cells, others, strict=True))]
+        ).rstrip()
+        for name, *cells in table
+    ]

@@ -1,13 +1,14 @@
 """report.html: one file that needs nothing else, light or dark as its reader's screen is."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
 from html import escape
 
 from gyral.client.replay.moments import text
 from gyral.client.replay.variants import Variant
 from gyral.client.report.chart import Chart, Mark
 from gyral.client.report.content import Report
+from gyral.client.report.periods import Unit
+from gyral.client.report.requests import counted, evidence, folded, noun, tally
 from gyral.client.report.statistics import Scores, Summary
 
 _STYLE = """
@@ -31,8 +32,11 @@ svg { width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: .9rem; }
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, td.text, th.text { text-align: left;
-  overflow-wrap: anywhere; }
+td, th.text { white-space: nowrap; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; }
+td.said { white-space: normal; overflow-wrap: anywhere; min-width: 12em; }
+tr.more td { color: var(--soft); }
+.wide { overflow-x: auto; }
 .title { font-weight: 600; fill: var(--ink); font-size: 13px; }
 .tick { fill: var(--soft); font-size: 11px; }
 .grid { stroke: var(--line); }
@@ -53,16 +57,19 @@ th:first-child, td:first-child, td.text, th.text { text-align: left;
 .key { color: var(--soft); }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
   margin: 0 .3em 0 .9em; }
-.bad { color: var(--bad); font-weight: 600; }
-.good { color: var(--good); }
+a { color: var(--loop); }
 """
-_KEY = (
-    ("frozen", "frozen"),
-    ("timer", "every 28 d"),
-    ("loop", "the loop"),
-    ("good", "promoted"),
-    ("bad", "rejected"),
-    ("soft", "asked for"),
+_LINES = (("frozen", "frozen"), ("timer", "every 28 d"), ("loop", "the loop"))
+_MARKS = {
+    "promoted": ("good", "promoted"),
+    "rejected": ("bad", "rejected"),
+    "asked": ("soft", "asked for"),
+}
+_EACH = {Unit.DAY: "Day by day", Unit.WEEK: "Week by week", Unit.MONTH: "Month by month"}
+_SCORES: tuple[tuple[str, Callable[[Summary], Scores]], ...] = (
+    ("Log-loss by {} (lower is better)", lambda scores: scores.log_loss),
+    ("AUC by {} (higher is better)", lambda scores: scores.auc),
+    ("Calibration error by {} (lower is better)", lambda scores: scores.ece),
 )
 
 
@@ -74,14 +81,16 @@ def render(report: Report) -> str:
         f"{report.overall.rows:,} labelled predictions, {start} to {end} in event time, "
         f"replayed in {report.wall_s:.0f} s."
     )
+    marks = _marks(report)
     body = [
         f"<h1>{escape(report.model)}: what the loop gained</h1>",
         f'<p class="lead">{escape(lead)}</p>',
         _cards(report),
-        _key(),
-        *(_chart(report, title, pick).svg() for title, pick in _PICKS),
-        "<h2>Month by month</h2>",
-        _months(report),
+        _key(marks),
+        *(_chart(report, title, pick, marks).svg() for title, pick in _SCORES),
+        _left_out(report),
+        f"<h2>{_EACH[report.periods.unit]}</h2>",
+        _scores(report),
         "<h2>Requests for training</h2>",
         _triggers(report),
         "<h2>Rollouts</h2>",
@@ -98,21 +107,21 @@ def render(report: Report) -> str:
     )
 
 
-_PICKS: tuple[tuple[str, Callable[[Summary], Scores]], ...] = (
-    ("Log-loss by month (lower is better)", lambda month: month.log_loss),
-    ("AUC by month (higher is better)", lambda month: month.auc),
-    ("Calibration error by month (lower is better)", lambda month: month.ece),
-)
-
-
-def _chart(report: Report, title: str, pick: Callable[[Summary], Scores]) -> Chart:
-    months = list(report.months)
+def _chart(
+    report: Report, title: str, pick: Callable[[Summary], Scores], marks: Sequence[Mark]
+) -> Chart:
+    periods = report.periods
     lines = {
-        variant.value: [pick(report.months[month])[variant] for month in months]
+        variant.value: [pick(each.scores)[variant] for each in periods.drawn]
         for variant in Variant
     }
-    marks = [
-        Mark(_position(moment, months), "promoted", f"version {each.version} promoted")
+    return Chart(title.format(periods.unit), periods.axis, lines, marks)
+
+
+def _marks(report: Report) -> Sequence[Mark]:
+    place = report.periods.share
+    found = [
+        Mark(place(moment), "promoted", f"version {each.version} promoted")
         for each in report.promotions
         if (moment := report.taken_over(each)) is not None
     ]
@@ -120,32 +129,35 @@ def _chart(report: Report, title: str, pick: Callable[[Summary], Scores]) -> Cha
         kind = {"rejected": "rejected", "approved": "asked"}.get(each.outcome)
         if kind is not None:
             shown = f"{each.cause} on {each.as_of:%Y-%m-%d}: {each.outcome}"
-            marks.append(Mark(_position(each.as_of, months), kind, shown))
-    return Chart(title, months, lines, marks)
+            found.append(Mark(place(each.as_of), kind, shown))
+    return found
 
 
-def _position(time: datetime, months: Sequence[str]) -> float:
-    """Return where a time lies between months, each standing at its middle."""
-    first = datetime.fromisoformat(f"{months[0]}-01").replace(tzinfo=time.tzinfo)
-    whole = (time.year - first.year) * 12 + time.month - first.month
-    following = (time.replace(day=28) + timedelta(days=4)).replace(day=1)
-    length = (following - timedelta(days=1)).day
-    return whole + (time.day - 1) / length - 0.5
+def _left_out(report: Report) -> str:
+    found = report.periods.left_out
+    if not found:
+        return ""
+    named = ", ".join(f"{each.name} ({counted(each.scores.rows, 'row')})" for each in found)
+    return f'<p class="key">Not drawn, for too few rows: {escape(named)}.</p>'
 
 
 def _cards(report: Report) -> str:
     gain, tally = report.loop_gain, report.replayed.tally
     closing = [each.closing_s for each in report.closed]
+    promoted, rejected = len(report.promotions), len(report.rejections)
+    violated = sum(each.violations for each in report.findings)
+    asked = counted(len(report.triggers), "request")
+    bound = f"95 % lower bound {_number(gain.lower95)}"
     cards = (
-        (_number(gain.mean), f"nats gained over frozen, 95 % sure of {_number(gain.lower95)}"),
-        (str(len(report.promotions)), f"promotions out of {len(report.triggers)} requests"),
-        (str(len(report.rejections)), "challengers rejected"),
+        (_number(gain.mean), f"nats gained over frozen; {bound}"),
+        (str(promoted), f"{noun(promoted, 'promotion')}, of {asked} for training"),
+        (str(rejected), f"{noun(rejected, 'challenger')} rejected"),
         (
             f"{max(closing):.1f} s" if closing else "-",
             "longest from alarm to a rollout's first step, training apart",
         ),
         (f"{tally.predictions:,}", "predictions answered"),
-        (f"{sum(each.violations for each in report.findings)}", "invariants' violations"),
+        (str(violated), f"{noun(violated, 'violation')} of invariants"),
     )
     inner = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(said)}</span></div>'
@@ -154,19 +166,24 @@ def _cards(report: Report) -> str:
     return f'<div class="cards">{inner}</div>'
 
 
-def _key() -> str:
+def _key(marks: Sequence[Mark]) -> str:
+    """Name the lines, and those marks that occur."""
+    occurring = {mark.kind for mark in marks}
+    shown = [*_LINES, *(named for kind, named in _MARKS.items() if kind in occurring)]
     inner = "".join(
-        f'<i style="background:var(--{colour})"></i>{escape(said)}' for colour, said in _KEY
+        f'<i style="background:var(--{colour})"></i>{escape(said)}' for colour, said in shown
     )
     return f'<p class="key">{inner}</p>'
 
 
-def _months(report: Report) -> str:
-    head = ["month", "rows", "share positive"]
+def _scores(report: Report) -> str:
+    unit = report.periods.unit
+    head = ["week from" if unit is Unit.WEEK else str(unit), "rows", "share positive"]
     head += [f"{name} {variant}" for name in ("log-loss", "AUC", "ECE") for variant in Variant]
+    periods = [(each.name, each.scores) for each in report.periods.every]
     rows = [
         [
-            month,
+            name,
             f"{scores.rows:,}",
             _number(scores.base_rate),
             *(
@@ -175,24 +192,33 @@ def _months(report: Report) -> str:
                 for variant in Variant
             ),
         ]
-        for month, scores in [*report.months.items(), ("all", report.overall)]
+        for name, scores in [*periods, ("all", report.overall)]
     ]
     return _table(head, rows)
 
 
 def _triggers(report: Report) -> str:
-    rows = [
-        [
-            f"{each.as_of:%Y-%m-%d}",
-            each.cause,
-            ", ".join(f"{name} {_cell(value)}" for name, value in each.evidence.items()),
-            each.outcome,
-            str(each.version or "-"),
-            each.reason or "",
-        ]
-        for each in report.triggers
-    ]
-    return _table(["as of", "cause", "evidence", "outcome", "version", "why"], rows, words=True)
+    head = ("as of", "cause", "evidence", "outcome", "version", "why")
+    top = "".join(f'<th class="text">{name}</th>' for name in head)
+    body = []
+    for asked in folded(report.triggers):
+        if (each := asked.trigger) is not None:
+            words = evidence(each.cause, each.evidence)
+            body.append(
+                f'<tr><td class="text">{each.as_of:%Y-%m-%d}</td>'
+                f'<td class="text">{escape(each.cause.replace("_", " "))}</td>'
+                f'<td class="text said">{escape(words)}</td>'
+                f'<td class="text">{escape(each.outcome)}</td>'
+                f'<td class="text">{each.version or "-"}</td>'
+                f'<td class="text said">{escape(each.reason or "")}</td></tr>'
+            )
+        if line := asked.fold():
+            body.append(
+                f'<tr class="more"><td></td><td class="text said" colspan="5">'
+                f"{escape(line)}</td></tr>"
+            )
+    said = tally(report.triggers, [each.version for each in report.promotions])
+    return f"<p>{escape(said)}.</p>" + _framed(top, "".join(body))
 
 
 def _rollouts(report: Report) -> str:
@@ -206,14 +232,15 @@ def _rollouts(report: Report) -> str:
         ]
         for move in report.replayed.history.moves
     ]
-    return _table(["event time", "model", "version", "stage", "why"], rows, words=True)
+    return _table(["event time", "model", "version", "stage", "why"], rows, said=4)
 
 
 def _invariants(report: Report) -> str:
     rows = [
-        [each.name, str(each.violations), "; ".join(each.examples)] for each in report.findings
+        [each.name.replace("_", " "), str(each.violations), "; ".join(each.examples)]
+        for each in report.findings
     ]
-    return _table(["invariant", "violations", "examples"], rows, words=True)
+    return _table(["invariant", "violations", "examples"], rows, said=2)
 
 
 def _trace(report: Report) -> str:
@@ -221,28 +248,50 @@ def _trace(report: Report) -> str:
         return ""
     services = ", ".join(report.trace.services) or "not looked up"
     what = "from an alarm to its route" if report.trace.whole else "of an alarm, in part"
-    return (
-        f"<p>Trace {what}: <code>{escape(report.trace.trace_id)}</code> "
-        f"({report.trace.spans} spans; {escape(services)}).</p>"
+    shown = f"<code>{escape(report.trace.trace_id)}</code>"
+    if report.trace.url:
+        shown = f'<a href="{escape(report.trace.url)}">{shown}</a>'
+    return f"<p>Trace {what}: {shown} ({report.trace.spans} spans; {escape(services)}).</p>"
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, said: int | None = None
+) -> str:
+    """Return a table; of numbers, or of words, when one of its columns holds sentences.
+
+    Args:
+        head: names of the columns.
+        rows: text of each cell.
+        said: the column of sentences: those alone are broken over lines.
+    """
+    kinds = ["" if said is None else "text"] * len(head)
+    if said is not None:
+        kinds[said] = "text said"
+    top = "".join(
+        f'<th class="{kind}">{escape(name)}</th>'
+        for kind, name in zip(kinds, head, strict=True)
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
-    kind = ' class="text"' if words else ""
-    top = "".join(f"<th{kind}>{escape(name)}</th>" for name in head)
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td class="{kind}">{escape(cell)}</td>'
+            for kind, cell in zip(kinds, row, strict=True)
+        )
+        + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return _framed(top, body)
+
+
+def _framed(head: str, body: str) -> str:
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _date(time_us: int) -> str:

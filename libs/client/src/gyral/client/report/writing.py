@@ -1,5 +1,6 @@
 """Writes a replay's report: checks the invariants, finds the trace, and saves both forms."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -26,6 +27,8 @@ async def write(replayed: Replayed, folder: Path) -> Report:
         trace = await tracing.of_requests(settings, asked)
         async with connect(settings["KAFKA_BROKERS"]) as log:
             turns = closed(replayed.history.closings, await log.began())
+    if trace is not None and (zipkin := settings.get("ZIPKIN_URL")):
+        trace = replace(trace, url=f"{zipkin}/zipkin/traces/{trace.trace_id}")
     wall_s = replayed.bootstrap_s + replayed.replay_s
     report = content(replayed, findings, promoted, turns, trace=trace, wall_s=wall_s)
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS

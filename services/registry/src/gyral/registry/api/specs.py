@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Request
+from pydantic import AwareDatetime
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
@@ -53,7 +54,7 @@ class ModelView(Contract):
     generation: int
     champion: int | None
     previous: int | None
-    champion_since: str | None
+    champion_since: AwareDatetime | None
     spec: ModelSpec
 
 
@@ -63,7 +64,7 @@ class StreamView(Contract):
     name: str
     generation: int
     rows: int
-    watermark: str | None
+    watermark: AwareDatetime | None
     spec: StreamSpec
 
 
@@ -188,7 +189,7 @@ async def _stream(tx: RegistryTx, name: str) -> StreamView:
         name=name,
         generation=declared.generation,
         rows=data.rows if data else 0,
-        watermark=data.watermark.isoformat() if data else None,
+        watermark=data.watermark if data else None,
         spec=spec,
     )
 
@@ -203,6 +204,6 @@ async def _model(tx: RegistryTx, name: str) -> ModelView:
         generation=declared.generation,
         champion=champion.version if champion else None,
         previous=champion.previous if champion else None,
-        champion_since=champion.as_of.isoformat() if champion else None,
+        champion_since=champion.as_of if champion else None,
         spec=spec,
     )

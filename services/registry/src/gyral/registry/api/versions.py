@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter
+from pydantic import AwareDatetime
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
@@ -28,8 +29,8 @@ class VersionView(Contract):
     run_id: str
     request_id: str
     cause: str
-    as_of: str
-    trained_until: str
+    as_of: AwareDatetime
+    trained_until: AwareDatetime
     champion_version: int | None
     spec_generation: int
     code_sha256: str
@@ -95,8 +96,8 @@ def _view(version: StoredVersion) -> VersionView:
         run_id=version.run_id,
         request_id=version.request_id,
         cause=version.cause,
-        as_of=version.as_of.isoformat(),
-        trained_until=version.trained_until.isoformat(),
+        as_of=version.as_of,
+        trained_until=version.trained_until,
         champion_version=version.champion_version,
         spec_generation=version.spec_generation,
         code_sha256=version.code_sha256,

@@ -35,7 +35,7 @@ class Verdict:
     def reasons(self) -> tuple[str, ...]:
         """One sentence a failed gate, no longer than an event may carry."""
         return tuple(
-            f"{check.name}: expected {check.limit}; found {check.measured}"[:MAX_REASON]
+            f"{check.name}: expected {check.limit}; found {_said(check.measured)}"[:MAX_REASON]
             for check in self.checks
             if not check.passed
         )
@@ -169,7 +169,7 @@ def _paired(report: EvaluationReport, gates: Gates, rng: Generator) -> Iterator[
         name="log_loss_gain",
         passed=gain is not None and gain.lower > gate.lower_bound_above and gain.mean > 0,
         measured=lower,
-        limit=f"{gate.confidence:.0%} lower bound above {gate.lower_bound_above}",
+        limit=f"{gate.confidence:.0%} lower bound above {gate.lower_bound_above:.4g}",
     )
     champion = report.champion
     yield _at_most("brier", report.challenger.brier, champion.brier if champion else None)
@@ -251,6 +251,11 @@ def _at_most(name: str, measured: float | None, limit: float | None) -> Check:
         measured=measured,
         limit=limit if limit is None else f"at most {limit:.4g}",
     )
+
+
+def _said(measured: float | str | None) -> str:
+    """Return what was found for a sentence; the check itself keeps every digit."""
+    return f"{measured:.4g}" if isinstance(measured, float) else str(measured)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

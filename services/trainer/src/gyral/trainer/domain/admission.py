@@ -1,7 +1,7 @@
 """Whether a request becomes a run: one in flight a model, and a cooldown in event time."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from gyral.contracts.training import Cause, Suppression
 
@@ -92,6 +92,10 @@ def _cooled(as_of: datetime, last: datetime, cooldown: timedelta) -> Admitted | 
         return Admitted()
     return Suppressed(
         Suppression.COOLDOWN,
-        f"the last admitted request is as of {last.isoformat()}; "
-        f"the next may be from {over.isoformat()} on",
+        f"the last admitted request is as of {_text(last)}; the next may be from "
+        f"{_text(over)} on",
     )
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
