@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 
 import pyarrow as pa
@@ -168,6 +169,27 @@ class LakeSuite:
         for version, expected in versions.items():
             assert read(version) == expected
         assert read(latest) == [*range(2 * EVERY), 99]
+
+    async def test_a_vacuum_removes_what_neither_pins_nor_the_newest_version_need(
+        self, new_lake, read
+    ):
+        lake = new_lake()
+        for offset in range(2 * EVERY):
+            version = await lake.append("s", rows(offset), [Span("t", 0, offset, offset)])
+            if offset == 1:
+                pinned = version
+            if offset == 2:
+                unpinned = version
+        await lake.drain()
+        later = datetime.now(UTC) + timedelta(hours=2)
+        assert (await lake.vacuum("s", [*range(version + 1)], later)).files == 0
+        swept = await lake.vacuum("s", [pinned], later)
+        assert swept.files
+        assert swept.size_bytes > 100 * swept.files
+        assert read() == [*range(2 * EVERY)]
+        assert read(pinned) == [0, 1]
+        with pytest.raises(FileNotFoundError):
+            read(unpinned)
 
     async def test_a_column_that_changed_its_type_is_told(self, new_lake):
         lake = new_lake()

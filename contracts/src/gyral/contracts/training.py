@@ -89,7 +89,7 @@ class RunSuppressed(_OfModel):
 
 
 class RunStarted(_OfRun):
-    """A worker took the run. Producer `trainer`; consumers `registry`, `monitor`."""
+    """A worker took the run. Producer `trainer`; consumer `validation`, whose files it pins."""
 
     topic: ClassVar[Topic] = Topic("training.run.started.v1")
 

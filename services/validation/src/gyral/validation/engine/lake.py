@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from gyral.validation.engine.upkeep import (
     to_its_end,
     upkeep_of,
 )
+from gyral.validation.engine.vacuum import Swept, sweep
 
 T = TypeVar("T")
 
@@ -162,6 +164,22 @@ class Lake:
             return await self._run(
                 name, lambda: self._drop_older(name, column, before_us, told)
             )
+
+    async def vacuum(self, name: str, pinned: Sequence[int], before: datetime) -> Swept:
+        """Remove files that no version needs but old ones nobody pinned; see `sweep`.
+
+        Raises:
+            LakeMovedError: another process works on the table's files; nothing was removed.
+        """
+        async with self._alone(upkeep_of(name)) as ours:
+            if not ours:
+                raise LakeMovedError(f"{name}: another process works on it")
+            swept = await self._run(
+                name,
+                lambda: sweep(self.uri(name), self._options, pinned=pinned, before=before),
+            )
+        self._measures.vacuumed(name, files=swept.files, size_bytes=swept.size_bytes)
+        return swept
 
     async def drain(self) -> None:
         """Return once no compaction runs."""
