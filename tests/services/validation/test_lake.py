@@ -85,6 +85,39 @@ class LakeSuite:
         assert (await zombie.survey("s", span)).landed == {(0, 0, 0), (0, 1, 0)}
         assert read() == [0, 1]
 
+    @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "a table"])
+    async def test_a_zombie_cannot_append_what_its_successor_put_elsewhere(
+        self, there, new_lake, read
+    ):
+        """It stood still before its append, and the successor had nothing to append."""
+        if there:
+            await new_lake().append("s", rows(7, partition=1), [Span("t", 1, 7, 7)])
+        zombie, owner = new_lake(), new_lake()
+        span = [Span("t", 0, 0, 2)]
+        assert (await zombie.survey("s", span)).decided.get(0, -1) == -1
+        assert (await owner.survey("s", span)).landed == frozenset()
+        await owner.settle("s", rows().schema, span)
+        with pytest.raises(LakeMovedError):
+            await zombie.append("s", rows(0, 1, 2), span)
+        survey = await zombie.survey("s", span)
+        assert (survey.landed, survey.decided) == (frozenset(), {0: 2})
+        assert read() == ([7] if there else [])
+        version = await owner.version("s")
+        await owner.settle("s", rows().schema, span)
+        assert await owner.version("s") == version
+
+    async def test_who_settles_sees_what_a_zombie_was_faster_to_append(self, new_lake, read):
+        zombie, owner = new_lake(), new_lake()
+        await zombie.append("s", rows(0), [Span("t", 0, 0, 0)])
+        span = [Span("t", 0, 1, 2)]
+        await owner.survey("s", span)
+        await zombie.append("s", rows(1, 2), span)
+        with pytest.raises(LakeMovedError):
+            await owner.settle("s", rows().schema, span)
+        assert (await owner.survey("s", span)).landed == {(0, 1, 0), (0, 2, 0)}
+        await owner.settle("s", rows().schema, span)
+        assert read() == [0, 1, 2]
+
     async def test_who_takes_partitions_back_sees_what_another_left(self, new_lake):
         """Its own appends elsewhere moved its handle past what the other wrote meanwhile."""
         back, other = new_lake(), new_lake()

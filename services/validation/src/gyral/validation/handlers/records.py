@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gyral.contracts.data import BatchQuarantined
@@ -16,7 +16,9 @@ from gyral.validation.engine.intake import Group, Sorted, sort
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
+from gyral.validation.engine.naming import spans_by_stream
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.reading import Offsets, Span
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -73,7 +75,12 @@ class Records:
             for _, group in sorted(found.groups.items())
             if (judged := await self._judge(group, found, len(partitions))) is not None
         ]
-        standings = await asyncio.gather(*(self._write(one, found) for one in streams))
+        named = spans_by_stream(found, self.schemas)
+        await self._keep_landed(found, named)
+        standings = await asyncio.gather(
+            *(self._write(one, named[one.schema.stream]) for one in streams)
+        )
+        await self._settle_rest(named)
         self.crash("after_lake")
         await self._tell_labels(streams)
         self.crash("after_labels")
@@ -95,20 +102,33 @@ class Records:
         if there.misfit is None:
             latest_us = self.now_us() + self.future_us
             return await judge(
-                group, self.memory, there.landed, partitions=partitions, latest_us=latest_us
+                group, self.memory, there, partitions=partitions, latest_us=latest_us
             )
         wrong = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
         found.refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
 
-    async def _write(self, judged: Judged, found: Sorted) -> Standing | None:
+    async def _write(self, judged: Judged, spans: Sequence[Span]) -> Standing | None:
         """Append what the lake lacks and return what it holds then; None when untouched."""
         fresh = judged.fresh()
         name = judged.schema.stream
         if fresh is not None:
-            spans = found.groups[name].spans()
             return await self.ledger.append(name, fresh, spans, judged.change())
         return await self.ledger.latest(name) if judged.rows else None
+
+    async def _keep_landed(self, found: Sorted, named: Mapping[str, Sequence[Span]]) -> None:
+        """Refuse no row that is in the lake, by whatever declaration it came there."""
+        for name in sorted({row.stream for row in found.refused} & named.keys()):
+            landed = (await self.lake.survey(name, named[name])).landed
+            if landed:
+                found.refused = [row for row in found.refused if not _is_in(row, name, landed)]
+
+    async def _settle_rest(self, named: Mapping[str, Sequence[Span]]) -> None:
+        """Let nobody append what we decided to put elsewhere; nothing to do where we wrote."""
+        for name, spans in sorted(named.items()):
+            schema = self.schemas.get(name)
+            if isinstance(schema, Schema):
+                await self.ledger.settle(name, schema.columns, spans)
 
     async def _tell_labels(self, streams: Sequence[Judged]) -> None:
         labelled = self.forwarding.label_streams()
@@ -146,6 +166,11 @@ class Records:
             self.outcomes.accepted(one.schema.stream, len(one.rows), len(one.duplicates))
         self.outcomes.refused(refused)
         self.metrics.tell(reports)
+
+
+def _is_in(row: Quarantined, table: str, landed: Offsets) -> bool:
+    at = row.place
+    return row.stream == table and (at.partition, at.offset, at.row) in landed
 
 
 async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:
