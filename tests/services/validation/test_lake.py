@@ -10,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from gyral.kit.blobs import table_options
+from gyral.kit.db import open_pool
 from gyral.testkit.backends import migrated_pool
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.reading import Span
@@ -49,9 +50,15 @@ class LakeSuite:
         return dict(table_options(object_store))
 
     @pytest.fixture
-    def new_lake(self, options, blobs, pool):
+    def locked(self, pool, postgres_dsn):
+        """Locks of a process; its pool's schema has their table."""
+        assert pool
+        return Locks(postgres_dsn)
+
+    @pytest.fixture
+    def new_lake(self, options, blobs, locked):
         root = f"s3://{blobs.bucket}/lake"
-        return lambda: Lake(root, options, alone=Locks(pool).alone, compact_every=EVERY)
+        return lambda: Lake(root, options, alone=locked.alone, compact_every=EVERY)
 
     @pytest.fixture
     def read(self, options, blobs):
@@ -164,16 +171,26 @@ class LakeSuite:
         assert landed == {(0, offset, 0) for offset in range(2 * EVERY + 1)}
         assert read() == sorted([*range(2 * EVERY + 1)] * 2)
 
-    async def test_only_one_compacts_a_table_at_a_time(self, pool):
-        locks = Locks(pool)
+    async def test_only_one_compacts_a_table_at_a_time(self, locked):
+        locks = locked
         async with locks.alone("a") as first, locks.alone("a") as second, locks.alone("b") as b:
             assert (first, second, b) == (True, False, True)
         async with locks.alone("a") as again:
             assert again
 
-    async def test_a_holder_that_lost_its_connection_keeps_its_lease(self, pool):
+    async def test_work_done_alone_takes_no_connection_from_those_that_write_offsets(
+        self, locked, postgres_dsn
+    ):
+        async with open_pool(postgres_dsn, max_size=1) as one:
+            async with locked.alone("a") as first, locked.alone("b") as second:
+                assert first
+                assert second
+                assert await one.fetchval("SELECT count(*) FROM lease", timeout=5) == 2
+            assert await one.fetchval("SELECT count(*) FROM lease", timeout=5) == 0
+
+    async def test_a_holder_that_lost_its_connection_keeps_its_lease(self, pool, postgres_dsn):
         """Its work may go on in a thread, and nobody else may begin until it cannot."""
-        held = Locks(pool).alone("a")
+        held = Locks(postgres_dsn).alone("a")
         assert await held.__aenter__()
         await pool.execute(
             """
@@ -183,10 +200,10 @@ class LakeSuite:
         )
         with suppress(Exception):
             await held.__aexit__(None, None, None)
-        async with Locks(pool).alone("a") as other:
+        async with Locks(postgres_dsn).alone("a") as other:
             assert not other
         await pool.execute("UPDATE lease SET until = now() - interval '1 second'")
-        async with Locks(pool).alone("a") as later:
+        async with Locks(postgres_dsn).alone("a") as later:
             assert later
 
     async def test_a_version_stays_as_it_was(self, new_lake, read):

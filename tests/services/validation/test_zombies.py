@@ -59,7 +59,7 @@ async def outlet(kafka_brokers):
 
 
 @pytest.fixture
-def process(pool, outlet, tmp_path):
+def process(pool, postgres_dsn, outlet, tmp_path):
     """Make a process's sink that goes by a declaration of its own."""
 
     async def make(generation, *carriers):
@@ -69,7 +69,7 @@ def process(pool, outlet, tmp_path):
         await streams.put(StreamDeclared.model_validate(said))
         models = MemoryProjection(ModelDeclared)
         lookups = Lookups(pool)
-        lake = Lake(str(tmp_path), {}, alone=Locks(pool).alone)
+        lake = Lake(str(tmp_path), {}, alone=Locks(postgres_dsn).alone)
         return Records(
             schemas=Schemas(streams),
             memory=Memory(pool),

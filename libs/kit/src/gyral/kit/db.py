@@ -1,6 +1,8 @@
 """Postgres as every service meets it, and the errors that mean something outside is away."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -77,6 +79,18 @@ def open_pool(dsn: str, *, max_size: int = 8) -> Pool:
         reset=_keep_session,
         server_settings={"timezone": "UTC", "idle_in_transaction_session_timeout": "300000"},
     )
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """Open a connection beside any pool, for what lasts long; close it after."""
+    connection = await asyncpg.connect(
+        dsn, command_timeout=60, timeout=10, server_settings={"timezone": "UTC"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=10)
 
 
 async def ping(pool: Pool, *, timeout_s: float = 2.0) -> str | None:

@@ -74,7 +74,7 @@ def build(settings: Settings) -> Service:
     lake = Lake(
         f"s3://{settings.s3_bucket}/lake",
         table_options(settings),
-        alone=Locks(pool).alone,
+        alone=Locks(settings.dsn).alone,
         compact_every=settings.validation_compact_every,
     )
     ledger = Ledger(lake, lookups.standing)
