@@ -72,7 +72,7 @@ def process(pool, postgres_dsn, outlet, tmp_path):
         lake = Lake(str(tmp_path), {}, alone=Locks(postgres_dsn).alone)
         return Records(
             schemas=Schemas(streams),
-            memory=Memory(pool),
+            memory=Memory(pool, hours=24, now_us=lambda: NOW_US),
             lake=lake,
             ledger=Ledger(lake, lookups.standing),
             outlet=outlet,

@@ -65,7 +65,7 @@ def build(settings: Settings) -> Service:
     changes = Changes()
     outcomes = Outcomes()
     counted = metrics()
-    memory = Memory(pool)
+    memory = Memory(pool, hours=settings.validation_remember_h, now_us=_now_us)
     lookups = Lookups(pool)
     schemas = Schemas(streams)
     outlet = Outlet(brokers)
@@ -107,7 +107,6 @@ def build(settings: Settings) -> Service:
         metrics=counted,
         sink=RECORDS,
         now_us=_now_us,
-        remember_h=settings.validation_remember_h,
         models=models,
         runs=runs,
         pins=pins,

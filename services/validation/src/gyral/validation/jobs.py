@@ -51,7 +51,6 @@ class Jobs:
     metrics: Metrics
     sink: str
     now_us: Callable[[], int]
-    remember_h: float
     models: Projection[ModelDeclared]
     runs: Projection[RunStarted]
     pins: Pins
@@ -158,5 +157,5 @@ class Jobs:
     async def forget(self) -> None:
         """Drop identities that no row can meet any more."""
         for schema in self.schemas.usable():
-            await self.memory.forget(schema.stream, schema.dedupe_us, hours=self.remember_h)
+            await self.memory.forget(schema.stream, schema.dedupe_us)
         await self.lookups.forget_predictions(PREDICTIONS_KEPT_H)

@@ -149,9 +149,15 @@ class Records:
         refused = [*found.refused, *(row for one in streams for row in one.refused)]
         steps = _steps(self.schemas, streams, standings, found.markers, refused)
         learned = [
-            await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
+            each
             for one in streams
             for partition, chosen in one.by_partition()
+            for each in await self.memory.learn(
+                one.schema.stream,
+                partition,
+                one.identities.take(chosen),
+                one.schema.dedupe_us,
+            )
         ]
         async with batch.commit() as tx:
             await tx.quarantine(refused)
