@@ -33,6 +33,8 @@ TOPIC = RecordSubmitted.topic.name
 log = get_log()
 PREDICTIONS_KEPT_H = 192.0
 """Longer than Kafka keeps them: none can come again after that."""
+DUPLICATES_KEPT_H = 744.0
+"""Longer than Kafka keeps records: only what it holds needs a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +161,4 @@ class Jobs:
         for schema in self.schemas.usable():
             await self.memory.forget(schema.stream, schema.dedupe_us)
         await self.lookups.forget_predictions(PREDICTIONS_KEPT_H)
+        await self.lookups.forget_duplicates(DUPLICATES_KEPT_H)
