@@ -1,6 +1,6 @@
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from gyral.client.lake import Lake
 from gyral.client.replay.journal import Journal, SentPrediction, read
 from gyral.modelling.contents import Content
 from gyral.validation.engine.upkeep import drop_older
+from gyral.validation.engine.vacuum import sweep
 
 TOPIC = "data.record.submitted.v1"
 KINDS = ("quarantine", "duplicate", "marker")
@@ -241,3 +242,12 @@ async def test_rows_that_retention_dropped_keep_their_places(shelf):
     table = replace(table, retired=frozenset({"orders"}))
     assert offsets(table, {}, 2) == []
     assert list(lake.records(table, ORDERS, {}, sent("ab"))) == []
+    # A vacuum took them: no place is needed for what Kafka does not have any more either.
+    swept = sweep(
+        f"{table.root}/orders",
+        table.options,
+        pinned=[],
+        before=datetime.now(UTC) + timedelta(hours=2),
+    )
+    assert swept.files == 1
+    assert len(offsets(table, {}, 2)) == 1

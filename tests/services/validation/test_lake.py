@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from gyral.kit.blobs import table_options
+from gyral.kit.db import open_pool
 from gyral.testkit.backends import migrated_pool
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.reading import Span
@@ -48,9 +50,15 @@ class LakeSuite:
         return dict(table_options(object_store))
 
     @pytest.fixture
-    def new_lake(self, options, blobs, pool):
+    def locked(self, pool, postgres_dsn):
+        """Locks of a process; its pool's schema has their table."""
+        assert pool
+        return Locks(postgres_dsn)
+
+    @pytest.fixture
+    def new_lake(self, options, blobs, locked):
         root = f"s3://{blobs.bucket}/lake"
-        return lambda: Lake(root, options, alone=Locks(pool).alone, compact_every=EVERY)
+        return lambda: Lake(root, options, alone=locked.alone, compact_every=EVERY)
 
     @pytest.fixture
     def read(self, options, blobs):
@@ -83,6 +91,39 @@ class LakeSuite:
             await zombie.append("s", rows(0, 1), span)
         assert (await zombie.survey("s", span)).landed == {(0, 0, 0), (0, 1, 0)}
         assert read() == [0, 1]
+
+    @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "a table"])
+    async def test_a_zombie_cannot_append_what_its_successor_put_elsewhere(
+        self, there, new_lake, read
+    ):
+        """It stood still before its append, and the successor had nothing to append."""
+        if there:
+            await new_lake().append("s", rows(7, partition=1), [Span("t", 1, 7, 7)])
+        zombie, owner = new_lake(), new_lake()
+        span = [Span("t", 0, 0, 2)]
+        assert (await zombie.survey("s", span)).decided.get(0, -1) == -1
+        assert (await owner.survey("s", span)).landed == frozenset()
+        await owner.settle("s", rows().schema, span)
+        with pytest.raises(LakeMovedError):
+            await zombie.append("s", rows(0, 1, 2), span)
+        survey = await zombie.survey("s", span)
+        assert (survey.landed, survey.decided) == (frozenset(), {0: 2})
+        assert read() == ([7] if there else [])
+        version = await owner.version("s")
+        await owner.settle("s", rows().schema, span)
+        assert await owner.version("s") == version
+
+    async def test_who_settles_sees_what_a_zombie_was_faster_to_append(self, new_lake, read):
+        zombie, owner = new_lake(), new_lake()
+        await zombie.append("s", rows(0), [Span("t", 0, 0, 0)])
+        span = [Span("t", 0, 1, 2)]
+        await owner.survey("s", span)
+        await zombie.append("s", rows(1, 2), span)
+        with pytest.raises(LakeMovedError):
+            await owner.settle("s", rows().schema, span)
+        assert (await owner.survey("s", span)).landed == {(0, 1, 0), (0, 2, 0)}
+        await owner.settle("s", rows().schema, span)
+        assert read() == [0, 1, 2]
 
     async def test_who_takes_partitions_back_sees_what_another_left(self, new_lake):
         """Its own appends elsewhere moved its handle past what the other wrote meanwhile."""
@@ -130,16 +171,26 @@ class LakeSuite:
         assert landed == {(0, offset, 0) for offset in range(2 * EVERY + 1)}
         assert read() == sorted([*range(2 * EVERY + 1)] * 2)
 
-    async def test_only_one_compacts_a_table_at_a_time(self, pool):
-        locks = Locks(pool)
+    async def test_only_one_compacts_a_table_at_a_time(self, locked):
+        locks = locked
         async with locks.alone("a") as first, locks.alone("a") as second, locks.alone("b") as b:
             assert (first, second, b) == (True, False, True)
         async with locks.alone("a") as again:
             assert again
 
-    async def test_a_holder_that_lost_its_connection_keeps_its_lease(self, pool):
+    async def test_work_done_alone_takes_no_connection_from_those_that_write_offsets(
+        self, locked, postgres_dsn
+    ):
+        async with open_pool(postgres_dsn, max_size=1) as one:
+            async with locked.alone("a") as first, locked.alone("b") as second:
+                assert first
+                assert second
+                assert await one.fetchval("SELECT count(*) FROM lease", timeout=5) == 2
+            assert await one.fetchval("SELECT count(*) FROM lease", timeout=5) == 0
+
+    async def test_a_holder_that_lost_its_connection_keeps_its_lease(self, pool, postgres_dsn):
         """Its work may go on in a thread, and nobody else may begin until it cannot."""
-        held = Locks(pool).alone("a")
+        held = Locks(postgres_dsn).alone("a")
         assert await held.__aenter__()
         await pool.execute(
             """
@@ -149,10 +200,10 @@ class LakeSuite:
         )
         with suppress(Exception):
             await held.__aexit__(None, None, None)
-        async with Locks(pool).alone("a") as other:
+        async with Locks(postgres_dsn).alone("a") as other:
             assert not other
         await pool.execute("UPDATE lease SET until = now() - interval '1 second'")
-        async with Locks(pool).alone("a") as later:
+        async with Locks(postgres_dsn).alone("a") as later:
             assert later
 
     async def test_a_version_stays_as_it_was(self, new_lake, read):
@@ -168,6 +219,27 @@ class LakeSuite:
         for version, expected in versions.items():
             assert read(version) == expected
         assert read(latest) == [*range(2 * EVERY), 99]
+
+    async def test_a_vacuum_removes_what_neither_pins_nor_the_newest_version_need(
+        self, new_lake, read
+    ):
+        lake = new_lake()
+        for offset in range(2 * EVERY):
+            version = await lake.append("s", rows(offset), [Span("t", 0, offset, offset)])
+            if offset == 1:
+                pinned = version
+            if offset == 2:
+                unpinned = version
+        await lake.drain()
+        later = datetime.now(UTC) + timedelta(hours=2)
+        assert (await lake.vacuum("s", [*range(version + 1)], later)).files == 0
+        swept = await lake.vacuum("s", [pinned], later)
+        assert swept.files
+        assert swept.size_bytes > 100 * swept.files
+        assert read() == [*range(2 * EVERY)]
+        assert read(pinned) == [0, 1]
+        with pytest.raises(FileNotFoundError):
+            read(unpinned)
 
     async def test_a_column_that_changed_its_type_is_told(self, new_lake):
         lake = new_lake()

@@ -1,6 +1,7 @@
 """Validation end to end: nothing lost, nothing doubled, whatever dies when."""
 
 import asyncio
+import uuid
 from datetime import UTC, datetime
 
 import asyncpg
@@ -9,6 +10,8 @@ import pytest
 from deltalake import DeltaTable
 
 from gyral.contracts.data import DatasetCommitted
+from gyral.contracts.names import DatasetPin
+from gyral.contracts.training import RunStarted
 from gyral.modelling.contents import Content
 from gyral.testkit.events import send
 from gyral.testkit.waiting import until
@@ -274,3 +277,24 @@ async def test_rows_that_no_other_can_meet_any_more_are_forgotten_as_often_as_to
 
 async def gone(conn, remembered):
     return not await conn.fetchval(remembered)
+
+
+async def test_what_a_run_begins_with_is_pinned(world):
+    pins = [
+        DatasetPin(stream=stream, version=version, watermark=datetime(2026, 1, 1, tzinfo=UTC))
+        for version, stream in enumerate((world.features, world.labels), start=3)
+    ]
+    ids = {"request_id": str(uuid.uuid4()), "run_id": str(uuid.uuid4()), "model": world.model}
+    await send(world.producer, RunStarted(**ids, attempt=1, datasets=tuple(pins)))
+    connection = await asyncpg.connect(world.dsn)
+
+    async def pinned():
+        rows = await connection.fetch(
+            "SELECT stream, version FROM pin WHERE stream = ANY($1)",
+            [world.features, world.labels],
+        )
+        return {tuple(row) for row in rows} == {(world.features, 3), (world.labels, 4)}
+
+    async with world.process():
+        await until(pinned)
+    await connection.close()

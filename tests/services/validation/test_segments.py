@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyral.validation.domain.segments import Identities, Segment, to_merge
+from gyral.validation.domain.segments import (
+    SLABS,
+    Identities,
+    Segment,
+    Window,
+    to_merge,
+)
 
 
 def identities(*rows):
@@ -71,3 +77,32 @@ def test_segments_stay_few_and_a_row_is_seldom_written_again(batches):
 def test_a_long_segment_is_left_as_it_is():
     assert to_merge([90, 10], 10, most=100) == 1
     assert to_merge([90, 10], 10, most=15) == 0
+
+
+@given(
+    st.lists(st.integers(0, 2**50), min_size=1, max_size=50),
+    st.integers(0, 2**45),
+    st.integers(0, 2**45),
+    st.integers(0, 2**40),
+)
+def test_slabs_part_rows_by_time_and_are_few(times, dedupe_us, arrived_us, seen_us):
+    window = Window(dedupe_us, arrived_us)
+    array = np.array(times, dtype=np.int64)
+    newest_us = max(times)
+    parts = window.split(array, seen_us, newest_us)
+    assert sorted(np.concatenate([chosen for _, chosen in parts]).tolist()) == [
+        *range(len(times))
+    ]
+    assert len({slab for slab, _ in parts}) == len(parts) <= SLABS + 3
+    width_us = max(60_000_000, dedupe_us // SLABS)
+    for slab, chosen in parts:
+        of_slab = array[chosen]
+        assert slab == window.slab(int(of_slab.max()), seen_us, newest_us)
+        if of_slab.max() > newest_us - dedupe_us:
+            assert of_slab.max() - of_slab.min() < width_us
+
+
+def test_of_several_rows_of_a_key_the_highest_revision_stays():
+    first = identities(((1, 2), 3, 4))
+    first.revisions[:] = 1
+    assert Segment.of([first, identities(((1, 2), 5, 6))]).rows.contents[0, 0] == 3

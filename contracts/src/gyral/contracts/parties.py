@@ -50,7 +50,7 @@ PARTIES: Mapping[type[Event], Parties] = {
     training.RunRequested: Parties(("monitor", "registry"), ("trainer",)),
     training.RunAdmitted: Parties(("trainer",), (PEOPLE,)),
     training.RunSuppressed: Parties(("trainer",), ("registry",)),
-    training.RunStarted: Parties(("trainer",), (PEOPLE,)),
+    training.RunStarted: Parties(("trainer",), ("validation",)),
     training.RunProgressed: Parties(("trainer",), (PEOPLE,)),
     training.RunSucceeded: Parties(("trainer",), ("registry",)),
     training.RunFailed: Parties(("trainer",), ("registry",)),

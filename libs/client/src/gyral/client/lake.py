@@ -1,6 +1,7 @@
 """The lake as it is read from outside: where its tables are, and what they ever held."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,7 +23,8 @@ class Lake:
     def read(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         """Return those of these columns that a table has, or None when there is no table.
 
-        Rows that its stream's retention dropped are read where they still were.
+        Rows that its stream's retention dropped are read where they still were, as long as
+        those files are there: a vacuum takes them when Kafka no longer has the rows either.
         """
         table = self.table(name)
         if table is None:
@@ -31,7 +33,8 @@ class Lake:
         for version, gone in _retired(table) if name in self.retired else ():
             before = self.table(name, version)
             assert before is not None  # noqa: S101 - a later version exists
-            parts.append(_columns(before, columns, gone))
+            with suppress(FileNotFoundError):
+                parts.append(_columns(before, columns, gone))
         return pa.concat_tables(parts, promote_options="default")
 
     def table(self, name: str, version: int | None = None) -> DeltaTable | None:

@@ -1,5 +1,7 @@
 """Postgres as every service meets it, and the errors that mean something outside is away."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -76,3 +78,15 @@ def open_pool(dsn: str, *, max_size: int = 8) -> Pool:
         reset=_keep_session,
         server_settings={"timezone": "UTC", "idle_in_transaction_session_timeout": "300000"},
     )
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """Open a connection beside any pool, for what lasts long; close it after."""
+    connection = await asyncpg.connect(
+        dsn, command_timeout=60, timeout=10, server_settings={"timezone": "UTC"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=10)

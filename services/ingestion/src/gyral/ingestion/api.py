@@ -52,6 +52,23 @@ _ROWS = {
     },
 }
 
+_MARKER = {
+    "requestBody": {
+        "required": True,
+        "description": "An event time with a zone.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"event_time": {"type": "string", "format": "date-time"}},
+                    "required": ["event_time"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
 
 class Ids(BaseModel):
     """Receipts of a request's first and last row; its records' `ce_id` begins like them."""
@@ -118,7 +135,7 @@ def routes(
         count = taken.rows
         return Accepted(accepted=count, ids=Ids(first=taken.id_of(1), last=taken.id_of(count)))
 
-    @router.post("/v1/streams/{stream}/watermark", status_code=202)
+    @router.post("/v1/streams/{stream}/watermark", status_code=202, openapi_extra=_MARKER)
     async def advance(
         stream: str, request: Request, _caller: Annotated[Caller, scope("ingest")]
     ) -> dict[str, str]:

@@ -3,12 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import resources
 
 from gyral.contracts.access import AccessKeyChanged
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.training import RunStarted
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit.access import KeyRing
 from gyral.kit.blobs import table_options
@@ -41,6 +42,7 @@ from gyral.validation.store.listings import Listings
 from gyral.validation.store.locks import Locks
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
+from gyral.validation.store.pins import Pins
 from gyral.validation.store.quarantine import Quarantine, QuarantineTx
 from gyral.validation.store.sinks import SinkTx
 
@@ -57,11 +59,13 @@ def build(settings: Settings) -> Service:
     streams = Projection(brokers, StreamDeclared)
     models = Projection(brokers, ModelDeclared)
     keys = Projection(brokers, AccessKeyChanged)
+    pins = Pins(pool)
+    runs = Projection(brokers, RunStarted, on_change=_pinning(pins))
     ring = KeyRing(keys)
     changes = Changes()
     outcomes = Outcomes()
     counted = metrics()
-    memory = Memory(pool)
+    memory = Memory(pool, hours=settings.validation_remember_h, now_us=_now_us)
     lookups = Lookups(pool)
     schemas = Schemas(streams)
     outlet = Outlet(brokers)
@@ -70,7 +74,7 @@ def build(settings: Settings) -> Service:
     lake = Lake(
         f"s3://{settings.s3_bucket}/lake",
         table_options(settings),
-        alone=Locks(pool).alone,
+        alone=Locks(settings.dsn).alone,
         compact_every=settings.validation_compact_every,
     )
     ledger = Ledger(lake, lookups.standing)
@@ -103,7 +107,10 @@ def build(settings: Settings) -> Service:
         metrics=counted,
         sink=RECORDS,
         now_us=_now_us,
-        remember_h=settings.validation_remember_h,
+        models=models,
+        runs=runs,
+        pins=pins,
+        vacuum_after_h=settings.validation_vacuum_after_h,
     )
     replay = Replay(begin(pool, QuarantineTx, service=NAME))
     health = Health(ready=[keys.ready, streams.ready, models.ready])
@@ -126,6 +133,7 @@ def build(settings: Settings) -> Service:
             keys,
             streams,
             models,
+            runs,
             Relay(pool, brokers),
             outlet,
             ends,
@@ -156,9 +164,20 @@ def build(settings: Settings) -> Service:
             Periodic("forward", forwarding.run, every_s=5.0),
             Periodic("idle", jobs.advance_idle, every_s=settings.validation_idle_every_s),
             Periodic("retire", jobs.retire, every_s=settings.validation_retire_every_s),
+            Periodic("vacuum", jobs.vacuum, every_s=settings.validation_vacuum_every_s),
             Periodic("forget", jobs.forget, every_s=settings.validation_forget_every_s),
         ],
     )
+
+
+def _pinning(pins: Pins) -> Callable[[str, RunStarted | None], Awaitable[None]]:
+    """Return what writes down the versions that runs begin with."""
+
+    async def keep(_model: str, started: RunStarted | None) -> None:
+        if started is not None:
+            await pins.keep(started.datasets)
+
+    return keep
 
 
 def _now_us() -> int:

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from gyral.contracts.data import RecordSubmitted
 from gyral.contracts.specs.stream import Clock
+from gyral.contracts.training import RunStarted
+from gyral.contracts.versions import ModelDeclared
 from gyral.kit.changes import Changes
+from gyral.kit.projection import Projection
 from gyral.kit.telemetry import get_log
 from gyral.kit.tx import Begin
 from gyral.validation.domain.retention import kept_from_us
@@ -20,6 +24,7 @@ from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.metrics import Metrics
 from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
+from gyral.validation.store.pins import Pins
 from gyral.validation.store.progress import Step, advance
 from gyral.validation.store.sinks import SinkTx
 from gyral.validation.store.watching import StaleDeclarationError
@@ -28,6 +33,8 @@ TOPIC = RecordSubmitted.topic.name
 log = get_log()
 PREDICTIONS_KEPT_H = 192.0
 """Longer than Kafka keeps them: none can come again after that."""
+DUPLICATES_KEPT_H = 744.0
+"""Longer than Kafka keeps records: only what it holds needs a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,10 @@ class Jobs:
     metrics: Metrics
     sink: str
     now_us: Callable[[], int]
-    remember_h: float
+    models: Projection[ModelDeclared]
+    runs: Projection[RunStarted]
+    pins: Pins
+    vacuum_after_h: float
 
     async def advance_idle(self) -> None:
         """Let time pass in partitions with nothing unread, for streams on the wall clock."""
@@ -124,8 +134,31 @@ class Jobs:
             self.metrics.tell(reports)
             unfinished = any(report.unfinished for report in reports)
 
+    async def vacuum(self) -> None:
+        """Remove files that no version needs but old ones which nothing was trained on."""
+        now = datetime.fromtimestamp(self.now_us() / 1e6, UTC)
+        before = now - timedelta(hours=self.vacuum_after_h)
+        # Whatever runs have begun with is known now; what begins later begins with what is new.
+        await self.runs.refresh()
+        streams = [schema.stream for schema in self.schemas.usable()]
+        predicted = [f"predictions-{model.name}" for model in self.models.values()]
+        for table in [*streams, *predicted]:
+            pinned = await self.pins.of(table, before)
+            try:
+                swept = await self.lake.vacuum(table, pinned, before)
+            except LakeMovedError:
+                log.info("lake.vacuum_overtaken", table=table)
+                continue
+            except ConnectionError as error:
+                # The store is away, or a version that must stay cannot be read: touch nothing.
+                log.warning("lake.vacuum_failed", table=table, error=str(error)[:500])
+                continue
+            if swept.files:
+                log.info("lake.vacuumed", table=table, files=swept.files)
+
     async def forget(self) -> None:
         """Drop identities that no row can meet any more."""
         for schema in self.schemas.usable():
-            await self.memory.forget(schema.stream, schema.dedupe_us, hours=self.remember_h)
+            await self.memory.forget(schema.stream, schema.dedupe_us)
         await self.lookups.forget_predictions(PREDICTIONS_KEPT_H)
+        await self.lookups.forget_duplicates(DUPLICATES_KEPT_H)

@@ -24,6 +24,10 @@ class Settings(CommonSettings):
     """How often idle partitions of streams on the wall clock are looked for."""
     validation_retire_every_s: Annotated[float, Field(gt=0)] = 600.0
     """How often rows past their stream's retention are looked for."""
+    validation_vacuum_every_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How often files that no version needs any more are looked for."""
+    validation_vacuum_after_h: Annotated[float, Field(ge=24)] = 336.0
+    """Hours for which a table's version stays readable once it was replaced, pinned or not."""
     validation_remember_h: Annotated[float, Field(ge=0)] = 24.0
     """Hours for which an accepted row is remembered at least, however far event time goes."""
     validation_forget_every_s: Annotated[float, Field(gt=0)] = 600.0

@@ -30,6 +30,8 @@ class Reason(StrEnum):
     """Another partition than its key's: it could not be told from a repetition there."""
     FUTURE = "future"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    OVERTAKEN = "overtaken"
+    """Another process had settled that the lake does not get it; it may be put back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ class Violation:
 def violation(reason: Reason, field: str, expected: str, found: object) -> Violation:
     """Return a refusal that names the field, what was expected and what was found."""
     return Violation(reason, printable(f"{field}: expected {expected}; found {shown(found)}"))
+
+
+def overtaken(offset: int) -> Violation:
+    """Return the refusal of a row of offsets that the lake is settled about."""
+    return Violation(
+        Reason.OVERTAKEN,
+        f"offset {offset}: expected to be the first to judge it; found that another process,"
+        " which went by another declaration or clock, had left it out of the lake",
+    )
 
 
 def shown(value: object) -> str:

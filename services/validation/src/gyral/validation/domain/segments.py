@@ -11,6 +11,10 @@ from gyral.modelling.columns import Ints
 from gyral.modelling.contents import Halves
 
 _ROW_BYTES = 16 + 16 + 8 + 4
+SLABS = 8
+"""Parts into which the time is cut for which rows are remembered."""
+_SHORTEST_US = 60_000_000
+"""A slab is no shorter than that, so that there are few even where hardly any time is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,15 @@ class Segment:
 
     @classmethod
     def of(cls, parts: Sequence[Identities]) -> Self:
-        """Return the segment of these rows; of several with one key, the last stays."""
+        """Return the segment of these rows; of several with one key, the latest stays.
+
+        That is the one with the highest revision, and of equal ones the last.
+        """
         joined = Identities.joined(parts)
         order = np.argsort(joined.keys[:, 0], kind="stable")
         same = np.diff(joined.keys[order, 0]) == 0
         if same.any():
-            order = np.lexsort((joined.keys[:, 1], joined.keys[:, 0]))
+            order = np.lexsort((joined.revisions, joined.keys[:, 1], joined.keys[:, 0]))
             keys = joined.keys[order]
             order = order[np.append((keys[1:] != keys[:-1]).any(axis=1), True)]
         return cls(joined.take(order))
@@ -108,6 +115,50 @@ class Segment:
             left = left[~hit]
             at[left] += 1
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """For how long rows are remembered, in slabs that are forgotten whole.
+
+    Only rows of one slab are ever merged, so none is kept for the sake of a younger one for
+    longer than a slab: a `SLABS`-th of each duration.
+    """
+
+    dedupe_us: int
+    """Behind the newest event time; rows further back may go."""
+    arrived_us: int
+    """Since a row was accepted; only rows accepted longer ago may go."""
+
+    def slab(self, newest_us: int, seen_us: int, now_us: int) -> tuple[int, int]:
+        """Return the slab of rows by their event time and the time of their acceptance.
+
+        Args:
+            newest_us: event time; of a segment the newest.
+            seen_us: when they were accepted; of a segment the latest.
+            now_us: the newest event time of all: what is too old already is one slab.
+        """
+        return self._events(newest_us, now_us), seen_us // self._width_us(self.arrived_us)
+
+    def split(
+        self, times_us: Ints, seen_us: int, now_us: int
+    ) -> list[tuple[tuple[int, int], Ints]]:
+        """Return the slabs of rows accepted now, and where the rows of each are."""
+        oldest_us = now_us - self.dedupe_us - self._width_us(self.dedupe_us)
+        numbers = np.maximum(times_us, oldest_us) // self._width_us(self.dedupe_us)
+        found = []
+        for number in np.unique(numbers):
+            chosen = np.flatnonzero(numbers == number)
+            newest_us = int(times_us[chosen].max())
+            found.append((self.slab(newest_us, seen_us, now_us), chosen))
+        return found
+
+    def _events(self, newest_us: int, now_us: int) -> int:
+        width_us = self._width_us(self.dedupe_us)
+        return max(newest_us, now_us - self.dedupe_us - width_us) // width_us
+
+    def _width_us(self, whole_us: int) -> int:
+        return max(_SHORTEST_US, whole_us // SLABS)
 
 
 def to_merge(lengths: Sequence[int], fresh: int, *, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import pyarrow as pa
@@ -15,7 +16,15 @@ from deltalake.exceptions import (
 
 from gyral.modelling.contents import Content
 from gyral.validation.engine.measures import Measures
-from gyral.validation.engine.reading import Commit, Offsets, Span, commits, held, rows_of
+from gyral.validation.engine.reading import (
+    PLACES,
+    Commit,
+    Offsets,
+    Span,
+    commits,
+    held,
+    rows_of,
+)
 from gyral.validation.engine.upkeep import (
     CONFIGURATION,
     HOOKS,
@@ -25,6 +34,7 @@ from gyral.validation.engine.upkeep import (
     to_its_end,
     upkeep_of,
 )
+from gyral.validation.engine.vacuum import Swept, sweep
 
 T = TypeVar("T")
 
@@ -39,6 +49,8 @@ class Survey:
 
     landed: Offsets = frozenset()
     """Rows a crash left in the table and nowhere else."""
+    decided: Mapping[int, int] = field(default_factory=dict)
+    """By partition, the offset up to which it is settled which rows the table has."""
     misfit: str | None = None
     """The first column that has another type in the table."""
 
@@ -128,6 +140,30 @@ class Lake:
         self._upkeep.committed(name)
         return version
 
+    async def settle(
+        self,
+        name: str,
+        columns: pa.Schema,
+        spans: Sequence[Span],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Settle that the table gets no further row of these offsets, whoever holds some.
+
+        A process that stood still and goes on may have judged them otherwise, and without this
+        there would be nothing of ours for it to stumble over.
+
+        Args:
+            name: the table; it is made when there is none.
+            columns: what it is made with.
+            spans: the offsets.
+            metadata: what to write down with the commit, where there has to be one.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was settled.
+        """
+        facts = dict(metadata or {})
+        await self._run(name, lambda: self._settle(name, columns, spans, facts))
+
     async def commits(self, name: str, after: int, until: int) -> list[Commit]:
         """Return the commits of versions `after` + 1 to `until`, as far as the log has them."""
         return await self._run(
@@ -162,6 +198,22 @@ class Lake:
             return await self._run(
                 name, lambda: self._drop_older(name, column, before_us, told)
             )
+
+    async def vacuum(self, name: str, pinned: Sequence[int], before: datetime) -> Swept:
+        """Remove files that no version needs but old ones nobody pinned; see `sweep`.
+
+        Raises:
+            LakeMovedError: another process works on the table's files; nothing was removed.
+        """
+        async with self._alone(upkeep_of(name)) as ours:
+            if not ours:
+                raise LakeMovedError(f"{name}: another process works on it")
+            swept = await self._run(
+                name,
+                lambda: sweep(self.uri(name), self._options, pinned=pinned, before=before),
+            )
+        self._measures.vacuumed(name, files=swept.files, size_bytes=swept.size_bytes)
+        return swept
 
     async def drain(self) -> None:
         """Return once no compaction runs."""
@@ -200,7 +252,8 @@ class Lake:
             if table.written(span.app) >= span.first:
                 landed |= rows_of(table.handle, span)
         misfit = None if wanted is None else table.misfit(wanted)
-        return Survey(frozenset(landed), misfit)
+        decided = {span.partition: table.written(span.app) for span in spans}
+        return Survey(frozenset(landed), decided, misfit)
 
     def _append(
         self, name: str, rows: pa.Table, spans: Sequence[Span], facts: dict[str, str]
@@ -221,6 +274,14 @@ class Lake:
         # The handle has moved, past what others committed too: of their partitions ask anew.
         table.reached = reached
         return table.handle.version()
+
+    def _settle(
+        self, name: str, columns: pa.Schema, spans: Sequence[Span], facts: dict[str, str]
+    ) -> None:
+        table = self._open(name) or self._create(name, columns)
+        open_ = [span for span in spans if table.written(span.app) < span.last]
+        if open_:
+            self._append(name, PLACES.empty_table(), open_, facts)
 
     def _first(self, name: str, schema: pa.Schema, spans: Sequence[Span]) -> _Table:
         """Return the table that was missing when it was surveyed, as nobody has written to it.

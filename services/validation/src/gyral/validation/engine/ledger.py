@@ -48,6 +48,14 @@ class Ledger:
             return self._known[name]
         return await self._at(name, version)
 
+    async def settle(self, name: str, columns: pa.Schema, spans: Sequence[Span]) -> None:
+        """Settle that the table gets no further row of these offsets; see `Lake.settle`.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was settled.
+        """
+        await self._lake.settle(name, columns, spans, _told(Change()))
+
     async def latest(self, name: str) -> Standing | None:
         """Return where a table stands now, or None while it has no version."""
         version = await self._lake.version(name)

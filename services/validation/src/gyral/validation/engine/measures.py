@@ -23,6 +23,12 @@ class Measures:
         self._compactions = meter.create_counter(
             "gyral_lake_compactions", description="Times small files were merged, by outcome"
         )
+        self._vacuumed_files = meter.create_counter(
+            "gyral_lake_vacuumed_files", description="Files removed that no version needed"
+        )
+        self._vacuumed_bytes = meter.create_counter(
+            "gyral_lake_vacuumed_bytes", "By", "Bytes of those files"
+        )
         self._shapes: dict[str, tuple[int, int, int]] = {}
         for at, (name, said) in enumerate(
             (
@@ -43,6 +49,11 @@ class Measures:
     def compacted(self, table: str, outcome: str) -> None:
         """Count a compaction that merged, was not needed, or failed."""
         self._compactions.add(1, {"table": table, "outcome": outcome})
+
+    def vacuumed(self, table: str, *, files: int, size_bytes: int) -> None:
+        """Count files that were removed."""
+        self._vacuumed_files.add(files, {"table": table})
+        self._vacuumed_bytes.add(size_bytes, {"table": table})
 
     def shape(self, table: str, *, files: int, size_bytes: int, rows: int) -> None:
         """Take note of what a table consists of."""

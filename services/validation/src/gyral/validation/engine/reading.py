@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
@@ -13,6 +14,14 @@ from pyarrow.fs import PyFileSystem
 from gyral.modelling.contents import EMPTY, Content
 
 _READ_ROWS = 16_384
+PLACES = pa.schema(
+    [
+        ("_topic", pa.string()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+    ]
+)
+"""The columns of every table: where in Kafka a row lay."""
 
 
 class _Action(msgspec.Struct):

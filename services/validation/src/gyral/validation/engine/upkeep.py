@@ -19,8 +19,8 @@ from gyral.validation.engine.measures import Measures
 from gyral.validation.engine.reading import held
 
 CONFIGURATION = {
-    # Nothing is vacuumed: trainings pin versions. This only says for how long a checkpoint
-    # names the files that were merged away; for ever, and each is longer than the last.
+    # Our own vacuum does not ask for it. This only says for how long a checkpoint names the
+    # files that were merged away; for ever, and each is longer than the last.
     "delta.deletedFileRetentionDuration": "interval 1 hours",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": "50",

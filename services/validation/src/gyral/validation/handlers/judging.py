@@ -1,6 +1,6 @@
 """One stream's part of a batch, judged: what is good, what is refused, what was here before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,12 +12,19 @@ from gyral.modelling.contents import Content
 from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
 from gyral.validation.domain.blocks import Observed
 from gyral.validation.domain.identity import Identity, Seen, recall
-from gyral.validation.domain.refusals import Reason, Violation, shown, violation
+from gyral.validation.domain.refusals import (
+    Reason,
+    Violation,
+    overtaken,
+    shown,
+    violation,
+)
 from gyral.validation.domain.segments import Identities
 from gyral.validation.domain.standing import Change
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.counting import observed
 from gyral.validation.engine.groups import Group, too_new
+from gyral.validation.engine.lake import Survey
 from gyral.validation.engine.outlet import Labels
 from gyral.validation.engine.preparing import Part
 from gyral.validation.engine.reading import Offsets
@@ -96,13 +103,14 @@ class Judged:
         }
 
 
-async def judge(part: Part, memory: Memory, landed: Offsets, *, latest_us: int) -> Judged:
+async def judge(part: Part, memory: Memory, there: Survey, *, latest_us: int) -> Judged:
     """Judge a stream's rows.
 
     What the lake holds already counts as good whatever would be decided today: a process died
-    between the lake and Postgres, and the row is there.
+    between the lake and Postgres, and the row is there. What it was settled to leave out stays
+    out: that process may be about to write down where it went instead.
     """
-    judging = _Judging(part, _is_landed(part.timely, landed), latest_us)
+    judging = _Judging(part, there, latest_us)
     judging.refused += part.untimely
     good = np.flatnonzero(judging.sound())
     good = good[await judging.new(good, memory)]
@@ -117,13 +125,21 @@ def _is_landed(group: Group, landed: Offsets) -> Bools:
     return np.fromiter((place in landed for place in places), np.bool_, len(group))
 
 
+def _is_decided(group: Group, decided: Mapping[int, int]) -> Bools:
+    found = np.zeros(len(group), dtype=np.bool_)
+    for partition, until in decided.items():
+        found |= (group.partitions == partition) & (group.offsets <= until)
+    return found
+
+
 class _Judging:
     """A group under judgement: its columns, and what was found of its rows so far."""
 
-    def __init__(self, part: Part, landed: Bools, latest_us: int) -> None:
+    def __init__(self, part: Part, there: Survey, latest_us: int) -> None:
         self.group = group = part.timely
         self.schema = group.schema
-        self.landed = landed
+        self.landed = _is_landed(group, there.landed)
+        self.left_out = ~self.landed & _is_decided(group, there.decided)
         self.latest_us = latest_us
         self.rows = group.rows
         self.keys = group.keys
@@ -184,7 +200,10 @@ class _Judging:
         for place in order[np.argsort(~self.landed[good[order]], kind="stable")]:
             at = int(good[place])
             fresh[place] = self._is_new(at, known.get(at), latest)
-        return fresh
+        left_out = fresh & ~suspect & self.left_out[good]
+        for at in good[left_out].tolist():
+            self._leave_out(at)
+        return fresh & ~left_out
 
     async def _known(self, good: Ints, memory: Memory) -> dict[int, Identity]:
         """Return what memory holds under the keys of these rows."""
@@ -209,6 +228,9 @@ class _Judging:
         time_us = int(identities.times_us[at])
         row = Identity(identities.contents[at].tobytes(), time_us)
         seen = Seen.NEW if self.landed[at] else recall(before, row, self.schema.dedupe_us)
+        if seen is Seen.NEW and self.left_out[at]:
+            self._leave_out(at)
+            return False
         if seen is Seen.NEW:
             revision = 0 if before is None else before.revision + 1
             identities.revisions[at] = revision
@@ -227,6 +249,9 @@ class _Judging:
             " found other"
         )
         self._refuse(at, Violation(Reason.CONFLICTING_DUPLICATE, detail))
+
+    def _leave_out(self, at: int) -> None:
+        self._refuse(at, overtaken(int(self.group.offsets[at])))
 
     def _refuse(self, at: int, wrong: Violation) -> None:
         self.refused.append(self.group.refuse(at, wrong))

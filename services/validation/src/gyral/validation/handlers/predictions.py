@@ -9,7 +9,7 @@ from gyral.contracts.versions import ModelDeclared
 from gyral.kit.dataplane import Batch
 from gyral.kit.projection import Projection
 from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
-from gyral.validation.domain.refusals import Reason, Violation, shown
+from gyral.validation.domain.refusals import Reason, Violation, overtaken, shown
 from gyral.validation.engine.answers import Placed, misfit, read_answer, table
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.measures import Outcomes
@@ -85,7 +85,8 @@ class Predictions:
             found.refused += [refuse(one.record, wrong, stream=name) for one in answers]
             return set()
         spans = _spans(answers)
-        landed = (await self.lake.survey(name, spans)).landed
+        there = await self.lake.survey(name, spans)
+        landed = there.landed
         accepted: set[tuple[str, str]] = set()
         fresh = []
         for one in sorted(answers, key=lambda one: _place(one) not in landed):
@@ -99,6 +100,9 @@ class Predictions:
                 )
             elif wrong_type is not None:
                 found.refused.append(refuse(one.record, wrong_type, stream=name))
+            elif one.record.offset <= there.decided.get(one.record.partition, -1):
+                wrong = overtaken(one.record.offset)
+                found.refused.append(refuse(one.record, wrong, stream=name))
             else:
                 accepted.add(identity)
                 fresh.append(one)
@@ -106,6 +110,8 @@ class Predictions:
             fresh.sort(key=_place)
             features = sorted({feature for one in fresh for feature in one.answer.features})
             await self.lake.append(name, table(fresh, declared, features), spans)
+        else:
+            await self.lake.settle(name, table([], declared, []).schema, spans)
         return accepted
 
     def _fields(self, model: str) -> Mapping[str, StreamField] | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gyral.contracts.data import BatchQuarantined
@@ -15,8 +15,10 @@ from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
+from gyral.validation.engine.naming import spans_by_stream
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.preparing import Part, Prepared, current, prepare
+from gyral.validation.engine.reading import Offsets, Span
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -90,7 +92,12 @@ class Records:
             judged = await self._judge(part, refused, latest_us)
             if judged is not None:
                 streams.append(judged)
-        standings = await asyncio.gather(*(self._write(one, prepared) for one in streams))
+        named = spans_by_stream(prepared.streams, refused, self.schemas)
+        refused = await self._not_landed(refused, named)
+        standings = await asyncio.gather(
+            *(self._write(one, named[one.schema.stream]) for one in streams)
+        )
+        await self._settle_rest(named)
         self.crash("after_lake")
         await self._tell_labels(streams)
         self.crash("after_labels")
@@ -103,19 +110,36 @@ class Records:
         group, schema = part.whole, part.whole.schema
         there = await self.lake.survey(schema.stream, group.spans(), schema.columns)
         if there.misfit is None:
-            return await judge(part, self.memory, there.landed, latest_us=latest_us)
+            return await judge(part, self.memory, there, latest_us=latest_us)
         wrong = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
         refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
 
-    async def _write(self, judged: Judged, prepared: Prepared) -> Standing | None:
+    async def _write(self, judged: Judged, spans: Sequence[Span]) -> Standing | None:
         """Append what the lake lacks and return what it holds then; None when untouched."""
         fresh = judged.fresh()
         name = judged.schema.stream
         if fresh is not None:
-            spans = prepared.streams[name].whole.spans()
             return await self.ledger.append(name, fresh, spans, judged.change())
         return await self.ledger.latest(name) if judged.rows else None
+
+    async def _not_landed(
+        self, refused: Sequence[Quarantined], named: Mapping[str, Sequence[Span]]
+    ) -> list[Quarantined]:
+        """Return the refused without those in the lake, by whatever declaration they came."""
+        left = list(refused)
+        for name in sorted({row.stream for row in refused} & named.keys()):
+            landed = (await self.lake.survey(name, named[name])).landed
+            if landed:
+                left = [row for row in left if not _is_in(row, name, landed)]
+        return left
+
+    async def _settle_rest(self, named: Mapping[str, Sequence[Span]]) -> None:
+        """Let nobody append what we decided to put elsewhere; nothing to do where we wrote."""
+        for name, spans in sorted(named.items()):
+            schema = self.schemas.get(name)
+            if isinstance(schema, Schema):
+                await self.ledger.settle(name, schema.columns, spans)
 
     async def _tell_labels(self, streams: Sequence[Judged]) -> None:
         labelled = self.forwarding.label_streams()
@@ -138,9 +162,15 @@ class Records:
         refused = [*unsorted, *(row for one in streams for row in one.refused)]
         steps = _steps(self.schemas, streams, standings, markers, refused)
         learned = [
-            await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
+            each
             for one in streams
             for partition, chosen in one.by_partition()
+            for each in await self.memory.learn(
+                one.schema.stream,
+                partition,
+                one.identities.take(chosen),
+                one.schema.dedupe_us,
+            )
         ]
         async with batch.commit() as tx:
             await tx.quarantine(refused)
@@ -155,6 +185,11 @@ class Records:
             self.outcomes.accepted(one.schema.stream, len(one.rows), len(one.duplicates))
         self.outcomes.refused(refused)
         self.metrics.tell(reports)
+
+
+def _is_in(row: Quarantined, table: str, landed: Offsets) -> bool:
+    at = row.place
+    return row.stream == table and (at.partition, at.offset, at.row) in landed
 
 
 async def publish_refusals(tx: SinkTx, refused: Sequence[Quarantined]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gyral.kit.tx import Tx
-from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
+from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined, repeated
 
 
 class AccountTx(Tx):
@@ -39,20 +39,23 @@ class AccountTx(Tx):
         )
 
     async def count_duplicates(self, rows: Sequence[Duplicate]) -> None:
-        """Keep the places of records that were accepted before."""
-        if rows:
+        """Keep the places of rows that were accepted before, by ranges."""
+        spans = repeated(rows)
+        if spans:
             await self.conn.execute(
                 """
-                INSERT INTO duplicate (topic, partition, "offset", row, stream, record_key)
-                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[],
-                                     $5::text[], $6::text[])
+                INSERT INTO duplicate_span (topic, partition, first_offset, last_offset,
+                                            first_row, last_row, stream)
+                SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[],
+                                     $5::integer[], $6::integer[], $7::text[])
                 """,
-                [row.place.topic for row in rows],
-                [row.place.partition for row in rows],
-                [row.place.offset for row in rows],
-                [row.place.row for row in rows],
-                [row.stream for row in rows],
-                [row.record_key for row in rows],
+                [span.topic for span in spans],
+                [span.partition for span in spans],
+                [span.offsets[0] for span in spans],
+                [span.offsets[1] for span in spans],
+                [span.rows[0] for span in spans],
+                [span.rows[1] for span in spans],
+                [span.stream for span in spans],
             )
 
     async def count_markers(self, rows: Sequence[Marked]) -> None:

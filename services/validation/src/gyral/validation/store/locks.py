@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gyral.kit.db import Pool
+from gyral.kit.db import connected
 
 _LEASE_S = 900.0
 """Longer than any work done alone."""
@@ -14,16 +14,19 @@ class Locks:
 
     The session's ends with its connection, though the work may go on in a thread; so a name
     that was not given back is nobody's until its lease has passed.
+
+    Each has a connection of its own while it lasts: minutes, for which a pool's would be
+    missing to those that write offsets.
     """
 
-    def __init__(self, pool: Pool, *, lease_s: float = _LEASE_S) -> None:
-        self._pool = pool
+    def __init__(self, dsn: str, *, lease_s: float = _LEASE_S) -> None:
+        self._dsn = dsn
         self._lease_s = lease_s
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[bool]:
         """Tell whether the name is ours for the block; False when another process has it."""
-        async with self._pool.acquire() as conn:
+        async with connected(self._dsn) as conn:
             taken: bool = await conn.fetchval(
                 """
                 SELECT pg_try_advisory_lock(

@@ -92,3 +92,10 @@ class Lookups:
             "DELETE FROM prediction_identity WHERE seen_at < now() - make_interval(secs => $1)",
             hours * 3600,
         )
+
+    async def forget_duplicates(self, hours: float) -> None:
+        """Forget where repeated rows lay that Kafka does not hold any more."""
+        await self._pool.execute(
+            "DELETE FROM duplicate_span WHERE counted_at < now() - make_interval(secs => $1)",
+            hours * 3600,
+        )

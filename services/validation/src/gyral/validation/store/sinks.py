@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from asyncpg import Record
 
@@ -123,15 +124,16 @@ class SinkTx(BlockTx):
         rows = learned.segment.rows
         written: int = await self.conn.fetchval(
             """
-            INSERT INTO identity_segment (stream, partition, rows, newest_us, columns)
-            VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO identity_segment (stream, partition, rows, newest_us, columns, seen_at)
+            VALUES ($1, $2, $3, $4, $5, $6)
             RETURNING id
             """,
             learned.stream,
             learned.partition,
             len(rows),
-            int(rows.times_us.max()),
+            learned.newest_us,
             rows.to_bytes(),
+            datetime.fromtimestamp(learned.seen_us / 1e6, UTC),
         )
         return written
 

@@ -1,0 +1,173 @@
+"""A process that stood still and goes on finds every table settled, whoever wrote to it."""
+
+import asyncio
+from importlib import resources
+
+import orjson
+import pytest
+from deltalake import DeltaTable
+
+from gyral.contracts.data import StreamDeclared
+from gyral.contracts.versions import ModelDeclared
+from gyral.kit.batches import Batch, Slice
+from gyral.kit.changes import Changes
+from gyral.kit.offsets import Fenced
+from gyral.kit.partitioning import partitions_of
+from gyral.kit.tx import begin
+from gyral.testkit.backends import migrated_pool
+from gyral.testkit.projections import MemoryProjection
+from gyral.testkit.waiting import until
+from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.ledger import Ledger
+from gyral.validation.engine.measures import Outcomes
+from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.schemas import Schemas
+from gyral.validation.handlers.forwarding import Forwarding
+from gyral.validation.handlers.metrics import metrics
+from gyral.validation.handlers.records import Records
+from gyral.validation.store.locks import Locks
+from gyral.validation.store.lookups import Lookups
+from gyral.validation.store.memory import Memory
+from gyral.validation.store.sinks import SinkTx
+from tests.services.validation.conftest import RECORDS, declared, record, row
+
+pytestmark = pytest.mark.live
+STREAM = "departures"
+NOW_US = 1_800_000_000_000_000
+HOME = int(partitions_of([b"f1"], 3)[0])
+SIBLING = next(
+    key
+    for key in (f"f{number}" for number in range(2, 100))
+    if partitions_of([key.encode()], 3)[0] == HOME
+)
+"""Another key of the same partition."""
+
+
+@pytest.fixture
+async def pool(postgres_dsn):
+    migrations = resources.files("gyral.validation") / "migrations"
+    async with migrated_pool(postgres_dsn, service="validation", migrations=migrations) as made:
+        yield made
+
+
+@pytest.fixture
+async def outlet(kafka_brokers):
+    opened = Outlet(kafka_brokers)
+    await opened.start()
+    yield opened
+    await opened.stop()
+
+
+@pytest.fixture
+def process(pool, postgres_dsn, outlet, tmp_path):
+    """Make a process's sink that goes by a declaration of its own."""
+
+    async def make(generation, *carriers):
+        streams = MemoryProjection(StreamDeclared)
+        said = declared(STREAM, generation).model_dump(mode="json")
+        said["spec"]["spec"]["fields"]["carrier"]["allowed"] = list(carriers)
+        await streams.put(StreamDeclared.model_validate(said))
+        models = MemoryProjection(ModelDeclared)
+        lookups = Lookups(pool)
+        lake = Lake(str(tmp_path), {}, alone=Locks(postgres_dsn).alone)
+        return Records(
+            schemas=Schemas(streams),
+            memory=Memory(pool, hours=24, now_us=lambda: NOW_US),
+            lake=lake,
+            ledger=Ledger(lake, lookups.standing),
+            outlet=outlet,
+            forwarding=Forwarding(models, lookups, outlet, lambda _: None),
+            changes=Changes(),
+            outcomes=Outcomes(),
+            metrics=metrics(),
+            now_us=lambda: NOW_US,
+            future_us=0,
+            crash=lambda _: None,
+        )
+
+    return make
+
+
+def a_batch(pool, offset, *, after=None, carrier="AA", key="f1"):
+    value = {
+        "stream": STREAM,
+        "schema_version": 1,
+        "record_key": key,
+        "values": row(key, carrier=carrier),
+    }
+    there = record(orjson.dumps(value), offset, HOME)
+    there.topic = RECORDS
+    part = Slice(RECORDS, HOME, (there,), after)
+    return Batch((part,), "validation.records", begin(pool, SinkTx, service="validation"))
+
+
+async def places(pool, tmp_path):
+    """Return the offsets of rows in the lake, and of those in quarantine."""
+    table = DeltaTable(str(tmp_path / STREAM)).to_pyarrow_table()
+    kept = await pool.fetch('SELECT "offset" FROM quarantine ORDER BY "offset"')
+    return sorted(table["_offset"].to_pylist()), [one["offset"] for one in kept]
+
+
+async def frozen(pool, sink, batch):
+    """Stop a process after it looked at the lake, before it judges; return what wakes it."""
+    conn = await pool.acquire()
+    lock = conn.transaction()
+    await lock.start()
+    await conn.execute("LOCK TABLE identity_segment IN ACCESS EXCLUSIVE MODE")
+    work = asyncio.create_task(sink.batch(batch))
+
+    async def waits():
+        return await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+
+    await until(waits)
+
+    async def wake():
+        await lock.rollback()
+        await pool.release(conn)
+        return await asyncio.gather(work, return_exceptions=True)
+
+    return wake
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["no table yet", "a table"])
+async def test_what_its_successor_refused_stays_out_of_the_lake(pool, process, tmp_path, there):
+    """They went by declarations of which one allows the row."""
+    zombie, owner = await process(1, "AA", "UA"), await process(2, "UA")
+    after, first = None, []
+    if there:
+        await owner.batch(a_batch(pool, 3, carrier="UA", key=SIBLING))
+        after, first = 4, [3]
+    wake = await frozen(pool, zombie, a_batch(pool, 7, after=after))
+    await owner.batch(a_batch(pool, 7, after=after))
+    assert await places(pool, tmp_path) == (first, [7])
+    [end] = await wake()
+    assert isinstance(end, Fenced)
+    assert await places(pool, tmp_path) == (first, [7])
+
+
+async def test_what_it_was_faster_to_append_counts_for_its_successor(pool, process, tmp_path):
+    zombie, owner = await process(1, "AA", "UA"), await process(2, "UA", "DL")
+    died = Batch(a_batch(pool, 7).slices, "validation.records", pool_that_breaks)
+    with pytest.raises(ConnectionError):
+        await zombie.batch(died)
+    assert await places(pool, tmp_path) == ([7], [])
+    await owner.batch(a_batch(pool, 7, carrier="AA"))
+    assert await places(pool, tmp_path) == ([7], [])
+
+
+def pool_that_breaks():
+    raise ConnectionError("Postgres is away")
+
+
+async def test_what_another_left_out_is_put_aside_with_its_reason(pool, process, tmp_path):
+    """It settled the lake and died before it wrote down what it had refused."""
+    strict, lenient = await process(1, "UA"), await process(2, "AA", "UA")
+    with pytest.raises(ConnectionError):
+        await strict.batch(
+            Batch(a_batch(pool, 7).slices, "validation.records", pool_that_breaks)
+        )
+    await lenient.batch(a_batch(pool, 7))
+    assert await places(pool, tmp_path) == ([], [7])
+    assert await pool.fetchval("SELECT reason FROM quarantine") == "overtaken"
+    await lenient.batch(a_batch(pool, 8, after=8))
+    assert await places(pool, tmp_path) == ([8], [7])
