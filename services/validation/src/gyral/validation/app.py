@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 
 from gyral.contracts.access import AccessKeyChanged
@@ -18,6 +19,7 @@ from gyral.kit.db import open_pool
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
 from gyral.kit.outbox import Relay
+from gyral.kit.personal import PersonalKeys, require_the_same
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
 from gyral.kit.tx import begin
@@ -27,6 +29,7 @@ from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
 from gyral.validation.handlers.metrics import metrics
@@ -63,7 +66,9 @@ def build(settings: Settings) -> Service:
     counted = metrics()
     memory = Memory(pool)
     lookups = Lookups(pool)
-    schemas = Schemas(streams)
+    personal = PersonalKeys(settings.personal_secret)
+    schemas = Schemas(streams, personal)
+    parking = Parking(schemas, personal)
     outlet = Outlet(brokers)
     ends = Ends(brokers)
     crash = _crash_at(settings.validation_crash_at)
@@ -78,6 +83,7 @@ def build(settings: Settings) -> Service:
     records = Records(
         schemas=schemas,
         memory=memory,
+        parking=parking,
         lake=lake,
         ledger=ledger,
         outlet=outlet,
@@ -105,12 +111,12 @@ def build(settings: Settings) -> Service:
         now_us=_now_us,
         remember_h=settings.validation_remember_h,
     )
-    replay = Replay(begin(pool, QuarantineTx, service=NAME))
+    replay = Replay(begin(pool, QuarantineTx, service=NAME), parking)
     health = Health(ready=[keys.ready, streams.ready, models.ready])
     release = Release(sinking, schemas, outlet, lake, changes)
     routers = [
         progress.routes(Listings(pool), changes),
-        quarantine.routes(Quarantine(pool), replay.run),
+        quarantine.routes(Quarantine(pool), replay.run, parking),
         blocks.routes(BlockListings(pool), release.run),
     ]
     return Service(
@@ -122,6 +128,7 @@ def build(settings: Settings) -> Service:
         ),
         pool=pool,
         migrations=resources.files("gyral.validation") / "migrations",
+        on_start=[partial(require_the_same, pool, personal)],
         parts=[
             keys,
             streams,

@@ -1,6 +1,7 @@
 """Where each consumed offset ends that is no row of the lake: none lost, none twice."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gyral.validation.domain.refusals import Violation
 
@@ -16,6 +17,15 @@ class Place:
     """Its index within its record."""
 
 
+class Protection(StrEnum):
+    """What may lie in bytes that are kept encrypted."""
+
+    PSEUDONYMISED = "pseudonymised"
+    """They came through the door: nobody is named in them."""
+    CLEAR = "clear"
+    """They did not, and may hold anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """A refused record, whole, with its reason."""
@@ -28,6 +38,12 @@ class Quarantined:
     stream: str = ""
     record_key: str = ""
     schema_version: int | None = None
+    vouched: bool = False
+    """The door pseudonymised it, as its seal says."""
+    protection: Protection | None = None
+    """How its bytes are encrypted; None: they are as they came."""
+    subject: str | None = None
+    """Whose it is, where that is known: a pseudonym."""
 
 
 @dataclass(frozen=True, slots=True)

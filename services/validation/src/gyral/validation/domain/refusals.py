@@ -30,6 +30,8 @@ class Reason(StrEnum):
     """Another partition than its key's: it could not be told from a repetition there."""
     FUTURE = "future"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    NOT_PSEUDONYMISED = "not_pseudonymised"
+    """Its stream has personal fields, and it did not come through the door."""
 
 
 @dataclass(frozen=True, slots=True)

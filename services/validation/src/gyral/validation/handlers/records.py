@@ -17,6 +17,7 @@ from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -37,6 +38,7 @@ class Records:
 
     schemas: Schemas
     memory: Memory
+    parking: Parking
     lake: Lake
     ledger: Ledger
     outlet: Outlet
@@ -134,7 +136,7 @@ class Records:
             for partition, chosen in one.by_partition()
         ]
         async with batch.commit() as tx:
-            await tx.quarantine(refused)
+            await tx.quarantine(self.parking.parked(refused))
             await tx.count_duplicates([row for one in streams for row in one.duplicates])
             await tx.count_markers(found.markers)
             ids = [await tx.remember(one) for one in learned]
