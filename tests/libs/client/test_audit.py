@@ -36,23 +36,37 @@ def sent(keys=(), answers=()):
 def test_rows_that_are_in_the_lake_or_in_quarantine_are_kept(shelf):
     table, append = shelf
     append("orders", id=["a", "b"])
-    found = lake.records(table, {"orders": "id"}, {"orders": {"c"}}, sent("abc"))
+    found = lake.records(table, {"orders": lake.Declared("id")}, {"orders": {"c"}}, sent("abc"))
     assert list(found) == []
 
 
 def test_a_row_that_is_nowhere_or_twice_is_found(shelf):
     table, append = shelf
     append("orders", id=["a", "a"])
-    found = list(lake.records(table, {"orders": "id"}, {}, sent("ab")))
+    found = list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab")))
     assert found == [
         "orders: 'a' is 2 times in the lake",
         "orders: 'b' was accepted and is nowhere",
     ]
 
 
+def test_rows_that_were_erased_are_missed_by_their_number_alone(shelf):
+    table, append = shelf
+    append("orders", id=["a", "a"])
+
+    def found(**what):
+        declared = {"orders": lake.Declared("id", **what)}
+        lines = lake.records(table, declared, {}, sent("abc"))
+        return [line for line in lines if "nowhere" in line]
+
+    assert len(found(erased=1)) == 2
+    assert found(erased=2) == []
+    assert found(personal=True) == []
+
+
 def test_rows_of_a_table_that_does_not_exist_are_lost(shelf):
     table, _ = shelf
-    assert len(list(lake.records(table, {"orders": "id"}, {}, sent("ab")))) == 2
+    assert len(list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab")))) == 2
 
 
 def predictions(append, *rows):
@@ -223,4 +237,4 @@ async def test_rows_that_retention_dropped_keep_their_places(shelf):
     assert len(offsets(table, {}, 2)) == 1
     table = replace(table, retired=frozenset({"orders"}))
     assert offsets(table, {}, 2) == []
-    assert list(lake.records(table, {"orders": "id"}, {}, sent("ab"))) == []
+    assert list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab"))) == []

@@ -24,6 +24,7 @@ from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
 from gyral.kit.tx import begin
 from gyral.validation.api import blocks, progress, quarantine
+from gyral.validation.api import erasures as erasures_api
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
@@ -31,6 +32,7 @@ from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.schemas import Schemas
+from gyral.validation.handlers.erasing import Erasing
 from gyral.validation.handlers.forwarding import Forwarding
 from gyral.validation.handlers.metrics import metrics
 from gyral.validation.handlers.predictions import Predictions
@@ -40,6 +42,7 @@ from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
 from gyral.validation.store.block_listings import BlockListings
+from gyral.validation.store.erasures import Erasures, ErasureTx
 from gyral.validation.store.listings import Listings
 from gyral.validation.store.locks import Locks
 from gyral.validation.store.lookups import Lookups
@@ -50,6 +53,7 @@ from gyral.validation.store.sinks import SinkTx
 NAME = "validation"
 RECORDS = "validation.records"
 PREDICTIONS = "validation.predictions"
+ERASE_EVERY_S = 2.0
 
 
 def build(settings: Settings) -> Service:
@@ -113,12 +117,33 @@ def build(settings: Settings) -> Service:
     )
     replay = Replay(begin(pool, QuarantineTx, service=NAME), parking)
     health = Health(ready=[keys.ready, streams.ready, models.ready])
+    erasures = Erasures(pool)
+    erasing = Erasing(
+        begin=begin(pool, ErasureTx, service=NAME),
+        erasures=erasures,
+        schemas=schemas,
+        parking=parking,
+        lake=lake,
+        ledger=ledger,
+        lookups=lookups,
+        locks=Locks(pool),
+        outlet=outlet,
+        ends=ends,
+        changes=changes,
+        sink=RECORDS,
+        crash=crash,
+    )
     release = Release(sinking, schemas, outlet, lake, changes)
     routers = [
         progress.routes(Listings(pool), changes),
         quarantine.routes(Quarantine(pool), replay.run, parking),
         blocks.routes(BlockListings(pool), release.run),
+        erasures_api.routes(erasing, erasures, personal),
     ]
+
+    async def expire() -> None:
+        await erasures.expire(settings.validation_parked_days)
+
     return Service(
         name=NAME,
         settings=settings,
@@ -163,6 +188,8 @@ def build(settings: Settings) -> Service:
             Periodic("idle", jobs.advance_idle, every_s=settings.validation_idle_every_s),
             Periodic("retire", jobs.retire, every_s=settings.validation_retire_every_s),
             Periodic("forget", jobs.forget, every_s=600.0),
+            Periodic("erase", erasing.run, every_s=ERASE_EVERY_S),
+            Periodic("expire", expire, every_s=3600.0),
         ],
     )
 

@@ -36,9 +36,20 @@ _PLACES: Mapping[str, str] = {
     "marker": """
         SELECT topic, partition, array_agg("offset" * $1) FROM validation.marker GROUP BY 1, 2
     """,
+    "erased": """
+        SELECT topic, partition, array_agg("offset" * $1 + row)
+          FROM validation.erased_row GROUP BY 1, 2
+    """,
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
+_ERASED = """
+    SELECT stream, sum(rows)::bigint
+      FROM (SELECT stream, rows FROM validation.erasure
+             UNION ALL
+            SELECT stream, 1 FROM validation.quarantine WHERE erased_at IS NOT NULL) AS gone
+     GROUP BY stream
+"""
 _RETIRED = "SELECT stream FROM validation.stream_progress WHERE rows > table_rows"
 _PINNED = """
     SELECT DISTINCT ON (stream) stream, version, rows, content
@@ -118,8 +129,9 @@ async def database(settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connect
 
 async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Finding]:
     declared = await sides.database.fetch(_DECLARED)
+    erased = {row[0]: int(row[1]) for row in await sides.database.fetch(_ERASED)}
     streams = {
-        row["name"]: str(json.loads(row["document"])["spec"]["key"])
+        row["name"]: _declared(row["document"], erased.get(row["name"], 0))
         for row in declared
         if row["kind"] == "Stream"
     }
@@ -151,6 +163,12 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         ),
     ):
         yield Finding.of(name, await asyncio.to_thread(work))
+
+
+def _declared(document: str, erased: int) -> lake.Declared:
+    body = json.loads(document)["spec"]
+    personal = body["fields"][body["key"]].get("personal", False)
+    return lake.Declared(body["key"], personal=personal, erased=erased)
 
 
 async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:

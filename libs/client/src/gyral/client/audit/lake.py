@@ -42,28 +42,43 @@ def sender_of(journal: Iterator[Sent]) -> Sender:
     return sender
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A stream, as far as its rows can be looked for."""
+
+    key: str
+    personal: bool = False
+    """Its sender knows other keys than the lake."""
+    erased: int = 0
+    """Rows that are gone: somebody asked for it, or they were kept aside for a while only."""
+
+
 def records(
     lake: Lake,
-    streams: Mapping[str, str],
+    streams: Mapping[str, Declared],
     quarantined: Mapping[str, set[str]],
     sender: Sender | None,
 ) -> Iterator[str]:
     """Yield a line for each row that is lost, or twice in the lake.
 
+    Of erased rows only their number is known, and of personal keys only doubles are.
+
     Args:
         lake: the tables.
-        streams: declared streams and the names of their keys.
+        streams: declared streams by name.
         quarantined: stream to the keys of rows kept aside.
         sender: what was accepted; None to look for doubles alone.
     """
-    for stream, key in streams.items():
+    for stream, declared in streams.items():
+        key = declared.key
         table = lake.read(stream, [key])
         held = Counter(table.column(key).to_pylist()) if table is not None else Counter[str]()
         for name, count in held.items():
             if count > 1:
                 yield f"{stream}: {name!r} is {count} times in the lake"
-        sent = sender.keys.get(stream, set()) if sender else set()
-        for name in sorted(sent - held.keys() - quarantined.get(stream, set())):
+        sent = sender.keys.get(stream, set()) if sender and not declared.personal else set()
+        missing = sorted(sent - held.keys() - quarantined.get(stream, set()))
+        for name in missing if len(missing) > declared.erased else ():
             yield f"{stream}: {name!r} was accepted and is nowhere"
 
 
@@ -132,7 +147,7 @@ def offsets(
     Args:
         lake: the tables.
         tables: their names.
-        aside: quarantine, duplicate and marker to the numbers of the rows each holds.
+        aside: quarantine, duplicate, marker and erased to the numbers of the rows each holds.
         reach: how far each partition goes.
     """
     places: dict[Place, list[Ints]] = {place: [] for place in reach}

@@ -154,17 +154,24 @@ def drop_older(
     neither, and whatever rewrites the same files first makes this commit fail.
     """
     moment = pa.scalar(_EPOCH + timedelta(microseconds=before_us), pa.timestamp("us", "UTC"))
-    going = held(table, ds.field(column) < moment)
+    facts = {"gyral.column": column, "gyral.before_us": str(before_us)}
+    sql = f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')'
+    return drop(table, ds.field(column) < moment, sql, lambda going: {**told(going), **facts})
+
+
+def drop(
+    table: DeltaTable,
+    only: pc.Expression,
+    sql: str,
+    told: Callable[[Content], Mapping[str, str]],
+) -> int | None:
+    """Delete rows, told by two expressions alike; return the version, or None if none is."""
+    going = held(table, only)
     if not going.rows:
         return None
-    facts = {
-        **told(going),
-        "gyral.column": column,
-        "gyral.before_us": str(before_us),
-        "gyral.read_version": str(table.version()),
-    }
+    facts = {**told(going), "gyral.read_version": str(table.version())}
     table.delete(
-        f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')',
+        sql,
         commit_properties=CommitProperties(custom_metadata=facts),
         post_commithook_properties=HOOKS,
     )
