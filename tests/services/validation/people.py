@@ -36,6 +36,11 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 BEARER = {"authorization": f"Bearer {KEY}"}
 
 
+def _somebody(name):
+    """Return a person of one test alone: the log outlives tests."""
+    return f"{name}-{uuid.uuid4().hex[:12]}@example.org"
+
+
 def trip(number, who, *, fare=7.0, **values):
     at = (START + timedelta(minutes=number)).isoformat()
     return {"trip": f"t{number}", "at": at, "who": who, "fare": fare, **values}
@@ -51,6 +56,9 @@ class House:
     schemas: list[str]
     stream: str = field(default_factory=lambda: f"trips-{uuid.uuid4().hex[:8]}")
     validation: ServiceProcess | None = None
+    ada: str = field(default_factory=lambda: _somebody("ada"))
+    bob: str = field(default_factory=lambda: _somebody("bob"))
+    grace: str = field(default_factory=lambda: _somebody("grace"))
 
     def judge(self, **knobs):
         """Make validation's process; start it yourself."""
@@ -87,10 +95,11 @@ class House:
 
         async def come():
             found = self.ask("GET", f"/v1/streams/{self.stream}/progress").json()
-            told = (found["rows"], found["quarantined"], found["duplicates"])
+            parked = self.ask("GET", f"/v1/quarantine?stream={self.stream}").json()
+            told = (found["rows"], len(parked), found["duplicates"])
             return told == (rows, quarantined, duplicates)
 
-        await until(come, timeout_s=60)
+        await until(come, timeout_s=90)
 
     async def mark(self, number):
         """Let time pass, so that a version is announced."""

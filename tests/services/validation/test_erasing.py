@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gyral.validation.domain.erasing import Order
 from gyral.validation.engine.erasing import Files, Owned, written_within
+from gyral.validation.engine.reading import held
 from gyral.validation.engine.upkeep import drop
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +56,9 @@ def owned(end=100):
 
 
 def erase(uri, which):
-    found = drop(DeltaTable(uri), which.expression, which.sql, lambda _: {"why": "asked"})
+    newest = DeltaTable(uri)
+    going = held(newest, among=which.among)
+    found = drop(newest, going, which.sql, lambda _: {"why": "asked"})
     files = Files(DeltaTable(uri), {})
     traces = files.traces(which)
     for path in traces.files:
@@ -87,6 +90,23 @@ def test_done_again_nothing_is_left_to_do(table):
     version, traces = erase(table, owned())
     assert version is None
     assert (traces.places, dict(traces.files)) == (frozenset(), {})
+
+
+def test_several_are_erased_one_after_the_other(tmp_path):
+    people = [letter * 32 for letter in "abcde"]
+    uri = str(tmp_path / "trips")
+    for start in (0, 20):
+        whose = {at: people[at % 5] for at in range(start, start + 20)}
+        write_deltalake(uri, rows(range(start, start + 20), whose=whose.get), mode="append")
+    DeltaTable(uri).optimize.compact()
+    for gone, who in enumerate(people, start=1):
+        _, traces = erase(uri, Owned("who", who, {0: 99, 1: 99}))
+        assert len(traces.places) == 8
+        for version in range(DeltaTable(uri).version() + 1):
+            left = DeltaTable(uri, version=version).to_pyarrow_table()
+            assert not set(left["who"].to_pylist()) & set(people[:gone])
+    assert DeltaTable(uri).to_pyarrow_table().num_rows == 0
+    assert DeltaTable(uri, version=2).to_pyarrow_table().num_rows == 0
 
 
 def test_what_a_dead_writer_left_is_looked_at_too(table, tmp_path):

@@ -3,8 +3,6 @@
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 
 import msgspec
 import pyarrow as pa
@@ -30,15 +28,19 @@ class Owned:
     subject: str
     through: Mapping[int, int]
 
-    @property
-    def expression(self) -> pc.Expression:
-        """What tells them, for Arrow."""
-        before = (
-            (pc.field("_partition") == partition) & (pc.field("_offset") < end)
-            for partition, end in self.through.items()
-        )
-        none = pc.field("_offset") < 0
-        return (pc.field(self.column) == self.subject) & reduce(or_, before, none)
+    def among(self, rows: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
+        """Return those of these rows."""
+        return rows.filter(self.mask(rows))
+
+    def mask(self, rows: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
+        """Tell which of these rows they are, shape (rows,)."""
+        before = pa.scalar(False)  # noqa: FBT003 - a value
+        for partition, end in self.through.items():
+            here = pc.equal(rows["_partition"], partition)
+            before = pc.or_(before, pc.and_(here, pc.less(rows["_offset"], end)))
+        # As a file's writer had it in memory, a text may be of a type that nothing is equal to.
+        theirs = pc.equal(rows[self.column].cast(pa.string()), self.subject)
+        return pc.fill_null(pc.and_(theirs, before), False)  # noqa: FBT003 - a value
 
     @property
     def sql(self) -> str:
@@ -96,8 +98,8 @@ class Files:
         """
         with self._files.open_input_file(path) as file:
             size = file.size()
-            table = pq.read_table(file)
-        written = written_within(table.filter(pc.invert(_mask(table, owned))), size)
+            table = _plain(pq.read_table(file))
+        written = written_within(table.filter(pc.invert(owned.mask(table))), size)
         if written is None:
             self._files.delete_file(path)
             return
@@ -120,8 +122,8 @@ class Files:
             if owned.column not in known:
                 return []
             wanted = [name for name in (owned.column, *_PLACES) if name in known]
-            table = parquet.read(columns=wanted, use_threads=False)
-        rows = table.filter(_mask(table, owned))
+            table = _plain(parquet.read(columns=wanted, use_threads=False))
+        rows = owned.among(table)
         columns = [
             rows[name].to_pylist() if name in known else [0] * rows.num_rows for name in _PLACES
         ]
@@ -166,10 +168,9 @@ def written_within(table: pa.Table, size_bytes: int) -> bytes | None:
     return None
 
 
-def _mask(table: pa.Table, owned: Owned) -> pa.ChunkedArray:
-    """Tell which rows are owned, shape (rows,)."""
-    before = pa.scalar(False)  # noqa: FBT003 - a value
-    for partition, end in owned.through.items():
-        here = pc.equal(table["_partition"], partition)
-        before = pc.or_(before, pc.and_(here, pc.less(table["_offset"], end)))
-    return pc.fill_null(pc.and_(pc.equal(table[owned.column], owned.subject), before), False)  # noqa: FBT003
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table whose texts are of the type that everything works on."""
+    for at, column in enumerate(table.schema):
+        if pa.types.is_string_view(column.type):
+            table = table.set_column(at, column.name, table.column(at).cast(pa.string()))
+    return table

@@ -177,7 +177,9 @@ class Lake:
 
         def drop_owned() -> int | None:
             table = self._found(name)
-            return None if table is None else drop(table, owned.expression, owned.sql, told)
+            if table is None:
+                return None
+            return drop(table, held(table, among=owned.among), owned.sql, told)
 
         return await self._run(name, drop_owned)
 

@@ -48,7 +48,7 @@ class Parking:
 
         What names no declared stream is encrypted too, where any stream has personal fields.
         """
-        of_people = set(self.schemas.of_people())
+        of_people = set(self.schemas.of_people()) if refused else ()
         if not of_people:
             return refused
         known = set(self.schemas.names())

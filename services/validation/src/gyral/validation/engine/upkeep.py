@@ -156,17 +156,17 @@ def drop_older(
     moment = pa.scalar(_EPOCH + timedelta(microseconds=before_us), pa.timestamp("us", "UTC"))
     facts = {"gyral.column": column, "gyral.before_us": str(before_us)}
     sql = f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')'
-    return drop(table, ds.field(column) < moment, sql, lambda going: {**told(going), **facts})
+    going = held(table, ds.field(column) < moment)
+    return drop(table, going, sql, lambda going: {**told(going), **facts})
 
 
 def drop(
     table: DeltaTable,
-    only: pc.Expression,
+    going: Content,
     sql: str,
     told: Callable[[Content], Mapping[str, str]],
 ) -> int | None:
-    """Delete rows, told by two expressions alike; return the version, or None if none is."""
-    going = held(table, only)
+    """Delete rows of this content; return the version, or None where there are none."""
     if not going.rows:
         return None
     facts = {**told(going), "gyral.read_version": str(table.version())}
