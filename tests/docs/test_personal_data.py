@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from gyral.contracts.specs.stream import StreamSpec
+from gyral.contracts.training import Artifacts
 from gyral.testkit.backends import fresh_schema
 from gyral.testkit.processes import ServiceProcess
 from tests.docs import pages
@@ -63,9 +64,7 @@ async def plant_model(dsn, home: House, version):
         model.model_dump_json(),
     )
     blob = {"key": "a", "sha256": "a" * 64, "size_bytes": 1}
-    artifacts = dict.fromkeys(
-        ("onnx", "preprocessor", "manifest", "profile", "evaluation"), blob
-    )
+    artifacts = dict.fromkeys(Artifacts.model_fields, blob)
     await connection.execute(
         """
         INSERT INTO version (model, version, run_id, request_id, state, cause, as_of,
