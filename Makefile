@@ -13,7 +13,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long bench-data lint format types arch up down logs status env contracts picture lock ci clean
+.PHONY: help setup demo test test-long bench-data bench-data-long scale lint format types arch up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -25,11 +25,17 @@ demo: setup ## replay a year of flights through the loop (KEEP=1: leave the stac
 test: setup .venv/.torch lint types arch ## check everything, against real Kafka, Postgres and S3
 	$(PY) -m pytest
 
-test-long: setup .venv/.torch ## the full kill runs and control replays, up to an hour
+test-long: setup .venv/.torch ## the full kill runs, control replays and MinIO, up to an hour
 	$(PY) -m pytest -m long --timeout 3600
 
 bench-data: setup ## the data plane's figures against baselines of the same run, up to ten minutes
 	@$(PY) -m tests.bench.data
+
+bench-data-long: setup ## cost a row and memory over 20 million rows, up to forty minutes (ROWS=n: a smaller table)
+	@$(PY) -m tests.bench.long $(if $(ROWS),--rows $(ROWS))
+
+scale: setup ## write docs/scale.md and its pictures from the reports of both
+	$(PY) -m tests.bench.page
 
 lint: setup ## style and format of the sources
 	.venv/bin/ruff check --quiet .

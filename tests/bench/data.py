@@ -1,9 +1,7 @@
 """`make bench-data`: the data plane's figures, each ratio within this one run."""
 
 import asyncio
-import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,9 @@ from rich.table import Table
 
 from gyral.testkit.backends import Backends, fresh_bucket, fresh_schema, start_backends
 from tests.bench import ingest, validate, visible
+from tests.bench.feed import STREAM
 from tests.bench.ingest import Ingested
+from tests.bench.report import DataReport, Seconds, machine, publish, today
 from tests.bench.validate import Rates
 from tests.bench.visible import Visible
 
@@ -27,21 +27,20 @@ class Figures:
     ingestion: Ingested
     visible: Visible
 
-    def line(self) -> Mapping[str, object]:
+    def report(self) -> DataReport:
         """Return the figures as the one JSON object."""
-        return {
-            "validation_rows_per_s": round(self.validation.validation),
-            "validation_ratio": round(self.validation.ratio, 3),
-            "ingest_rows_per_s": round(self.ingestion.ndjson_rows_per_s),
-            "ingest_ratio": round(self.ingestion.ingest_ratio, 2),
-            "arrow_over_ndjson": round(self.ingestion.arrow_over_ndjson, 2),
-            "arrow_10k_over_ndjson": round(self.ingestion.arrow_10k_over_ndjson, 2),
-            "visible_rows_per_s": round(self.visible.rows_per_s),
-            "visible_s": {
-                "p50": round(self.visible.p50, 2),
-                "p99": round(self.visible.p99, 2),
-            },
-        }
+        return DataReport(
+            date=today(),
+            machine=machine(),
+            validation_rows_per_s=round(self.validation.validation),
+            validation_ratio=round(self.validation.ratio, 3),
+            ingest_rows_per_s=round(self.ingestion.ndjson_rows_per_s),
+            ingest_ratio=round(self.ingestion.ingest_ratio, 2),
+            arrow_over_ndjson=round(self.ingestion.arrow_over_ndjson, 2),
+            arrow_10k_over_ndjson=round(self.ingestion.arrow_10k_over_ndjson, 2),
+            visible_rows_per_s=round(self.visible.rows_per_s),
+            visible_s=Seconds(p50=round(self.visible.p50, 2), p99=round(self.visible.p99, 2)),
+        )
 
     def table(self) -> Table:
         """Return the figures for people."""
@@ -96,12 +95,13 @@ async def _visible(backends: Backends, home: Path, *, rate: float) -> Visible:
     async with fresh_schema(backends) as dsn, fresh_bucket(backends.s3()) as blobs:
         env = validate.settings(backends, dsn, blobs)
         async with (
-            ingest.ingestion(backends, validate.STREAM) as port,
+            ingest.ingestion(backends, STREAM) as door,
             validate.running(env, home / "validation.log"),
         ):
             await validate.caught_up(backends, dsn)
-            url = f"http://127.0.0.1:{port}"
-            return await visible.run(dsn, url, ingest.SECRET, rate=rate, seconds=_VISIBLE_S)
+            return await visible.run(
+                dsn, door.url, ingest.SECRET, rate=rate, seconds=_VISIBLE_S
+            )
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gyral-bench-") as folder:
         figures = asyncio.run(measure(Path(folder)))
     Console().print(figures.table())
-    print(json.dumps(figures.line()))  # noqa: T201 - the result
+    publish(figures.report())
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ async def run(backends: Backends, *, seconds: float = 12.0) -> Ingested:
     small = [rows(1000, first=at * 1000) for at in range(_BODIES)]
     large = [as_arrow(rows(10_000, first=at * 10_000, prefix="g")) for at in range(4)]
     ndjson, arrow = [as_ndjson(one) for one in small], [as_arrow(one) for one in small]
-    async with bare(backends) as bare_port, ingestion(backends) as port:
+    async with bare(backends) as bare_port, ingestion(backends) as door:
+        port = door.port
         cases = (
             Case(bare_port, _LINES, ndjson, 1000),
             Case(port, _LINES, ndjson, 1000),
@@ -116,7 +117,7 @@ async def rate(case: Case, seconds: float) -> float:
 
 
 @asynccontextmanager
-async def ingestion(backends: Backends, stream: str = _STREAM) -> AsyncIterator[int]:
+async def ingestion(backends: Backends, stream: str = _STREAM) -> AsyncIterator[ServiceProcess]:
     """Run the real ingestion with a stream and a key of the benchmark's own."""
     producer = AIOKafkaProducer(bootstrap_servers=backends.kafka_brokers, acks="all")
     await producer.start()
@@ -137,7 +138,7 @@ async def ingestion(backends: Backends, stream: str = _STREAM) -> AsyncIterator[
             process = ServiceProcess("gyral.ingestion", env, Path(folder) / "log")
             await asyncio.to_thread(process.start)
             try:
-                yield process.port
+                yield process
             finally:
                 await asyncio.to_thread(process.stop)
 

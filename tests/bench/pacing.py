@@ -7,8 +7,11 @@ async def reach(moment_s: float) -> None:
     """Return at this moment of the running loop's clock, at once when it has passed."""
     loop = asyncio.get_running_loop()
     due = loop.create_future()
-    loop.call_at(moment_s, due.set_result, None)
-    await due
+    timer = loop.call_at(moment_s, due.set_result, None)
+    try:
+        await due
+    finally:
+        timer.cancel()
 
 
 def now_s() -> float:

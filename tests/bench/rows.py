@@ -13,6 +13,8 @@ NUMBERS = tuple(f"measure_{letter}" for letter in "abcdefghijkl")
 _CARRIERS = ("UA", "AA", "DL", "B6", "EV", "MQ")
 _FIRST = datetime(2013, 1, 1, tzinfo=UTC)
 _STEP = timedelta(milliseconds=100)
+WINDOW_ROWS = 1_000_000
+"""Rows for which validation remembers each: their event time is the stream's `dedupe`."""
 Row = Mapping[str, str | float]
 
 
@@ -27,7 +29,7 @@ def declared(stream: str) -> StreamDeclared:
             "key": "id",
             "event_time": "at",
             "clock": "event",
-            "dedupe": "1h",
+            "dedupe": f"{WINDOW_ROWS * _STEP.total_seconds():.0f}s",
             "fields": {
                 "id": {"type": "string", "max_length": 40},
                 "at": {"type": "timestamp"},

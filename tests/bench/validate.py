@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.data import RecordSubmitted
 from gyral.kit.blobs import Blobs
-from gyral.kit.partitioning import partitions_of
 from gyral.testkit.backends import PERSONAL_SECRET, Backends, fresh_bucket, fresh_schema
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess
 from gyral.testkit.waiting import until
+from tests.bench.feed import STREAM, TOPIC, feeding, workers
 from tests.bench.pacing import now_s, reach
-from tests.bench.rows import as_records, declared, rows
+from tests.bench.rows import declared
 
-TOPIC = RecordSubmitted.topic.name
-STREAM = "bench"
-_CHUNK = 20_000
 LOOK_S = 0.02
 """How often progress is looked at: a measurement's resolution."""
 
@@ -62,24 +59,9 @@ async def declare(brokers: str) -> None:
 
 async def fill(brokers: str, first: int, count: int) -> None:
     """Produce rows as single records, each where its key belongs."""
-    async with AIOKafkaProducer(
-        bootstrap_servers=brokers, acks="all", max_batch_size=500_000
-    ) as producer:
-        partitions = len(await producer.partitions_for(TOPIC))
-        for start in range(first, first + count, _CHUNK):
-            chunk = rows(min(_CHUNK, first + count - start), first=start)
-            keys = [str(row["id"]).encode() for row in chunk]
-            homes = partitions_of(keys, partitions).tolist()
-            builders = {at: producer.create_batch() for at in range(partitions)}
-            for key, value, home in zip(keys, as_records(STREAM, chunk), homes, strict=True):
-                builder = builders[home]
-                if builder.append(key=key, value=value, timestamp=None) is None:
-                    await producer.send_batch(builder, TOPIC, partition=home)
-                    builder = builders[home] = producer.create_batch()
-                    builder.append(key=key, value=value, timestamp=None)
-            for home, builder in builders.items():
-                await producer.send_batch(builder, TOPIC, partition=home)
-        await producer.flush()
+    with workers() as pool:
+        async with feeding(brokers, pool) as feed:
+            await feed.send(await feed.prepared(first, count))
 
 
 async def bare_rows_per_s(brokers: str) -> float:
@@ -127,15 +109,27 @@ async def validation_rows_per_s(env: Mapping[str, str], log: Path, wanted: int) 
     conn = await asyncpg.connect(env["DATABASE"])
     try:
         async with running(env, log):
-            seen: list[tuple[float, int]] = []
-            async with asyncio.timeout(300):
-                while not seen or seen[-1][1] < wanted:
-                    reached = await committed_rows(conn)
-                    if reached and (not seen or reached > seen[-1][1]):
-                        seen.append((now_s(), reached))
-                    await reach(now_s() + LOOK_S)
+            return rate_between(await commits(conn, wanted))
     finally:
         await conn.close()
+
+
+async def commits(
+    conn: "asyncpg.Connection[asyncpg.Record]", wanted: int, *, timeout_s: float = 300.0
+) -> Sequence[tuple[float, int]]:
+    """Return when how many rows of the stream were committed, up to the wanted count."""
+    seen: list[tuple[float, int]] = []
+    async with asyncio.timeout(timeout_s):
+        while not seen or seen[-1][1] < wanted:
+            reached = await committed_rows(conn)
+            if reached and (not seen or reached > seen[-1][1]):
+                seen.append((now_s(), reached))
+            await reach(now_s() + LOOK_S)
+    return seen
+
+
+def rate_between(seen: Sequence[tuple[float, int]]) -> float:
+    """Return rows a second from the first of these moments to the last."""
     (began, first), (ended, last) = seen[0], seen[-1]
     return (last - first) / (ended - began)
 

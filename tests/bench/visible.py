@@ -8,9 +8,10 @@ import asyncpg
 import httpx
 import numpy as np
 
+from tests.bench.feed import STREAM
 from tests.bench.pacing import now_s, reach
 from tests.bench.rows import as_ndjson, rows
-from tests.bench.validate import LOOK_S, STREAM, committed_rows
+from tests.bench.validate import commits, committed_rows
 
 _ROWS = 1000
 """Of one request."""
@@ -42,15 +43,14 @@ async def run(dsn: str, ingestion: str, key: str, *, rate: float, seconds: float
     conn = await asyncpg.connect(dsn)
     try:
         before = await committed_rows(conn)
-        watching = asyncio.create_task(_watch(conn, before + len(bodies) * _ROWS))
+        watching = asyncio.create_task(commits(conn, before + len(bodies) * _ROWS))
         answered = await _send(ingestion, key, bodies, rate)
-        async with asyncio.timeout(120):
-            seen = await watching
+        seen = await watching
     finally:
         await conn.close()
     wanted = before + _ROWS * np.arange(1, len(bodies) + 1)
-    counts = np.array([count for count, _ in seen])
-    moments = np.array([moment for _, moment in seen])
+    counts = np.array([count for _, count in seen])
+    moments = np.array([moment for moment, _ in seen])
     waited = moments[np.searchsorted(counts, wanted)] - np.array(answered)
     return Visible(
         p50=float(np.quantile(waited, 0.5)),
@@ -73,16 +73,3 @@ async def _send(url: str, key: str, bodies: Sequence[bytes], rate: float) -> lis
                 return now_s()
 
         return sorted(await asyncio.gather(*(send(at, body) for at, body in enumerate(bodies))))
-
-
-async def _watch(
-    conn: "asyncpg.Connection[asyncpg.Record]", wanted: int
-) -> list[tuple[int, float]]:
-    """Return how many rows were committed at which moments, up to the wanted count."""
-    seen: list[tuple[int, float]] = []
-    while not seen or seen[-1][0] < wanted:
-        count = await committed_rows(conn)
-        if not seen or count > seen[-1][0]:
-            seen.append((count, now_s()))
-        await reach(now_s() + LOOK_S)
-    return seen

@@ -48,7 +48,9 @@ class Sender:
     windows: int = 0
     _parcels: Parcels = field(init=False)
     _producer: AIOKafkaProducer | None = None
-    _accepted: list[Row] = field(default_factory=list)
+    _accepted: dict[str, Row] = field(default_factory=dict)
+    """Rows that Kafka has, by key; each is contradicted once at most."""
+    _contradicted: set[str] = field(default_factory=set)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -114,7 +116,9 @@ class Sender:
         """Return a bad row: every tenth has the key of an accepted one."""
         tens, at = divmod(number, 10)
         if at == 9:
-            return rows.conflict(self._accepted.pop(rng.randrange(len(self._accepted))))
+            key = rng.choice(list(self._accepted))
+            self._contradicted.add(key)
+            return rows.conflict(self._accepted.pop(key))
         return rows.bad(self.seed, self.stream, number - tens)
 
     async def _try(self, request: Request) -> None:
@@ -204,8 +208,9 @@ class Sender:
             value=message.value,
         )
         self.acknowledged += at is not None
-        if at is not None and isinstance(row, Row) and len(self._accepted) < WINDOW:
-            self._accepted.append(row)
+        known = row.key in self._contradicted or len(self._accepted) >= WINDOW
+        if at is not None and isinstance(row, Row) and not known:
+            self._accepted[row.key] = row
 
     async def _put(self, topic: str, messages: Sequence[Message]) -> list[Place | None]:
         """Return where Kafka says each lies, or None where it does not say in time."""

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -94,7 +96,7 @@ class Loop:
             )
         return Replay(process, out)
 
-    def read(self, service: str, path: str) -> object:
+    def read(self, service: str, path: str) -> Any:
         """Return what a service answers to a GET, with the operator's key."""
         instance = self.stack.instance
         port = instance.env()[f"{service.upper()}_PORT"]
@@ -103,6 +105,18 @@ class Loop:
             f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {key}"}
         )
         return answer.raise_for_status().json()
+
+    def is_training(self) -> bool:
+        """Tell whether a training runs; False while nobody can say."""
+        with suppress(httpx.HTTPError):
+            return any(run["state"] == "running" for run in self.read("trainer", "/v1/runs"))
+        return False
+
+    def is_rolling_out(self, model: str) -> bool:
+        """Tell whether a rollout of a model is under way; False while nobody can say."""
+        with suppress(httpx.HTTPError):
+            return bool(self.read("deployer", f"/v1/models/{model}/progress")["rollout"])
+        return False
 
     def kill(self, name: str) -> None:
         """End a service's process as a crash would: no signal handler, no clean-up."""

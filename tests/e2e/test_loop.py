@@ -16,6 +16,9 @@ def test_the_loop_closes_and_every_invariant_holds(loop, specs, flights, tmp_pat
     assert report["triggers"]
     assert set(report["invariants"].values()) == {0}
     assert len(report["invariants"]) >= 8
+    assert report["closing_latency_s"]["max"] > 0
+    # Nothing was killed: rollouts alone must not cost the application a single attempt.
+    assert report["retried"].get("gateway", {}) == {}
     audit = loop.gyral("audit", "--sent", tmp_path / "out" / "sent.jsonl", "-o", "json")
     assert audit.returncode == 0, audit.stderr
     spans = trace(loop.stack.instance.env(), report["trace_id"])

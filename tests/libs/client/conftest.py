@@ -30,6 +30,7 @@ from gyral.kit.dataplane import is_marker
 from gyral.testkit.backends import PERSONAL_SECRET, fresh_schema
 from gyral.testkit.processes import ServiceProcess
 from gyral.testkit.waiting import until
+from tests.libs.client.stores import Stores, fresh_stores
 
 ADMIN = f"admin-{secrets.token_hex(12)}"
 TOPIC = RecordSubmitted.topic
@@ -253,3 +254,23 @@ async def sender(ways, tmp_path):
         await until(known, timeout_s=60)
     before = await sender.taken()
     return sender, before
+
+
+@pytest.fixture(scope="session")
+def stores_dsn(stack):
+    """A database with the tables of every service, for the whole session."""
+    with asyncio.Runner() as runner:
+        made = fresh_stores(stack)
+        yield runner.run(made.__aenter__())
+        runner.run(made.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def stores(stores_dsn):
+    """Every service's tables, empty; what a test plants is taken back."""
+    connection = await asyncpg.connect(stores_dsn)
+    planting = connection.transaction()
+    await planting.start()
+    yield Stores(connection)
+    await planting.rollback()
+    await connection.close()

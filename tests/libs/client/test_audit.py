@@ -17,6 +17,8 @@ from gyral.validation.engine.upkeep import drop_older
 
 TOPIC = "data.record.submitted.v1"
 KINDS = ("quarantine", "duplicate", "marker")
+DAY_US = 86_400_000_000
+ORDERS = {"orders": lake.Keyed("id", "at", 7 * DAY_US)}
 
 
 @pytest.fixture
@@ -33,29 +35,44 @@ def sent(keys=(), answers=()):
     return lake.Sender({"orders": set(keys)}, {"m": dict(answers)})
 
 
+def on(*days):
+    times = [datetime(2026, 1, day, tzinfo=UTC) for day in days]
+    return pa.array(times, pa.timestamp("us", "UTC"))
+
+
 def test_rows_that_are_in_the_lake_or_in_quarantine_are_kept(shelf):
     table, append = shelf
-    append("orders", id=["a", "b"])
-    found = lake.records(table, {"orders": lake.Declared("id")}, {"orders": {"c"}}, sent("abc"))
-    assert list(found) == []
+    append("orders", id=["a", "b"], at=on(1, 1))
+    assert list(lake.records(table, ORDERS, {"orders": {"c"}}, sent("abc"))) == []
 
 
 def test_a_row_that_is_nowhere_or_twice_is_found(shelf):
     table, append = shelf
-    append("orders", id=["a", "a"])
-    found = list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab")))
-    assert found == [
+    append("orders", id=["a", "a"], at=on(1, 8))
+    assert list(lake.records(table, ORDERS, {}, sent("ab"))) == [
         "orders: 'a' is 2 times in the lake",
         "orders: 'b' was accepted and is nowhere",
     ]
 
 
+def test_a_key_that_recurs_beyond_dedupe_stands_for_a_new_row(shelf):
+    table, append = shelf
+    append("orders", id=["a", "b", "a", "a"], at=on(17, 1, 9, 1))
+    assert list(lake.records(table, ORDERS, {}, None)) == []
+
+
+def test_a_row_that_is_twice_is_found_though_its_key_also_recurs_later(shelf):
+    table, append = shelf
+    append("orders", id=["a", "a", "a"], at=on(1, 20, 1))
+    assert list(lake.records(table, ORDERS, {}, None)) == ["orders: 'a' is 2 times in the lake"]
+
+
 def test_rows_that_were_erased_are_missed_by_their_number_alone(shelf):
     table, append = shelf
-    append("orders", id=["a", "a"])
+    append("orders", id=["a", "a"], at=on(1, 20))
 
     def found(**what):
-        declared = {"orders": lake.Declared("id", **what)}
+        declared = {"orders": replace(ORDERS["orders"], **what)}
         lines = lake.records(table, declared, {}, sent("abc"))
         return [line for line in lines if "nowhere" in line]
 
@@ -66,7 +83,7 @@ def test_rows_that_were_erased_are_missed_by_their_number_alone(shelf):
 
 def test_rows_of_a_table_that_does_not_exist_are_lost(shelf):
     table, _ = shelf
-    assert len(list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab")))) == 2
+    assert len(list(lake.records(table, ORDERS, {}, sent("ab")))) == 2
 
 
 def predictions(append, *rows):
@@ -237,4 +254,4 @@ async def test_rows_that_retention_dropped_keep_their_places(shelf):
     assert len(offsets(table, {}, 2)) == 1
     table = replace(table, retired=frozenset({"orders"}))
     assert offsets(table, {}, 2) == []
-    assert list(lake.records(table, {"orders": lake.Declared("id")}, {}, sent("ab"))) == []
+    assert list(lake.records(table, ORDERS, {}, sent("ab"))) == []

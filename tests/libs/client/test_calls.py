@@ -74,6 +74,7 @@ async def test_a_connection_is_kept():
             await registry.get("/v1/x", Applied)
     assert len(asked) == 2
     assert len(met) == 1
+    assert not registry.retried
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ async def test_what_passes_is_sent_again_as_it_was(refusal):
         await registry.post("/v1/specs", b"the body", Applied, idempotency_key="once")
     assert len(asked) == 2
     assert asked[0] == asked[1]
+    assert registry.retried.total() == 1
 
 
 async def test_a_service_is_given_the_time_it_asks_for():
@@ -132,6 +134,19 @@ async def test_a_refusal_is_told_with_its_code():
             await registry.post("/v1/specs", b"{}", Applied)
 
 
+@pytest.mark.parametrize("body", [b"<html>\xff</html>", b'"\xff"', b"", b'{"kind": 1}'])
+async def test_an_answer_that_is_none_of_gyrals_is_told_as_such(body):
+    async with a_service(answer(200, body)) as (registry, _, _):
+        with pytest.raises(ServiceError, match="registry answered 200 unreadable: expected an"):
+            await registry.get("/v1/x", Applied)
+
+
+async def test_a_status_that_no_standard_names_is_told_as_it_is():
+    async with a_service(answer(520, b"<html>origin is down</html>")) as (registry, _, _):
+        with pytest.raises(ServiceError, match="registry answered 520 without a name: <html>"):
+            await registry.post("/v1/specs", b"{}", Applied)
+
+
 async def test_what_is_not_there_is_none():
     body = b'{"error": {"code": "not_found", "message": "m"}}'
     async with a_service(answer(404, body)) as (registry, _, _):
@@ -143,6 +158,13 @@ async def test_a_wrong_key_is_told_what_to_set():
     async with a_service(answer(401, body)) as (registry, _, _):
         with pytest.raises(ServiceError, match="set GYRAL_API_KEY or GYRAL_HOME"):
             await registry.get("/v1/x", Applied)
+
+
+async def test_attempts_that_were_not_answered_are_counted_by_what_they_met():
+    answers = (b"", answer(503, b"{}"), answer(503, b"{}"), answer(200, DONE))
+    async with a_service(*answers) as (registry, _, _):
+        await registry.get("/v1/x", Applied)
+    assert registry.retried == {"IncompleteReadError": 1, "503": 2}
 
 
 async def test_a_service_that_stays_away_is_given_up():

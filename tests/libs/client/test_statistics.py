@@ -90,10 +90,11 @@ GOOD = b"""{
   "log_loss_gain": {"mean": 0.02, "lower95": 0.012},
   "auc": {"frozen": 0.72, "timer": 0.75, "loop": 0.75},
   "promotions": 2, "promoted": [
-    {"version": 2, "request_id": "r2", "cause": "cusum", "passing_verdict": true},
-    {"version": 3, "request_id": "r3", "cause": "excess_loss", "passing_verdict": true}],
+    {"version": 2, "cause": "cusum", "by_monitor": true, "passing_verdict": true},
+    {"version": 3, "cause": "excess_loss", "by_monitor": true, "passing_verdict": true}],
   "rejections": 0, "why_no_rejection": "all passed",
-  "invariants": {"one_champion_per_model": 0}, "trace_id": "abc"}"""
+  "invariants": {"one_champion_per_model": 0},
+  "trace": {"trace_id": "abc", "services": ["deployer", "monitor", "registry", "trainer"]}}"""
 LIMITS = Limits(0.015, 0.008, 0.02, 2, 12)
 
 
@@ -103,10 +104,12 @@ LIMITS = Limits(0.015, 0.008, 0.02, 2, 12)
         (b'"mean": 0.02', b'"mean": 0.01', "log-loss gain 0.01"),
         (b'"lower95": 0.012', b'"lower95": null', "lower bound None"),
         (b'"loop": 0.75', b'"loop": 0.73', "AUC gain"),
-        (b'"cause": "cusum"', b'"cause": null', "without a monitor's request"),
-        (b'"all passed"', b"null", "no rejection"),
+        (b'"by_monitor": true', b'"by_monitor": false', "without a monitor's request"),
+        (b'"passing_verdict": true', b'"passing_verdict": false', "or a passing verdict"),
+        (b'"all passed"', b"null", "neither a rejection nor"),
         (b'_model": 0', b'_model": 2', "one_champion_per_model: 2"),
-        (b'"abc"', b"null", "no trace"),
+        (b'"registry", ', b"", "no trace to a route, but spans of ['deployer',"),
+        (b'"trace": {', b'"trace": null, "t": {', "but spans of []"),
     ],
 )
 def test_a_report_that_misses_a_limit_is_told_so(tmp_path, old, new, named):

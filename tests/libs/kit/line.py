@@ -50,11 +50,16 @@ class Line:
     effects: Effects
     service: str = SERVICE
     offset: int = field(default=100)
+    breaker: int = 1000
 
     async def come(self, record):
-        """Deliver a record."""
+        """Deliver a record to the service, which has just been started."""
         reactor = Reactor(
-            service=self.service, pool=self.pool, retries=1, first_backoff_s=0.001
+            service=self.service,
+            pool=self.pool,
+            retries=1,
+            breaker=self.breaker,
+            first_backoff_s=0.001,
         )
         await reactor.react(Reaction(Happened, self.effects.handle), record)
 

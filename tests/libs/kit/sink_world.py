@@ -72,6 +72,7 @@ class Process:
             begin=self._begin,
             pool=cast("Pool", self),
             handle=self._handle,
+            prepare=self._prepare,
             max_records=4,
             max_wait_s=0.3,
         )
@@ -122,19 +123,31 @@ class Process:
     def _begin(self):
         return self.world.sink.begin()
 
+    async def _prepare(self, slices):
+        await self.step()
+        rows = _rows(slices)
+
+        async def handle(batch):
+            self.world.ahead += 1
+            await self._write(batch, rows)
+
+        await self.step()
+        return handle
+
     async def _handle(self, batch):
+        await self._write(batch, _rows(batch.slices))
+
+    async def _write(self, batch, rows):
         await self.step()
         async with batch.commit() as tx:
             await self.step()
-            await tx.write(
-                [
-                    f"{record.partition}/{record.offset}"
-                    for part in batch.slices
-                    for record in part.records
-                ]
-            )
+            await tx.write(rows)
             await self.step()
         await self.step()
+
+
+def _rows(slices):
+    return [f"{record.partition}/{record.offset}" for part in slices for record in part.records]
 
 
 class Consumer:
@@ -231,6 +244,8 @@ class World:
     log: list[list[Record]] = field(init=False)
     owners: dict[int, Process] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    ahead: int = 0
+    """Attempts at a batch that began with what had been prepared."""
 
     def __post_init__(self):
         self.log = [[] for _ in range(self.partitions)]

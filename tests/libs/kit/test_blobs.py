@@ -14,6 +14,7 @@ class TestS3Proxy(BlobSuite):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.minio
 @pytest.mark.timeout(1800)
 class TestMinio(BlobSuite):

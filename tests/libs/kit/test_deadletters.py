@@ -20,6 +20,7 @@ from gyral.kit.http import create_api
 from gyral.kit.letterbox import Chosen, Letterbox, LetterTx, PutBack, forget_letters
 from gyral.kit.outbox import MOST_RECORD_BYTES, Relay
 from gyral.kit.producer import open_producer
+from gyral.kit.reactions import LineStopped
 from gyral.kit.tx import PermanentError, begin, forget_claims
 from gyral.testkit.events import delivered, send
 from gyral.testkit.suites import Happened
@@ -63,6 +64,35 @@ async def test_a_replayed_event_keeps_its_id_key_and_bytes_and_has_one_effect(li
     assert await line.audit() == [
         ("ann key-1", "mended in 1.4.2", "dead_letter", [str(letter.id)])
     ]
+
+
+async def test_a_line_that_was_stopped_stays_so_however_often_its_service_is_started(line):
+    line.breaker = 3
+    line.effects.mishaps = {7: ValueError("a bug")}
+    first, second, third, fourth = (
+        replace(lying(7, event_id=f"e-{place}"), offset=place) for place in range(4)
+    )
+    await line.come(first)
+    await line.come(second)
+    for _ in range(3):
+        with pytest.raises(LineStopped, match="3 events failed in a row"):
+            await line.come(third)
+        await line.come(first)  # parked before: to pass it by is not to handle it
+    assert len(await line.letters()) == 2
+    line.effects.mishaps = {}
+    await line.come(third)
+    line.effects.mishaps = {7: ValueError("another bug")}
+    await line.come(fourth)
+    assert len(await line.letters()) == 3
+
+
+async def test_letters_that_were_put_back_stop_no_line(line):
+    line.breaker = 2
+    letter = await parked(line, lying(7))
+    await line.put_back(ids=[letter.id])
+    line.effects.mishaps = {8: ValueError("another bug")}
+    await line.come(replace(lying(8, event_id="e-2"), offset=2))
+    assert [state for _, _, state in await line.letters()] == ["replayed", "parked"]
 
 
 async def test_replaying_again_does_nothing(line):

@@ -34,6 +34,8 @@ class SinkMachine(RuleBasedStateMachine):
     """Real data planes over a group that rebalances, dies and freezes at will."""
 
     taken: ClassVar[Counter[str]] = Counter()
+    ahead: ClassVar[list[int]] = []
+    """Of each history, the attempts that began with what had been prepared."""
 
     def __init__(self):
         super().__init__()
@@ -144,6 +146,7 @@ class SinkMachine(RuleBasedStateMachine):
             self.no_plane_ends_by_itself()
             assert self._complete()
         finally:
+            self.ahead.append(self.world.ahead)
             for process in list(self.world.processes):
                 self.loop.run_until_complete(process.die())
             self.loop.close()
@@ -179,6 +182,7 @@ def kafka_in_memory(monkeypatch):
 
 def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():
     SinkMachine.taken.clear()
+    SinkMachine.ahead.clear()
     run_state_machine_as_test(
         SinkMachine,
         settings=settings(
@@ -190,6 +194,7 @@ def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():
     )
     assert SinkMachine.taken.total() >= 10_000
     assert all(count > HISTORIES / 8 for count in SinkMachine.taken.values())
+    assert sum(SinkMachine.ahead) > HISTORIES
 
 
 async def test_a_partition_that_is_lost_while_it_is_asked_for_is_left_alone():

@@ -2,9 +2,13 @@
 
 import pytest
 
-from gyral.kit.tx import Tx, begin, forget_claims
+from gyral.contracts.catalogue import EVENTS
+from gyral.kit.tx import CLAIMS_KEPT_DAYS, Tx, begin, forget_claims
 from gyral.testkit.memory import MemoryTx, memory_begin
 from gyral.testkit.suites import TxSuite
+
+SEGMENT_DAYS = 7
+"""What one segment of a topic spans at most: the default of Kafka, and of all our topics."""
 
 
 class TestMemoryTx(TxSuite):
@@ -66,10 +70,15 @@ async def test_old_claims_are_forgotten_and_recent_ones_kept(pool):
     await pool.execute(
         """
         INSERT INTO inbox (consumer, event_id, claimed_at)
-        VALUES ('kit/a', 'old', now() - interval '40 days'), ('kit/a', 'new', now())
+        VALUES ('kit/a', 'old', now() - interval '50 days'),
+               ('kit/a', 'kept', now() - interval '40 days'), ('kit/a', 'new', now())
         """
     )
     await forget_claims(pool)
-    assert [row["event_id"] for row in await pool.fetch("SELECT event_id FROM inbox")] == [
-        "new"
-    ]
+    kept = await pool.fetch("SELECT event_id FROM inbox ORDER BY event_id")
+    assert [row["event_id"] for row in kept] == ["kept", "new"]
+
+
+def test_claims_are_kept_longer_than_kafka_may_keep_their_events():
+    kept_days = [it.topic.retention_hours / 24 for it in EVENTS if not it.topic.compacted]
+    assert max(kept_days) + SEGMENT_DAYS < CLAIMS_KEPT_DAYS

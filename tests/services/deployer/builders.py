@@ -1,11 +1,13 @@
 """Approvals, logged answers and a deployer's handlers with their database."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
+from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings
@@ -14,23 +16,36 @@ from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
 from gyral.testkit.events import delivered
 from tests.services.deployer.test_routes import INPUTS
-from tests.services.registry.builders import END, NOW, REQUEST, RUN, a_model, artifacts
+from tests.services.registry.builders import (
+    END,
+    NOW,
+    REQUEST,
+    RUN,
+    a_model,
+    a_stream,
+    artifacts,
+)
 
 TOPIC = PredictionLogged.topic.name
 AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
 
 
 class KnownSpecs(Specs):
-    """One declared model on an event clock."""
+    """One declared model, on an event clock unless told otherwise."""
 
-    def __init__(self):
-        pass
+    _on_event_clock: bool
+
+    def __init__(self, *, event_clock=True):
+        object.__setattr__(self, "_on_event_clock", event_clock)  # its parent is frozen
 
     async def model(self, _name, _generation):
         return a_model()
 
+    async def stream(self, _name):
+        return a_stream()
+
     async def event_clock(self, _model):
-        return True
+        return self._on_event_clock
 
 
 class Record:
@@ -40,7 +55,7 @@ class Record:
         self.offset, self.value, self.headers = offset, value, [("ce_type", type_.encode())]
 
 
-def approved(version, *, bootstrap=False):
+def approved(version, *, bootstrap=False, against=None, made=None):
     event = VersionApproved(
         model="churn",
         version=version,
@@ -48,9 +63,9 @@ def approved(version, *, bootstrap=False):
         request_id=REQUEST,
         cause=Cause.CUSUM,
         as_of=END,
-        artifacts=artifacts(),
+        artifacts=made or artifacts(),
         bootstrap=bootstrap,
-        champion_version=None if bootstrap else version - 1,
+        champion_version=None if bootstrap else against or version - 1,
         spec_generation=1,
         checks=(Check(name="schema", passed=True),),
     )
@@ -78,15 +93,31 @@ def marker(day):
 class Deployer:
     """The handlers with their database, and a log that grows."""
 
-    def __init__(self, pool, opened):
+    def __init__(self, pool, opened, *, event_clock=True):
         self.pool, self.opened, self.offset = pool, opened, 0
+        self.around = replace(AROUND, event_clock=event_clock)
         jobs = (Jobs(pool, "prepare"), Jobs(pool, "export"))
-        self.handlers = Handlers(opened, *jobs, KnownSpecs(), 3, lambda: NOW, Changes())
+        specs = KnownSpecs(event_clock=event_clock)
+        self.handlers = Handlers(opened, *jobs, specs, 3, lambda: NOW, Changes())
 
-    async def live(self, version, *, bootstrap=False):
-        await self.handlers.version_approved(approved(version, bootstrap=bootstrap))
+    async def live(self, version, **approval):
+        await self.handlers.version_approved(approved(version, **approval))
+        await self.go_live(version)
+
+    async def go_live(self, version):
         async with self.opened() as tx:
-            await tx.go_live(await tx.rollout("churn", version), AROUND, Moment(NOW))
+            await tx.go_live(await tx.rollout("churn", version), self.around, NOW)
+
+    async def promote(self, version, *, by=None):
+        await self.take(version, Advance(State(Stage.COMPLETED)), by=by)
+
+    async def abort(self, version):
+        await self.take(version, Abort(State(Stage.ABORTED), "no good"))
+
+    async def take(self, version, decision, *, by=None):
+        async with self.opened() as tx:
+            rollout = await tx.rollout("churn", version)
+            await tx.take(rollout, decision, {}, Moment(NOW), by=by)
 
     async def log(self, *values, day=None):
         records = [Record(self.offset + place, value) for place, value in enumerate(values)]

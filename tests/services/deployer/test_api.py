@@ -1,10 +1,12 @@
 """An operator's orders over HTTP, against real Postgres."""
 
+from contextlib import asynccontextmanager
+
 import httpx
 import pytest
 
 from gyral.contracts.access import AccessKeyChanged, Scope
-from gyral.contracts.deployment import RolloutAborted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
 from gyral.deployer import api
 from gyral.kit.access import KeyRing
 from gyral.kit.changes import Changes
@@ -21,6 +23,12 @@ ROLLOUT = "/v1/models/churn/rollouts/1"
 
 @pytest.fixture
 async def client(deployer):
+    async with calling(deployer) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def calling(deployer):
     keys = MemoryProjection(AccessKeyChanged)
     ring = KeyRing(keys)
     key, issued = an_access_key(Scope.OPERATE, name="ann")
@@ -52,3 +60,15 @@ async def test_a_version_that_still_warms_up_can_be_taken_back_but_not_promoted(
     over = await client.post(f"{ROLLOUT}/abort", json={"reason": "again"})
     assert over.status_code == 409
     assert len(await deployer.published(RolloutAborted)) == 1
+
+
+async def test_an_order_on_a_wall_clock_holds_as_of_now(wall_deployer):
+    await wall_deployer.live(1, bootstrap=True)
+    await wall_deployer.live(2)
+    async with calling(wall_deployer) as client:
+        promoted = await client.post(
+            "/v1/models/churn/rollouts/2/promote", json={"reason": "seen enough"}
+        )
+    assert promoted.status_code == 200
+    *_, completed = await wall_deployer.published(RolloutCompleted)
+    assert (completed.version, completed.as_of) == (2, NOW)

@@ -13,9 +13,9 @@ from gyral.contracts.deployment import (
     RolloutStarted,
     RouteChanged,
 )
-from gyral.deployer.domain.rollouts import Advance, Stage, State
+from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.jobs import Preparation, Runtime
-from gyral.deployer.store.transitions import Moment, Override
+from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
 from tests.services.deployer.builders import KnownSpecs, answer, approved
@@ -68,6 +68,29 @@ async def test_a_version_approved_while_the_first_one_warms_up_is_taken_back(dep
     assert (await deployer.stage(1)).stage is Stage.WARMING
 
 
+@pytest.mark.parametrize(
+    ("late", "rival"),
+    [(approved(3, against=1), "version 1"), (approved(3, bootstrap=True), "no version")],
+)
+async def test_a_version_judged_against_another_than_the_one_that_answers_is_taken_back(
+    deployer, late, rival
+):
+    """Its success and the end of the rollout before it are news of two topics, in any order."""
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    await deployer.promote(2)
+    routes = await deployer.published(RouteChanged)
+    await deployer.handlers.version_approved(late)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert (aborted.version, aborted.run_id, aborted.stage) == (3, late.run_id, "aborted")
+    assert aborted.reason == (
+        f"expected {rival} to answer, as when it was judged; found version 2"
+    )
+    assert await deployer.published(RouteChanged) == routes
+    await deployer.handlers.version_approved(approved(4, against=2))
+    assert (await deployer.stage(4)).stage is Stage.WARMING
+
+
 async def test_an_approval_repeated_under_another_id_changes_nothing(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.handlers.version_approved(approved(1, bootstrap=True))
@@ -93,6 +116,23 @@ async def test_a_rollout_goes_from_shadow_to_all_by_what_was_answered(deployer):
     assert [route.epoch for route in routes] == [1, 2, 3, 4, 5]
     assert [share.weight for share in routes[-1].shares] == [0, 100]
     assert [step.weight for step in await deployer.published(RolloutAdvanced)] == [5, 25, 100]
+
+
+async def test_on_a_wall_clock_a_version_takes_over_as_of_now(wall_deployer):
+    """Without, the registry would date its reign from its training."""
+    deployer = wall_deployer
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    for epoch, first in ((2, 0), (3, 100), (4, 200)):
+        shadow = {"role": "shadow"} if epoch == 2 else {}
+        await deployer.log(
+            *(answer(first + n, version=1, epoch=epoch) for n in range(10)),
+            *(answer(first + 50 + n, version=2, epoch=epoch, **shadow) for n in range(10)),
+        )
+    assert (await deployer.stage(2)).stage is Stage.COMPLETED
+    completed = await deployer.published(RolloutCompleted)
+    assert [(it.version, it.as_of) for it in completed] == [(1, NOW), (2, NOW)]
+    assert {step.as_of for step in await deployer.published(RolloutAdvanced)} == {NOW}
 
 
 async def test_a_request_logged_twice_counts_once(deployer):
@@ -140,14 +180,7 @@ async def test_a_canary_whose_answers_others_had_to_give_is_taken_back(deployer)
 async def test_a_promotion_by_hand_says_who_and_why(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.live(2)
-    async with deployer.opened() as tx:
-        await tx.take(
-            await tx.rollout("churn", 2),
-            Advance(State(Stage.COMPLETED)),
-            {},
-            Moment(NOW),
-            by=Override("ann", "seen enough"),
-        )
+    await deployer.promote(2, by=Override("ann", "seen enough"))
     *_, completed = await deployer.published(RolloutCompleted)
     assert (completed.version, completed.actor, completed.reason) == (2, "ann", "seen enough")
 

@@ -1,12 +1,27 @@
-"""What the deployer makes of the runtime's answers, asked of the real one."""
+"""What the deployer makes of the runtime's answers, and what it has it hold: the real one."""
+
+from datetime import timedelta
 
 import pytest
 
 from gyral.contracts.training import Artifacts
-from gyral.deployer.jobs import NotNowError, RefusedByRuntimeError, Runtime
+from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.jobs import (
+    NotNowError,
+    Preparation,
+    Reconciliation,
+    RefusedByRuntimeError,
+    Runtime,
+)
+from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
+from gyral.kit.jobs import Jobs
 from gyral.testkit.onnx_models import Logistic
+from tests.services.deployer.builders import KnownSpecs, approved
+from tests.services.registry.builders import NOW
 from tests.services.runtime.control import cached, controlled
+
+LATER = NOW + timedelta(hours=1)
 
 
 def a_version(folder):
@@ -20,6 +35,13 @@ def a_version(folder):
         profile=known.golden,
         evaluation=known.golden,
     )
+
+
+async def claimed(jobs):
+    """The only job that waits."""
+    job = await jobs.claim("worker", 30)
+    assert job is not None
+    return job
 
 
 async def test_a_full_runtime_says_nothing_of_the_version(tmp_path):
@@ -38,3 +60,68 @@ async def test_other_bytes_for_a_loaded_version_are_a_refusal(tmp_path):
     async with controlled(tmp_path, max_models=1) as (client, _):
         with pytest.raises(RefusedByRuntimeError, match="Unload it first"):
             await Runtime(client).load("m@1", artifacts.model_copy(update={"onnx": other}))
+
+
+@pytest.mark.live
+async def test_the_runtime_holds_what_routes_name_and_no_version_that_was_taken_back(
+    deployer, tmp_path
+):
+    made = a_version(tmp_path)
+    async with controlled(tmp_path) as (client, _):
+        runtime = Runtime(client)
+        for name in ("churn@1", "churn@2", "churn@3"):
+            await runtime.load(name, made)
+        await deployer.live(1, bootstrap=True, made=made)
+        await deployer.live(2, made=made)
+        await deployer.abort(2)
+        await deployer.handlers.version_approved(approved(3, against=1, made=made))
+        await Reconciliation(deployer.opened, runtime, lambda: NOW).run_once()
+        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@2", "churn@3"}
+        reconcile = Reconciliation(deployer.opened, runtime, lambda: LATER).run_once
+        await reconcile()
+        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3"}
+        await deployer.go_live(3)
+        await deployer.promote(3)
+        await reconcile()
+        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3"}
+        await deployer.live(4, made=made)
+        await reconcile()
+        assert set(await runtime.held()) == {"m@1", "churn@3", "churn@4"}
+
+
+@pytest.mark.live
+async def test_a_runtime_full_of_leftovers_has_room_again(deployer, tmp_path):
+    made = a_version(tmp_path)
+    async with controlled(tmp_path, max_models=3) as (client, _):
+        runtime = Runtime(client)
+        for version in (1, 2):
+            await deployer.live(version, bootstrap=version == 1, made=made)
+            await runtime.load(f"churn@{version}", made)
+        await deployer.abort(2)
+        with pytest.raises(NotNowError):
+            await runtime.load("other@1", made)
+        await Reconciliation(deployer.opened, runtime, lambda: LATER).run_once()
+        await runtime.load("other@1", made)
+
+
+@pytest.mark.live
+async def test_a_preparation_unloads_what_its_model_needs_no_more_and_nothing_else(
+    deployer, tmp_path
+):
+    made = a_version(tmp_path)
+    jobs = Jobs(deployer.pool, "prepare")
+    async with controlled(tmp_path) as (client, _):
+        runtime = Runtime(client)
+        for version in (1, 2):
+            await deployer.live(version, bootstrap=version == 1, made=made)
+            await jobs.end(await claimed(jobs), "done")
+        await deployer.abort(2)
+        for name in ("churn@1", "churn@2", "other@1"):
+            await runtime.load(name, made)
+        await deployer.handlers.version_approved(approved(3, against=1, made=made))
+        prepare = Preparation(
+            deployer.opened, jobs, runtime, KnownSpecs(), "unix:/r", lambda: NOW, Changes()
+        )
+        await prepare.run(await claimed(jobs))
+        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3", "other@1"}
+    assert (await deployer.stage(3)).stage is Stage.SHADOW

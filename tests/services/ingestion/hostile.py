@@ -47,6 +47,12 @@ VALUES = {
     "key twice": b'{"k":1,"k":2}',
     "key twice, escaped": b'{"k":1,"\\u006b" : 2}',
 }
+DEEP = {
+    f"{depth} {name} deep": opened * depth + b"1" + closed * depth
+    for depth in (300, 990)
+    for name, opened, closed in (("lists", b"[", b"]"), ("objects", b'{"a":', b"}"))
+}
+"""Read by the parser and too deep for the writer, who takes the rows out of CloudEvents."""
 DOCUMENTS = {
     "empty": b"",
     "blank": b" \n ",
@@ -77,12 +83,17 @@ def json_bodies():
     for name, inner in VALUES.items():
         yield name, NDJSON, line("b") + b"\n" + row(inner)
         yield name, JSON, row(inner)
-        for form, (before, after) in {EVENT: (b"", b""), EVENTS: (b"[", b"]")}.items():
-            head = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":'
-            yield name, form, before + head + row(inner) + b"}" + after
+        yield from events_with(name, inner)
     for name, body in DOCUMENTS.items():
         for form in (NDJSON, JSON, EVENT, EVENTS):
             yield name, form, body
+
+
+def events_with(name, inner):
+    """Yield (name, content type, body) of CloudEvents with this as one value's JSON."""
+    head = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":'
+    yield name, EVENT, head + row(inner) + b"}"
+    yield name, EVENTS, b"[" + head + row(inner) + b"}]"
 
 
 def packed_bodies():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gyral.testkit.usage import memory_bytes
 from tests.services.ingestion import hostile
 from tests.services.ingestion.hostile import ARROW, NDJSON, PARQUET, line
 
@@ -27,6 +28,15 @@ def refused(answer, name):
 async def test_json_of_every_form(door):
     for name, form, body in hostile.json_bodies():
         refused(await door.post(body, content_type=form), (name, form))
+    assert await door.records() == {}
+
+
+async def test_events_too_deep_to_be_written_are_no_json(door):
+    for name, inner in hostile.DEEP.items():
+        for _, form, body in hostile.events_with(name, inner):
+            answer = await door.post(body, content_type=form)
+            refused(answer, (name, form))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_json")
     assert await door.records() == {}
 
 
@@ -102,12 +112,12 @@ async def test_large_bodies_stall_nobody_and_fill_no_memory(wide_door):
         # Others on this machine only ever add to what is measured: the best of some counts.
         stalls = []
         for _ in range(4):
-            before = _memory(wide_door.process.pid, "VmRSS")
+            before = memory_bytes(wide_door.process.pid)
             _forget_the_peak(wide_door.process.pid)
             answer, stalled_s = await _watched(wide_door, body, headers)
             refused(answer, name)
             stalls.append(stalled_s)
-            grown = _memory(wide_door.process.pid, "VmHWM") - before
+            grown = memory_bytes(wide_door.process.pid, "VmHWM") - before
             held = 32 << 20 if "content_encoding" in headers else len(body)
             assert grown <= 2 * held + SLACK_BYTES, (name, grown)
             if min(stalls) < STALL_S:
@@ -129,11 +139,3 @@ async def _watched(door, body, headers):
 
 def _forget_the_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def _memory(pid, name):
-    """Return a figure of the process's memory in bytes."""
-    for row in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if row.startswith(name + ":"):
-            return int(row.split()[1]) << 10
-    raise LookupError(name)

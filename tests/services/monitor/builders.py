@@ -251,7 +251,9 @@ class Monitor:
                 *place,
             )
             slices.append(Slice(*place, part, first))
-        await self.observing.predictions(Batch(tuple(slices), "monitor", self.opened))
+        await self.observing.predictions_and_labels(
+            Batch(tuple(slices), "monitor", self.opened)
+        )
 
     async def read(self, log):
         """Deliver a whole log as one batch."""

@@ -75,6 +75,7 @@ def a_report(champion=None, *, gain=0.02, noise=0.005, days=14, run_id=RUN, **ch
         "as_of": END,
         "trained_until": START,
         "champion_version": champion,
+        "champion_trained_until": START if champion else None,
         "window_start": START,
         "window_end": END,
         "block_us": 86_400_000_000,

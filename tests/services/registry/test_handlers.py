@@ -11,7 +11,7 @@ from importlib import resources
 import pytest
 from pydantic import SecretStr
 
-from gyral.contracts.deployment import RolloutCompleted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import RunRequested
 from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
@@ -22,6 +22,7 @@ from gyral.kit.migrate import migrate
 from gyral.kit.tx import PermanentError, begin
 from gyral.registry.domain.audit import first_break
 from gyral.registry.domain.specs import IncompatibleSpecError
+from gyral.registry.domain.verdict import rejudging_id
 from gyral.registry.engine import Evidence
 from gyral.registry.handlers import Handlers
 from gyral.registry.store import RegistryTx
@@ -89,9 +90,27 @@ async def published(pool, event_type):
     return [event_type.model_validate_json(row["value"]) for row in rows]
 
 
-def completed(version=1):
+def completed(version=1, epoch=1):
     event = RolloutCompleted(
-        model="churn", version=version, run_id=RUN, request_id=REQUEST, epoch=1, as_of=START
+        model="churn",
+        version=version,
+        run_id=RUN,
+        request_id=REQUEST,
+        epoch=epoch,
+        as_of=START,
+    )
+    return delivered(event)
+
+
+def aborted(version, run_id, stage):
+    event = RolloutAborted(
+        model="churn",
+        version=version,
+        run_id=run_id,
+        request_id=REQUEST,
+        epoch=4,
+        stage=stage,
+        reason="expected version 1 to answer, as when it was judged; found version 2",
     )
     return delivered(event)
 
@@ -180,6 +199,21 @@ async def test_only_an_approved_version_becomes_champion(pool, declared):
     assert (champion.version, champion.generation, champion.previous) == (1, 1, None)
 
 
+@pytest.mark.parametrize("epoch", [1, 4])
+async def test_a_completion_that_comes_late_changes_no_champion(pool, declared, epoch):
+    other = "44444444-4444-4444-8444-444444444444"
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed(epoch=1))
+    second = a_run(champion=1, run_id=other)
+    await handlers(declared, a_report(champion=1, run_id=other)).run_succeeded(second)
+    await handlers(declared).rollout_completed(completed(version=2, epoch=4))
+    await handlers(declared).rollout_completed(completed(epoch=epoch))
+    assert [c.version for c in await published(pool, ChampionChanged)] == [1, 2]
+    assert await pool.fetchval("SELECT version FROM champion") == 2
+    kept = await pool.fetchrow("SELECT subject, reason FROM audit ORDER BY seq DESC LIMIT 1")
+    assert tuple(kept) == ("churn@2", f"epoch: expected one after 4; found {epoch}")
+
+
 async def test_a_run_judged_against_a_former_champion_is_asked_for_again(pool, declared):
     await handlers(declared).run_succeeded(a_run())
     await handlers(declared).rollout_completed(completed())
@@ -189,6 +223,36 @@ async def test_a_run_judged_against_a_former_champion_is_asked_for_again(pool, d
     assert rejected.reasons == ("champion: expected version 1; found None",)
     [again] = await published(pool, RunRequested)
     assert (again.cause, again.as_of) == ("stale_verdict", END)
+
+
+async def test_a_version_refused_because_another_answers_is_asked_for_again_once(
+    pool, declared
+):
+    """Its run came before the news that its rival was champion no more."""
+    second, third = (f"{n * 11111111}-1111-4111-8111-111111111111" for n in (2, 3))
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed())
+    for run_id in (second, third):
+        report = a_report(champion=1, run_id=run_id)
+        await handlers(declared, report).run_succeeded(a_run(champion=1, run_id=run_id))
+    await handlers(declared).rollout_completed(completed(version=2, epoch=4))
+    for event in [aborted(3, third, "shadow"), *[aborted(3, third, "aborted")] * 2]:
+        await handlers(declared).rollout_aborted(event)
+    [again] = await published(pool, RunRequested)
+    assert again.request_id == rejudging_id(third)
+    assert (again.cause, again.evidence) == ("stale_verdict", {"run_id": third})
+
+
+async def test_a_version_refused_while_its_rival_is_champion_waits_for_the_next_alarm(
+    pool, declared
+):
+    other = "44444444-4444-4444-8444-444444444444"
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed())
+    report = a_report(champion=1, run_id=other)
+    await handlers(declared, report).run_succeeded(a_run(champion=1, run_id=other))
+    await handlers(declared).rollout_aborted(aborted(2, other, "aborted"))
+    assert not await published(pool, RunRequested)
 
 
 async def test_a_bootstrap_is_asked_for_once_when_both_streams_suffice(pool, declared):
@@ -208,6 +272,24 @@ async def test_a_bootstrap_looks_no_further_than_what_met_its_expectations(pool,
     await reactions.dataset_committed(committed("orders"))
     [asked] = await published(pool, RunRequested)
     assert asked.as_of == passed
+
+
+@pytest.mark.parametrize("on_spec_change", [True, False])
+async def test_a_changed_spec_asks_for_training_where_its_declaration_wants_that(
+    pool, declared, on_spec_change
+):
+    await handlers(declared).run_succeeded(a_run())
+    await handlers(declared).rollout_completed(completed())
+    async with declared() as tx:
+        for stream in ("visits", "orders"):
+            await tx.advance_data(committed(stream))
+        document = a_model(seed=8).model_dump(mode="json")
+        document["spec"]["triggers"]["on_spec_change"] = on_spec_change
+        author = Author("tester", NOW, next(IDS))
+        generation = await tx.declare_model(ModelSpec.model_validate(document), author)
+    assert (generation.number, generation.changed) == (2, True)
+    asked = [request.cause for request in await published(pool, RunRequested)]
+    assert asked == (["code"] if on_spec_change else [])
 
 
 async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, declared):

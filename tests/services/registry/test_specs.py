@@ -29,6 +29,14 @@ def test_only_a_change_of_data_label_or_recipe_retrains():
     assert retrains(a_model().spec, a_model(seed=8).spec)
 
 
+def test_a_declaration_that_trains_by_other_triggers_only_retrains_nothing():
+    changed = a_model(seed=8).spec
+    silent = changed.triggers.model_copy(update={"on_spec_change": False})
+    assert not retrains(a_model().spec, changed.model_copy(update={"triggers": silent}))
+    before = a_model().spec.model_copy(update={"triggers": silent})
+    assert retrains(before, changed)
+
+
 def test_another_block_needs_a_version_whose_reference_is_measured_in_it():
     before = a_model().spec
     hourly = before.monitor.model_copy(update={"block": "1h"})

@@ -42,6 +42,8 @@ def test_a_challenger_that_may_be_worse_is_rejected_with_the_bound_as_reason():
         ({"challenger": scores(brier=0.2)}, "brier"),
         ({"challenger": scores(ece=0.05)}, "ece"),
         ({"trained_until": START.replace(month=2)}, "leakage"),
+        ({"champion_trained_until": START.replace(month=2)}, "champion_leakage"),
+        ({"champion_trained_until": None}, "champion_leakage"),
         ({"days": 3}, "blocks"),
         ({"run_id": "33333333-3333-4333-8333-333333333333"}, "identity"),
     ],

@@ -21,7 +21,7 @@ from gyral.modelling.contents import Content
 from gyral.testkit.backends import PERSONAL_SECRET
 from gyral.testkit.projections import MemoryProjection
 from gyral.validation.domain.refusals import Reason, Violation
-from gyral.validation.engine.intake import sort
+from gyral.validation.engine.intake import Sorting
 from gyral.validation.engine.schema import (
     Schema,
     UnusableSchemaError,
@@ -106,9 +106,16 @@ async def schemas():
     return Schemas(streams, PersonalKeys(SecretStr(PERSONAL_SECRET)))
 
 
+def sort(slices, schemas):
+    sorting = Sorting(schemas)
+    for part in slices:
+        sorting.take(part.records)
+    return sorting.found
+
+
 def sorted_of(schemas, values):
     records = tuple(record(value, offset) for offset, value in enumerate(values))
-    return sort((Slice("t", 0, records, None),), schemas, latest_us=2**62)
+    return sort((Slice("t", 0, records, None),), schemas)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -140,7 +147,7 @@ def test_rows_of_several_streams_in_any_form_find_their_stream(schemas):
         replace(record(value, offset), headers=headers)
         for offset, (value, headers) in enumerate(cases)
     )
-    found = sort((Slice("t", 0, records, None),), schemas, latest_us=2**62)
+    found = sort((Slice("t", 0, records, None),), schemas)
     assert found.groups["departures"].offsets.tolist() == [0, 2, 4]
     assert found.groups["arrivals"].offsets.tolist() == [1]
     assert [row.violation.reason for row in found.refused] == [Reason.UNKNOWN_STREAM]
@@ -178,7 +185,7 @@ MANY = [
 )
 def test_the_rows_of_a_batch_are_judged_one_by_one(schemas, form, encode):
     batch = batch_of(form, encode(MANY), 3)
-    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62)
+    found = sort((Slice("t", 0, (batch,), None),), schemas)
     group = found.groups["departures"]
     assert (group.keys, group.indices.tolist()) == (["f1", "f3"], [0, 2])
     [bad] = found.refused
@@ -223,7 +230,7 @@ BINARY = pa.table({"flight_id": pa.array([b"a"], pa.binary()), "at": [GOOD["at"]
     ],
 )
 def test_a_batch_that_lies_is_refused(schemas, form, value, rows, reason):
-    found = sort((Slice("t", 0, (batch_of(form, value, rows),), None),), schemas, latest_us=0)
+    found = sort((Slice("t", 0, (batch_of(form, value, rows),), None),), schemas)
     assert [row.violation.reason for row in found.refused] == [reason]
     assert not found.groups
 
@@ -237,7 +244,7 @@ def test_a_batch_that_lies_is_refused(schemas, form, value, rows, reason):
 )
 def test_a_batch_of_what_is_not_declared_yet_is_kept_whole(schemas, change, reason):
     batch = batch_of(BatchForm.NDJSON, ndjson(MANY), 3, **change)
-    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=0)
+    found = sort((Slice("t", 0, (batch,), None),), schemas)
     [kept] = found.refused
     assert (kept.violation.reason, kept.value, found.stale) == (reason, batch.value, True)
 
@@ -245,7 +252,7 @@ def test_a_batch_of_what_is_not_declared_yet_is_kept_whole(schemas, change, reas
 def test_nanoseconds_are_cut_to_what_the_lake_holds(schemas):
     value = typed(at=pa.array([1_767_225_600_000_000_999], pa.timestamp("ns", "UTC")))
     batch = batch_of(BatchForm.ARROW, value, 1)
-    found = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62)
+    found = sort((Slice("t", 0, (batch,), None),), schemas)
     place = np.zeros(1, dtype=np.int64)
     table = SCHEMA.table(found.groups["departures"].rows, place, place, place)
     assert SCHEMA.times_us(table).tolist() == [1_767_225_600_000_000]
@@ -254,9 +261,7 @@ def test_nanoseconds_are_cut_to_what_the_lake_holds(schemas):
 def test_a_refused_line_is_kept_byte_for_byte(schemas):
     line = b'{ "at":"2026-01-01T00:00:00Z", "flight_id":"f1", "delay":5.0e0, "tail":null }'
     batch = batch_of(BatchForm.NDJSON, line, 1)
-    group = sort((Slice("t", 0, (batch,), None),), schemas, latest_us=2**62).groups[
-        "departures"
-    ]
+    group = sort((Slice("t", 0, (batch,), None),), schemas).groups["departures"]
     assert line in group.refuse(0, Violation(Reason.FUTURE, "at: expected less")).value
 
 
@@ -274,7 +279,7 @@ def test_a_structured_event_as_deep_as_you_like_is_malformed(schemas, depth):
     one = replace(
         record(value, 0), headers=(("content-type", b"application/cloudevents+json"),)
     )
-    found = sort((Slice("t", 0, (one,), None),), schemas, latest_us=2**62)
+    found = sort((Slice("t", 0, (one,), None),), schemas)
     assert [row.violation.reason for row in found.refused] == [Reason.MALFORMED]
 
 

@@ -186,6 +186,7 @@ class TestS3Proxy(LakeSuite):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.minio
 @pytest.mark.timeout(1800)
 class TestMinio(LakeSuite):

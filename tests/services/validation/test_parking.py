@@ -10,7 +10,6 @@ import pytest
 
 from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.kit import cloudevents
-from gyral.kit.batches import Slice
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
 from gyral.kit.personal import SEAL
@@ -18,7 +17,7 @@ from gyral.testkit.backends import migrated_pool
 from gyral.validation.api import quarantine as api
 from gyral.validation.domain.accounting import Protection
 from gyral.validation.domain.refusals import Reason
-from gyral.validation.engine.intake import sort
+from gyral.validation.engine.intake import Sorting
 from gyral.validation.store.quarantine import Chosen
 from tests.libs.kit.operators import operators
 from tests.services.validation.conftest import declared, record, row
@@ -65,8 +64,9 @@ def alone(stream, values, **envelope):
 
 
 def sorted_of(desk, *records):
-    schemas = desk.parking.schemas
-    return sort((Slice("t", 0, records, None),), schemas, latest_us=2**62)
+    sorting = Sorting(desk.parking.schemas)
+    sorting.take(records)
+    return sorting.found
 
 
 def who(desk, text=ADA):

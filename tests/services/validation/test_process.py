@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from gyral.contracts.data import DatasetCommitted
 from gyral.modelling.contents import Content
 from gyral.testkit.events import send
+from gyral.testkit.waiting import until
 from tests.services.validation.conftest import RECORDS, declared, read_all, row
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
@@ -254,3 +255,22 @@ async def test_rows_past_their_streams_retention_go_and_pinned_versions_keep_the
 
 async def datasets(client, stream):
     return (await client.get("/v1/datasets", params={"stream": stream})).json()
+
+
+async def test_rows_that_no_other_can_meet_any_more_are_forgotten_as_often_as_told(world):
+    await world.submit(world.features, row("f1", "2026-01-01T00:00:00Z"))
+    knobs = {"VALIDATION_REMEMBER_H": "0", "VALIDATION_FORGET_EVERY_S": "0.2"}
+    conn = await asyncpg.connect(world.dsn)
+    remembered = "SELECT count(*) FROM identity_segment"
+    try:
+        async with world.process(**knobs) as client:
+            await kept(client, world.features, rows=1)
+            assert await conn.fetchval(remembered) == 1
+            await world.mark(world.features, "2026-02-01T00:00:00Z")
+            await until(lambda: gone(conn, remembered))
+    finally:
+        await conn.close()
+
+
+async def gone(conn, remembered):
+    return not await conn.fetchval(remembered)

@@ -20,10 +20,7 @@ class Scope(StrEnum):
 
 
 class AccessKeyChanged(Event):
-    """A key was issued, changed or revoked; only its digest travels.
-
-    Producer `registry`; consumers: every service that listens.
-    """
+    """A key was issued, changed or revoked; only its digest travels."""
 
     topic: ClassVar[Topic] = Topic(
         "access.key.changed.v1", partitions=1, compacted=True, dead_letters=False

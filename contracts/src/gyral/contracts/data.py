@@ -16,8 +16,7 @@ from gyral.contracts.specs.stream import StreamSpec
 class StreamDeclared(Event):
     """A stream exists with these fields, or has a new generation.
 
-    Producer `registry`; consumers `ingestion`, `validation`, `trainer`, `monitor`. v1 grows by
-    optional fields only.
+    v1 grows by optional fields only.
     """
 
     topic: ClassVar[Topic] = Topic(
@@ -37,7 +36,7 @@ class StreamDeclared(Event):
 class RecordSubmitted(Event):
     """Upstream says: this row happened. Nothing about it is checked yet.
 
-    Producers: upstream systems and `ingestion`; consumer `validation`. One row a Kafka record.
+    One row a Kafka record.
     """
 
     topic: ClassVar[Topic] = Topic(
@@ -80,8 +79,7 @@ class WatermarkAdvanced(Event):
 class LabelsAccepted(Event):
     """Rows of a label stream that passed validation, as columns of equal length.
 
-    Producer `validation`; consumer `monitor`. Delivered at least once; a label is (stream, key,
-    revision).
+    Delivered at least once; a label is (stream, key, revision).
     """
 
     topic: ClassVar[Topic] = Topic("data.label.accepted.v1", partitions=3, retention_hours=168)
@@ -110,10 +108,7 @@ class Violation(Contract):
 
 
 class DatasetCommitted(Event):
-    """A stream's table has a new version, or more of it may be used.
-
-    Producer `validation`; consumers `trainer`, `registry`, `monitor`.
-    """
+    """A stream's table has a new version, or more of it may be used."""
 
     topic: ClassVar[Topic] = Topic("data.dataset.committed.v1", partitions=3)
 
@@ -143,10 +138,7 @@ class DatasetCommitted(Event):
 
 
 class BatchQuarantined(Event):
-    """Rows were refused and kept aside with their reasons.
-
-    Producer `validation`; consumers `registry`, `monitor`.
-    """
+    """Rows were refused and kept aside with their reasons."""
 
     topic: ClassVar[Topic] = Topic("data.batch.quarantined.v1", partitions=3)
 

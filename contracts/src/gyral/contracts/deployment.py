@@ -26,10 +26,7 @@ class _OfRollout(Event):
 
 
 class RolloutStarted(_OfRollout):
-    """The version is warm and gets its first traffic or shadow.
-
-    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
-    """
+    """The version is warm and gets its first traffic or shadow."""
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.started.v1")
 
@@ -38,7 +35,7 @@ class RolloutStarted(_OfRollout):
 
 
 class RolloutAdvanced(_OfRollout):
-    """The version passed a step. Producer `deployer`; consumers `registry`, `monitor`."""
+    """The version passed a step."""
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.advanced.v1")
 
@@ -49,10 +46,7 @@ class RolloutAdvanced(_OfRollout):
 
 
 class RolloutCompleted(_OfRollout):
-    """The version answers alone.
-
-    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
-    """
+    """The version answers alone."""
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.completed.v1")
 
@@ -65,10 +59,7 @@ class RolloutCompleted(_OfRollout):
 
 
 class RolloutAborted(_OfRollout):
-    """The version was taken back and the previous one answers alone.
-
-    Producer `deployer`; consumers `registry`, `trainer`, `monitor`.
-    """
+    """The version was taken back and the previous one answers alone."""
 
     topic: ClassVar[Topic] = Topic("deployment.rollout.aborted.v1")
 
@@ -115,7 +106,7 @@ class Share(Contract):
 class RouteChanged(Event):
     """Where a model's requests go from now on.
 
-    Producer `deployer`; consumer `gateway`. A reader keeps the greatest epoch it has seen.
+    A reader keeps the greatest epoch it has seen.
     """
 
     topic: ClassVar[Topic] = Topic(

@@ -121,7 +121,7 @@ def events_page() -> str:
     for event in EVENTS:
         topic, parties = event.topic, PARTIES[event]
         kept = "latest of each key" if topic.compacted else f"{topic.retention_hours} h"
-        says = (inspect.getdoc(event) or "").splitlines()[0].split(" Producer")[0]
+        says = (inspect.getdoc(event) or "").splitlines()[0]
         lines.append(
             f"| `{topic.name}` | {', '.join(parties.producers) or '-'} "
             f"| {', '.join(parties.consumers)} | {topic.partitions} | {kept} | {says} |"

@@ -21,8 +21,7 @@ class PredictionLogged(Event):
 
     Prediction id = `<request_id>-<row>`.
 
-    Producer `gateway`; consumers `monitor`, `deployer`, `validation` (lake). At least once; the
-    identity is (request_id, role).
+    At least once; the identity is (request_id, role).
     """
 
     topic: ClassVar[Topic] = Topic(

@@ -24,7 +24,7 @@ class _OfWindow(Event):
 
 
 class WindowMeasured(_OfWindow):
-    """A window closed. Producer `monitor`; consumer `registry`."""
+    """A window closed."""
 
     topic: ClassVar[Topic] = Topic("monitor.window.measured.v1")
 
@@ -36,10 +36,7 @@ class WindowMeasured(_OfWindow):
 
 
 class DriftDetected(_OfWindow):
-    """The inputs left what the training blocks showed; a warning, never a reason to promote.
-
-    Producer `monitor`; consumer `registry`.
-    """
+    """The inputs left what the training blocks showed; a warning, never a reason to promote."""
 
     topic: ClassVar[Topic] = Topic("monitor.drift.detected.v1")
 
@@ -49,7 +46,7 @@ class DriftDetected(_OfWindow):
 
 
 class QualityDropped(_OfWindow):
-    """A label-based detector alarms. Producer `monitor`; consumer `registry`."""
+    """A label-based detector alarms."""
 
     topic: ClassVar[Topic] = Topic("monitor.quality.dropped.v1")
 
@@ -68,7 +65,7 @@ class Severity(StrEnum):
 
 
 class AlertRaised(Event):
-    """A person must look. Producers: all services; consumers: operators' tools."""
+    """A person must look."""
 
     topic: ClassVar[Topic] = Topic("ops.alert.raised.v1")
 

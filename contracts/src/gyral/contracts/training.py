@@ -44,7 +44,7 @@ class _OfRun(_OfModel):
 class RunRequested(_OfModel):
     """Somebody wants the model trained on what was known at `as_of`.
 
-    Producers `monitor`, `registry`; consumer `trainer`. The same id is the same request.
+    The same id is the same request.
     """
 
     topic: ClassVar[Topic] = Topic("training.run.requested.v1")
@@ -58,10 +58,7 @@ class RunRequested(_OfModel):
 
 
 class RunAdmitted(_OfRun):
-    """The request became a run and is in the queue.
-
-    Producer `trainer`; consumers `registry`, `monitor`.
-    """
+    """The request became a run and is in the queue."""
 
     topic: ClassVar[Topic] = Topic("training.run.admitted.v1")
 
@@ -79,7 +76,7 @@ class Suppression(StrEnum):
 
 
 class RunSuppressed(_OfModel):
-    """The request becomes no run. Producer `trainer`; consumers `registry`, `monitor`."""
+    """The request becomes no run."""
 
     topic: ClassVar[Topic] = Topic("training.run.suppressed.v1")
 
@@ -89,7 +86,7 @@ class RunSuppressed(_OfModel):
 
 
 class RunStarted(_OfRun):
-    """A worker took the run. Producer `trainer`; consumers `registry`, `monitor`."""
+    """A worker took the run."""
 
     topic: ClassVar[Topic] = Topic("training.run.started.v1")
 
@@ -98,7 +95,7 @@ class RunStarted(_OfRun):
 
 
 class RunProgressed(_OfRun):
-    """How far the run is. Producer `trainer`; for people who watch."""
+    """How far the run is."""
 
     topic: ClassVar[Topic] = Topic("training.run.progressed.v1", retention_hours=72)
 
@@ -118,10 +115,7 @@ class Artifacts(Contract):
 
 
 class RunSucceeded(_OfRun):
-    """The run made a model and measured it.
-
-    Producer `trainer`; consumers `registry`, `monitor`.
-    """
+    """The run made a model and measured it."""
 
     topic: ClassVar[Topic] = Topic("training.run.succeeded.v1")
 
@@ -142,7 +136,7 @@ class RunSucceeded(_OfRun):
 
 
 class RunFailed(_OfRun):
-    """The run came to nothing. Producer `trainer`; consumers `registry`, `monitor`."""
+    """The run came to nothing."""
 
     topic: ClassVar[Topic] = Topic("training.run.failed.v1")
 
@@ -152,7 +146,7 @@ class RunFailed(_OfRun):
 
 
 class RunCancelled(_OfRun):
-    """Somebody stopped the run. Producer `trainer`; consumers `registry`, `monitor`."""
+    """Somebody stopped the run."""
 
     topic: ClassVar[Topic] = Topic("training.run.cancelled.v1")
 

@@ -13,7 +13,7 @@ from gyral.contracts.training import Artifacts, Cause
 class ModelDeclared(Event):
     """A model exists with this spec, or has a new generation.
 
-    Producer `registry`; consumers: all services. v1 grows by optional fields only.
+    v1 grows by optional fields only.
     """
 
     topic: ClassVar[Topic] = Topic(
@@ -45,7 +45,7 @@ class _OfVersion(Event):
 
 
 class VersionRegistered(_OfVersion):
-    """A run's result has a number. Producer `registry`; consumers `monitor`, `deployer`."""
+    """A run's result has a number."""
 
     topic: ClassVar[Topic] = Topic("model.version.registered.v1")
 
@@ -63,10 +63,7 @@ class Check(Contract):
 
 
 class VersionApproved(_OfVersion):
-    """The version passed every gate and may be rolled out.
-
-    Producer `registry`; consumers `deployer`, `trainer`, `monitor`.
-    """
+    """The version passed every gate and may be rolled out."""
 
     topic: ClassVar[Topic] = Topic("model.version.approved.v1")
 
@@ -82,10 +79,7 @@ class VersionApproved(_OfVersion):
 
 
 class VersionRejected(_OfVersion):
-    """The version failed a gate.
-
-    Producer `registry`; consumers `trainer`, `deployer`, `monitor`.
-    """
+    """The version failed a gate."""
 
     topic: ClassVar[Topic] = Topic("model.version.rejected.v1")
 
@@ -95,10 +89,7 @@ class VersionRejected(_OfVersion):
 
 
 class ChampionChanged(Event):
-    """Another version is the model's champion.
-
-    Producer `registry`; consumers `trainer`, `monitor`, `deployer`.
-    """
+    """Another version is the model's champion."""
 
     topic: ClassVar[Topic] = Topic(
         "model.champion.changed.v1", partitions=1, compacted=True, dead_letters=False

@@ -126,7 +126,10 @@ class Triggers(SpecModel):
     """Event time between two admitted requests."""
     anyOf: tuple[Trigger, ...] = ()  # noqa: N815 - the field's standard spelling
     on_spec_change: bool = True
-    """New code or a changed spec trains anew."""
+    """Declaring other features, another label, recipe or block trains anew.
+
+    The declaration is compared with the one before; a recipe's new code alone asks for nothing.
+    """
 
 
 class LogLossGate(SpecModel):

@@ -1,6 +1,7 @@
 """HTTP to the services: typed answers, and patience with one that is just restarting."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -41,16 +42,18 @@ class Api:
     http: Pool
     patience_s: float = 120.0
     """How long a service may be away before we give up."""
+    retried: Counter[str] = field(default_factory=Counter)
+    """How many attempts were made again, by the status or the error they met."""
 
     async def get(self, path: str, answer: type[T], params: Params | None = None) -> T:
         """Return what the service says at `path`.
 
         Raises:
-            ServiceError: it says no.
+            ServiceError: it says no, or what is no answer of Gyral.
             UnreachableError: it stays away.
         """
         response = await self._call("GET", path, params=params or {})
-        return msgspec.json.decode(response.body, type=answer)
+        return self._read(response, answer)
 
     async def read(self, path: str, params: Params | None = None) -> bytes:
         """Return the bytes a service has at `path`; raises as `get` does."""
@@ -105,11 +108,24 @@ class Api:
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
         response = await self._call("POST", path, content=body, headers=headers)
-        return msgspec.json.decode(response.body, type=answer)
+        return self._read(response, answer)
 
     async def delete(self, path: str) -> None:
         """Have something removed; raises as `get` does."""
         await self._call("DELETE", path)
+
+    def _read(self, response: Response, answer: type[T]) -> T:
+        try:
+            return msgspec.json.decode(response.body, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            said = response.body[:80].decode("utf-8", "replace")
+            raise ServiceError(
+                self.service,
+                response.status,
+                "unreadable",
+                f"expected an answer of Gyral ({error}); found {said!r}: see whether "
+                f"{self.http.url} is this service's address",
+            ) from error
 
     async def _call(
         self,
@@ -135,12 +151,14 @@ class Api:
                         f"({error}) for {self.patience_s:.0f} s: "
                         "see `gyral status`"
                     ) from error
+                self.retried[type(error.__cause__ or error).__name__] += 1
             else:
                 if response.is_success:
                     return response
                 again_s = _again_s(response)
                 if again_s is None or clock() > deadline:
                     raise _refused(self.service, response)
+                self.retried[str(response.status)] += 1
                 pause_s = max(pause_s, again_s)
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
@@ -165,6 +183,10 @@ class Platform:
             )
             self._apis[service] = Api(service, http, self.patience_s)
         return self._apis[service]
+
+    def retried(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how many attempts each service did not answer, by what they met instead."""
+        return {name: dict(api.retried) for name, api in self._apis.items() if api.retried}
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,7 +226,8 @@ def _refused(service: str, response: Response) -> ServiceError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         said = response.body[:200].decode("utf-8", "replace") or "no reason given"
     if isinstance(said, str):
-        return ServiceError(service, status, HTTPStatus(status).phrase, said)
+        known = {each.value: each.phrase for each in HTTPStatus}
+        return ServiceError(service, status, known.get(status, "without a name"), said)
     hint = ""
     if status == HTTPStatus.UNAUTHORIZED:
         hint = ": set GYRAL_API_KEY or GYRAL_HOME to those of this platform"

@@ -84,6 +84,12 @@ def _declaring(commands: _Commands) -> None:
     apply.add_argument(
         "-f", "--file", type=Path, required=True, metavar="PATH", help="a YAML file or a folder"
     )
+    apply.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="do not wait until every service knows what was declared",
+    )
     _output(apply)
     get = _command(commands, "get", "showing:get", "show what there is")
     get.add_argument(

@@ -1,10 +1,13 @@
 """What a sink has fetched and not yet written, by partition, within bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from gyral.kit.batches import Partition
 from gyral.kit.cloudevents import Record
+
+_value = attrgetter("value")
 
 
 @dataclass(slots=True)
@@ -23,7 +26,7 @@ class Buffer:
     def add(self, at: Partition, records: Sequence[Record]) -> None:
         """Keep records that follow those of their partition."""
         self._records.setdefault(at, []).extend(records)
-        size = sum(len(record.value or b"") for record in records)
+        size = sum(map(len, filter(None, map(_value, records))))
         self._bytes[at] = self._bytes.get(at, 0) + size
 
     def is_full(self) -> bool:
@@ -34,6 +37,10 @@ class Buffer:
         """Forget a partition."""
         self._records.pop(at, None)
         self._bytes.pop(at, None)
+
+    def peek(self) -> Mapping[Partition, Sequence[Record]]:
+        """Show everything."""
+        return self._records
 
     def take(self) -> dict[Partition, list[Record]]:
         """Return everything and be empty."""

@@ -17,7 +17,7 @@ from gyral.kit.batches import Batch, Partition, Slice, is_marker
 from gyral.kit.buffering import Buffer
 from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
-from gyral.kit.flushing import Flusher
+from gyral.kit.flushing import Flusher, Handle, Prepare
 from gyral.kit.offsets import Fenced
 from gyral.kit.rebalances import Rebalances
 from gyral.kit.telemetry import get_log, get_meter
@@ -27,7 +27,16 @@ T = TypeVar("T", bound=Tx)
 OnAssigned = Callable[[frozenset[Partition]], Awaitable[None]]
 log = get_log()
 
-__all__ = ["Batch", "DataPlane", "Fenced", "Partition", "Record", "Slice", "is_marker"]
+__all__ = [
+    "Batch",
+    "DataPlane",
+    "Fenced",
+    "Handle",
+    "Partition",
+    "Record",
+    "Slice",
+    "is_marker",
+]
 
 
 class LostPlaceError(RuntimeError):
@@ -42,6 +51,10 @@ class DataPlane(Generic[T]):
     then the loop ends and `healthy` says so: no record is ever skipped.
 
     Args:
+        prepare: does the part of a batch's work that depends on its records alone, while the
+            batch before is still written, and returns what handles this one. That serves the
+            first attempt at the very slices it was made of, else it is dropped; `handle` does
+            the whole work.
         on_assigned: called with all partitions held after a rebalance, before their first
             record; a sink that keeps state per partition rebuilds it here.
     """
@@ -54,7 +67,8 @@ class DataPlane(Generic[T]):
         topics: Sequence[str],
         begin: Begin[T],
         pool: Pool,
-        handle: Callable[[Batch[T]], Awaitable[None]],
+        handle: Handle[T],
+        prepare: Prepare[T] | None = None,
         max_records: int = 5000,
         max_bytes: int = 16 << 20,
         max_wait_s: float = 1.0,
@@ -70,10 +84,13 @@ class DataPlane(Generic[T]):
         self._pool = pool
         self._max_wait_s = max_wait_s
         self._instance_id = instance_id
-        self._flusher = Flusher(group, begin, handle, retries=retries, patience_s=patience_s)
+        self._flusher = Flusher(
+            group, begin, handle, prepare, retries=retries, patience_s=patience_s
+        )
         self._on_assigned = on_assigned
         self._next: dict[Partition, int | None] = {}
         self._buffer = Buffer(max_records, max_bytes)
+        self._written: tuple[Slice, ...] = ()
         self._consumer: AIOKafkaConsumer | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -166,7 +183,7 @@ class DataPlane(Generic[T]):
             heartbeat_interval_ms=2_000,
             max_poll_interval_ms=600_000,
             fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=4 << 20,
+            max_partition_fetch_bytes=1 << 20,
         )
         consumer.subscribe(self._topics, listener=Rebalances(self._revoked, self._assigned))
         self._consumer = consumer
@@ -181,16 +198,17 @@ class DataPlane(Generic[T]):
                 await consumer.stop()
 
     async def _consume(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
-        """Fetch the next batch while the last one is written: one of each, never more."""
+        """Fetch and prepare a batch while the last one is written: one of each, never more."""
         writing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
                 await self._fill(consumer, backoff, writing)
                 if writing is not None:
+                    await self._prepare(writing)
                     await writing
                 if not self._stopping.is_set():
-                    taken = self._buffer.take()
-                    writing = asyncio.create_task(self._flush(consumer, taken))
+                    self._written = tuple(_slices(self._buffer.take(), self._next))
+                    writing = asyncio.create_task(self._flush(consumer, self._written))
         except asyncio.CancelledError:
             if writing is not None:
                 writing.cancel()
@@ -241,41 +259,36 @@ class DataPlane(Generic[T]):
                 marked = marked or any(map(is_marker, records))
         return marked
 
-    async def _flush(
-        self, consumer: AIOKafkaConsumer, taken: Mapping[Partition, Sequence[Record]]
-    ) -> None:
-        slices = tuple(self._slices(taken))
-        if not slices:
+    async def _prepare(self, writing: asyncio.Task[None]) -> None:
+        """Prepare what is buffered, as it will be once what is being written has committed."""
+        if writing.done() or self._stopping.is_set():
             return
+        held = [part for part in self._written if part.place in self._next]
+        ends = {part.place: part.next_offset for part in held}
+        await self._flusher.prepare(tuple(_slices(self._buffer.peek(), self._next | ends)))
+
+    async def _flush(self, consumer: AIOKafkaConsumer, slices: tuple[Slice, ...]) -> None:
+        try:
+            if slices:
+                await self._write(consumer, slices)
+        finally:
+            self._written = ()
+
+    async def _write(self, consumer: AIOKafkaConsumer, slices: tuple[Slice, ...]) -> None:
         try:
             await self._flusher.flush(slices)
         except Fenced as fenced:
             self._fenced.add(1, {"group": self.group})
             log.warning("dataplane.fenced", group=self.group, reason=str(fenced))
             held = consumer.assignment()
-            await self._position(consumer, [_place(at) for at in taken if _place(at) in held])
+            lost = [_place(part.place) for part in slices]
+            await self._position(consumer, [at for at in lost if at in held])
             return
         for part in slices:
             if part.place in self._next:
                 self._next[part.place] = part.next_offset
             self._records.add(len(part.records), {"group": self.group, "topic": part.topic})
         await self._tell_group(consumer, slices)
-
-    def _slices(self, taken: Mapping[Partition, Sequence[Record]]) -> Iterator[Slice]:
-        """Yield what of the buffered is still to be written.
-
-        A partition may have been lost and won again while its last slice was committed: then
-        its records were fetched from where it stood before.
-        """
-        for at, records in sorted(taken.items()):
-            if at not in self._next:
-                continue
-            first = self._next[at]
-            left = tuple(records)
-            if first is not None and records[0].offset < first:
-                left = tuple(record for record in records if record.offset >= first)
-            if left:
-                yield Slice(at.topic, at.partition, left, first)
 
     async def _tell_group(self, consumer: AIOKafkaConsumer, slices: Sequence[Slice]) -> None:
         """Commit to the group too, for whoever looks at lag; the truth is in Postgres."""
@@ -358,3 +371,22 @@ class DataPlane(Generic[T]):
 
 def _place(at: Partition) -> TopicPartition:
     return TopicPartition(at.topic, at.partition)
+
+
+def _slices(
+    buffered: Mapping[Partition, Sequence[Record]], stands: Mapping[Partition, int | None]
+) -> Iterator[Slice]:
+    """Yield what of the buffered is still to be written, given how far each partition stands.
+
+    A partition may have been lost and won again while its last slice was committed: then
+    its records were fetched from where it stood before.
+    """
+    for at, records in sorted(buffered.items()):
+        if at not in stands:
+            continue
+        first = stands[at]
+        left = tuple(records)
+        if first is not None and records[0].offset < first:
+            left = tuple(record for record in records if record.offset >= first)
+        if left:
+            yield Slice(at.topic, at.partition, left, first)

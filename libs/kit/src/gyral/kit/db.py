@@ -1,6 +1,5 @@
 """Postgres as every service meets it, and the errors that mean something outside is away."""
 
-import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -77,17 +76,3 @@ def open_pool(dsn: str, *, max_size: int = 8) -> Pool:
         reset=_keep_session,
         server_settings={"timezone": "UTC", "idle_in_transaction_session_timeout": "300000"},
     )
-
-
-async def ping(pool: Pool, *, timeout_s: float = 2.0) -> str | None:
-    """Answer None when Postgres replies in time, else what is wrong."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await pool.fetchval("SELECT 1")
-    except INFRASTRUCTURE as error:
-        return (
-            f"postgres: expected an answer within {timeout_s:g} s; found {type(error).__name__}"
-        )
-    except asyncpg.InterfaceError as error:
-        return f"postgres: {error}"
-    return None

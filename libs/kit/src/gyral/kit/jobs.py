@@ -30,7 +30,6 @@ class Job:
     token: int
     attempts: int
     max_attempts: int
-    checkpoint: str | None
     cause: Delivery | None
 
     @property
@@ -87,7 +86,7 @@ class Jobs:
                           ORDER BY created_at
                           LIMIT 1
                             FOR UPDATE SKIP LOCKED)
-            RETURNING id, kind, spec, token, attempts, max_attempts, checkpoint,
+            RETURNING id, kind, spec, token, attempts, max_attempts,
                       event_id, correlation_id, traceparent
             """,
             self.kind,
@@ -108,7 +107,6 @@ class Jobs:
             token=row["token"],
             attempts=row["attempts"],
             max_attempts=row["max_attempts"],
-            checkpoint=row["checkpoint"],
             cause=cause,
         )
 
@@ -122,7 +120,7 @@ class Jobs:
             """
             UPDATE job
                SET lease_until = now() + make_interval(secs => $3)
-             WHERE id = $1 AND token = $2 AND state = 'running' AND NOT cancel
+             WHERE id = $1 AND token = $2 AND state = 'running'
             RETURNING true
             """,
             job.id,
@@ -181,33 +179,13 @@ class Jobs:
         cancelled = await tx.conn.fetchval(
             """
             UPDATE job
-               SET cancel = true, state = 'cancelled', lease_until = NULL
+               SET state = 'cancelled', lease_until = NULL
              WHERE id = $1 AND state IN ('queued', 'running')
             RETURNING true
             """,
             job_id,
         )
         return bool(cancelled)
-
-    async def save(self, job: Job, checkpoint: str) -> None:
-        """Remember how far the work got, for the next attempt.
-
-        Raises:
-            Lost: the job is no longer ours.
-        """
-        saved = await self._pool.fetchval(
-            """
-            UPDATE job
-               SET checkpoint = $3
-             WHERE id = $1 AND token = $2 AND state = 'running'
-            RETURNING true
-            """,
-            job.id,
-            job.token,
-            checkpoint,
-        )
-        if not saved:
-            raise Lost(f"job {job.id}: the lease of attempt {job.attempts} is gone")
 
     async def end(self, job: Job, state: str, reason: str | None = None) -> bool:
         """End the job outside any transaction; False when it is no longer ours or has ended."""

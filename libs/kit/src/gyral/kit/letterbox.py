@@ -115,6 +115,22 @@ class LetterTx(ReplayTx):
             record.value,
         )
 
+    async def failed_in_a_row(self) -> int:
+        """Return how many events were parked as bugs since one was last handled.
+
+        Whoever puts a letter back answers for it: it counts no more.
+        """
+        failed: int = await self.conn.fetchval(
+            """
+            SELECT count(*)
+              FROM dead_letter
+             WHERE state = 'parked' AND reason = 'bug'
+               AND parked_at > coalesce((SELECT max(claimed_at) FROM inbox WHERE NOT parked),
+                                        '-infinity')
+            """
+        )
+        return failed
+
     async def parked(self, chosen: Chosen) -> list[tuple[Letter, Original]]:
         """Return letters nobody put back yet, oldest first, as many as one order may.
 

@@ -20,7 +20,6 @@ class Periodic:
         self._name = name
         self._call = call
         self._every_s = every_s
-        self._kick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -40,14 +39,9 @@ class Periodic:
             return f"{self._name}: expected it to run; found it ended or not started"
         return None
 
-    def kick(self) -> None:
-        """Call now, rather than when the interval is over."""
-        self._kick.set()
-
     async def _run(self) -> None:
         backoff = Backoff(first_s=0.2, limit_s=5.0)
         while True:
-            self._kick.clear()
             try:
                 await self._call()
             except Exception as error:
@@ -58,6 +52,4 @@ class Periodic:
                 await backoff.wait()
                 continue
             backoff.reset()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
-                    await self._kick.wait()
+            await asyncio.sleep(self._every_s)

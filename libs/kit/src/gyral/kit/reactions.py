@@ -1,5 +1,6 @@
 """What happens to one delivered event: handled once, waited for, retried, or parked."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ from gyral.kit.telemetry import get_log, get_meter, span
 from gyral.kit.tx import PermanentError, begin, claim
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 log = get_log()
 
 
@@ -62,9 +64,9 @@ class Reactor:
     patience_s: float = 60.0
     """Longest wait for infrastructure within one poll; then the batch is polled again."""
     breaker: int = 10
-    """Failed events in a row that stop the line."""
+    """Failed events in a row that stop the line, over all lives of the service's processes."""
     first_backoff_s: float = 0.1
-    _failed_in_a_row: int = 0
+    _one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     stopped: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,6 @@ class Reactor:
                     if attempts > self.retries:
                         return await self._give_up(reaction, record, error, attempts)
             else:
-                self._failed_in_a_row = 0
                 self._handled.add(1, {"topic": record.topic})
                 return None
             self._retried.add(1, {"topic": record.topic})
@@ -134,14 +135,18 @@ class Reactor:
     async def _give_up(
         self, reaction: Reaction[E], record: cloudevents.Record, error: Exception, attempts: int
     ) -> None:
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self.breaker:
-            self.stopped = (
-                f"{self._failed_in_a_row} events failed in a row, the last at"
-                f" {cloudevents.place(record)}: {type(error).__name__}"
-            )
-            raise LineStopped(self.stopped) from error
-        await self._park(reaction, record, DeadLetterReason.BUG, error, attempts)
+        """Park a record that fails by a bug, unless too many before it did."""
+        async with self._one_by_one:
+            if self.stopped:
+                raise LineStopped(self.stopped)
+            failed = 1 + await self._once_postgres_is_there(LetterTx.failed_in_a_row)
+            if failed >= self.breaker:
+                self.stopped = (
+                    f"{failed} events failed in a row, the last at"
+                    f" {cloudevents.place(record)}: {type(error).__name__}"
+                )
+                raise LineStopped(self.stopped) from error
+            await self._park(reaction, record, DeadLetterReason.BUG, error, attempts)
 
     async def _park(
         self,
@@ -162,24 +167,29 @@ class Reactor:
             raise LineStopped(self.stopped) from error
         letter = DeadLetter(record, self.service, reason, told(error), attempts)
         event_id = cloudevents.identity(record)
+
+        async def parked(tx: LetterTx) -> bool:
+            topic = reaction.topic.name
+            if not await claim(tx.conn, self.service, topic, event_id, parked=True):
+                return False
+            await tx.keep(letter, event_id)
+            await tx.forward(letter.message(reaction.topic))
+            return True
+
+        if await self._once_postgres_is_there(parked):
+            self._parked.add(1, {"topic": record.topic, "reason": reason.value})
+        log.error("event.parked", topic=record.topic, offset=record.offset, reason=reason.value)
+
+    async def _once_postgres_is_there(self, work: Callable[[LetterTx], Awaitable[T]]) -> T:
+        """Do work in a transaction; nothing else can be done until it is committed."""
         backoff = Backoff(first_s=self.first_backoff_s)
         while True:
             try:
                 async with begin(self.pool, LetterTx, service=self.service)() as tx:
-                    topic = reaction.topic.name
-                    if await claim(tx.conn, self.service, topic, event_id, parked=True):
-                        await tx.keep(letter, event_id)
-                        await tx.forward(letter.message(reaction.topic))
-                        self._parked.add(1, {"topic": record.topic, "reason": reason.value})
-                log.error(
-                    "event.parked",
-                    topic=record.topic,
-                    offset=record.offset,
-                    reason=reason.value,
-                )
+                    done = await work(tx)
             except Exception as away:
                 if not is_infrastructure(away):
                     raise
                 await backoff.wait()
             else:
-                return
+                return done

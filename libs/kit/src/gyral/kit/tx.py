@@ -145,8 +145,12 @@ def following(delivery: Delivery, traceparent: str | None) -> Delivery:
     return replace(delivery, traceparent=traceparent or delivery.traceparent)
 
 
-CLAIMS_KEPT_DAYS = 31
-"""Longer than any topic keeps its events, so that whatever may come again is known."""
+CLAIMS_KEPT_DAYS = 45
+"""Longer than any topic keeps its events, so that whatever may come again is known.
+
+Kafka drops whole segments: an event may outlive its topic's retention by what one segment
+spans, seven days unless the broker is told otherwise.
+"""
 
 
 async def forget_claims(pool: Pool, *, older_than_days: int = CLAIMS_KEPT_DAYS) -> None:

@@ -1,7 +1,8 @@
-"""Draws docs/images/report.svg, the README's picture, from a replay's report.json."""
+"""Draws pictures of charts; the README's, docs/images/report.svg, from a replay's report."""
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 from pathlib import Path
@@ -13,31 +14,48 @@ from gyral.testkit.openapi import ROOT
 
 TARGET = ROOT / "docs" / "images" / "report.svg"
 _HEAD, _GAP = 92, 12
-_STYLE = """
+_KEY_WIDTH = 165
+_FRAME = """
 svg { font-family: system-ui, sans-serif; --ink: #1d2330; --soft: #667085; --line: #e3e7ee;
-  --page: #fff; --frozen: #98a2b3; --timer: #d97706; --loop: #2563eb; --good: #16803c;
-  --bad: #c0262d; }
+  --page: #fff; --grey: #98a2b3; --amber: #d97706; --blue: #2563eb; --green: #16803c;
+  --red: #c0262d; }
 @media (prefers-color-scheme: dark) { svg { --ink: #e6e9ef; --soft: #98a2b3; --line: #2c3442;
-  --page: #12161d; --frozen: #7a8497; --timer: #f2a33a; --loop: #6ea8fe; --good: #4cc277;
-  --bad: #f2777d; } }
+  --page: #12161d; --grey: #7a8497; --amber: #f2a33a; --blue: #6ea8fe; --green: #4cc277;
+  --red: #f2777d; } }
 .page { fill: var(--page); } .head { fill: var(--ink); font-size: 17px; font-weight: 600; }
 .said { fill: var(--soft); font-size: 13px; }
 .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
 .tick { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
 .line polyline { fill: none; stroke-width: 2.2; }
 .mark line { stroke-dasharray: 3 3; opacity: .55; }
-.frozen polyline { stroke: var(--frozen); } .frozen circle { fill: var(--frozen); }
-.timer polyline { stroke: var(--timer); } .timer circle { fill: var(--timer); }
-.loop polyline { stroke: var(--loop); } .loop circle { fill: var(--loop); }
-.promoted line { stroke: var(--good); } .promoted circle { fill: var(--good); }
-.rejected line { stroke: var(--bad); } .rejected circle { fill: var(--bad); }
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a line or a mark of a picture's charts stands for."""
+
+    kind: str
+    """Its class in the charts."""
+    said: str
+    colour: str
+    """One of grey, amber, blue, green and red: each has a light and a dark shade."""
+
+    def style(self) -> str:
+        """Return the rules that colour it."""
+        shade = f"var(--{self.colour})"
+        return (
+            f".{self.kind} polyline, .{self.kind} line {{ stroke: {shade}; }} "
+            f".{self.kind} circle {{ fill: {shade}; }}\n"
+        )
+
+
 _KEY = (
-    ("frozen", "never retrained"),
-    ("timer", "every 28 days"),
-    ("loop", "the loop"),
-    ("promoted", "promoted"),
-    ("rejected", "rejected"),
+    Line("frozen", "never retrained", "grey"),
+    Line("timer", "every 28 days", "amber"),
+    Line("loop", "the loop", "blue"),
+    Line("promoted", "promoted", "green"),
+    Line("rejected", "rejected", "red"),
 )
 
 
@@ -95,22 +113,39 @@ def draw(report: Report) -> str:
         ),
     ]
     charts = [
-        Chart(title, months, lines, marks).svg()
+        Chart(title, months, lines, marks)
         for title, lines in (
             ("Log-loss by month (lower is better)", _lines(report, "log_loss")),
             ("AUC by month (higher is better)", _lines(report, "auc")),
         )
     ]
+    gain = report.log_loss_gain
+    said = (
+        f"{report.rows:,} labelled predictions; the loop gained {gain.mean:.4f} nats over the "
+        f"frozen model (95 % lower bound {gain.lower95:.4f})"
+    )
+    return composed(
+        f"{report.model}: frozen, on a timer, in the loop", said, key=_KEY, charts=charts
+    )
+
+
+def composed(title: str, said: str, *, key: Sequence[Line], charts: Sequence[Chart]) -> str:
+    """Return charts under one head and one key, light or dark as the reader's screen is."""
     height = _HEAD + len(charts) * (HEIGHT + _GAP)
     placed = [
-        chart.replace("<svg ", f'<svg x="0" y="{top}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        chart.svg().replace(
+            "<svg ", f'<svg x="0" y="{top}" width="{WIDTH}" height="{HEIGHT}" ', 1
+        )
         for at, chart in enumerate(charts)
         for top in [_HEAD + at * (HEIGHT + _GAP)]
     ]
+    style = _FRAME + "".join(line.style() for line in key)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">'
-        f'<style>{_STYLE}</style><rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
-        f"{_head(report)}{_key()}{''.join(placed)}</svg>\n"
+        f'<style>{style}</style><rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
+        f'<text class="head" x="24" y="32">{escape(title)}</text>'
+        f'<text class="said" x="24" y="54">{escape(said)}</text>'
+        f"{_drawn(key)}{''.join(placed)}</svg>\n"
     )
 
 
@@ -132,24 +167,11 @@ def _lines(report: Report, score: str) -> Mapping[str, Sequence[float | None]]:
     }
 
 
-def _head(report: Report) -> str:
-    gain = report.log_loss_gain
-    said = (
-        f"{report.rows:,} labelled predictions; the loop gained {gain.mean:.4f} nats over the "
-        f"frozen model (95 % lower bound {gain.lower95:.4f})"
-    )
-    title = f"{report.model}: frozen, on a timer, in the loop"
-    return (
-        f'<text class="head" x="24" y="32">{escape(title)}</text>'
-        f'<text class="said" x="24" y="54">{escape(said)}</text>'
-    )
-
-
-def _key() -> str:
+def _drawn(key: Sequence[Line]) -> str:
     parts = [
-        f'<g class="{name}"><circle cx="{30 + at * 150}" cy="74" r="5"/></g>'
-        f'<text class="said" x="{40 + at * 150}" y="78">{escape(said)}</text>'
-        for at, (name, said) in enumerate(_KEY)
+        f'<g class="{line.kind}"><circle cx="{30 + at * _KEY_WIDTH}" cy="74" r="5"/></g>'
+        f'<text class="said" x="{40 + at * _KEY_WIDTH}" y="78">{escape(line.said)}</text>'
+        for at, line in enumerate(key)
     ]
     return "".join(parts)
 

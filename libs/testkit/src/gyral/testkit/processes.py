@@ -43,6 +43,17 @@ class ServiceProcess:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its number while it runs.
+
+        Raises:
+            NotUpError: it does not run.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise NotUpError(f"{self.module} ended: {self.tail()}")
+        return self._process.pid
+
     def start(self, *, health: str = "/health/ready", within_s: float = 60.0) -> None:
         """Start it and return once it says that it is healthy.
 
@@ -96,9 +107,7 @@ class ServiceProcess:
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "no log"
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is None or self._process.poll() is not None:
-            raise NotUpError(f"{self.module} ended: {self.tail()}")
-        self._process.send_signal(number)
+        os.kill(self.pid, number)
 
     def _end(self, how: signal.Signals) -> int:
         if self._process is None:

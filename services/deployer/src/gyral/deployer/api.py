@@ -16,7 +16,7 @@ from gyral.deployer.domain import rollouts as machine
 from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
-from gyral.deployer.store.transitions import Moment, Override
+from gyral.deployer.store.transitions import Override
 from gyral.kit.access import Caller
 from gyral.kit.changes import Changes
 from gyral.kit.http import read_model, scope
@@ -148,7 +148,7 @@ def orders(
                     f"{model}@{version}: expected a rollout under way; "
                     f"found it {running.state.stage}",
                 )
-            moment = Moment(now(), await tx.watermark(model, partitions))
+            moment = await tx.moment(model, now(), partitions)
             await tx.take(running, decision, {}, moment, by=by)
             after = await tx.rollout(model, version)
         changes.notify()

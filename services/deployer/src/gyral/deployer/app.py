@@ -76,7 +76,7 @@ def build(settings: Settings) -> Service:
             Worker(exports, Export(opened, Blobs(settings)).run, name=worker, lease_s=60),
             Periodic(
                 "reconcile",
-                Reconciliation(opened, runtime).run_once,
+                Reconciliation(opened, runtime, _now).run_once,
                 every_s=settings.deployer_reconcile_s,
             ),
         ],

@@ -66,8 +66,8 @@ class Handlers:
     async def version_approved(self, event: VersionApproved) -> None:
         """Queue the version's preparation: once, however often delivered.
 
-        While another version is on its way this one is taken back at once: it was compared
-        with a champion that is about to change.
+        While another version is on its way, or once another answers than the one it was
+        compared with, it is taken back at once: no evidence says it is better.
         """
         spec = await self.specs.model(event.model, event.spec_generation)
         async with self.begin() as tx:
@@ -77,9 +77,8 @@ class Handlers:
             if await tx.rollout(event.model, event.version) is not None:
                 return
             moment = Moment(self.now())
-            running = await tx.in_flight(event.model)
-            if running is not None:
-                why = f"expected no rollout under way; found version {running.version}"
+            why = await _void(tx, event)
+            if why is not None:
                 await tx.refuse(event, spec, why, moment)
             else:
                 await tx.begin_rollout(event, spec, now=moment.now)
@@ -120,7 +119,7 @@ class Handlers:
         decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
         if decision is None:
             return
-        moment = Moment(self.now(), as_of=await tx.watermark(model, self.partitions))
+        moment = await tx.moment(model, self.now(), self.partitions)
         with span(
             "rollout.decided",
             parent=rollout.cause.traceparent,
@@ -128,6 +127,24 @@ class Handlers:
             version=rollout.version,
         ):
             await tx.take(rollout, decision, measures, moment)
+
+
+async def _void(tx: DeployerTx, event: VersionApproved) -> str | None:
+    """Return why an approval's comparison holds no more, or None while it does."""
+    running = await tx.in_flight(event.model)
+    if running is not None:
+        return f"expected no rollout under way; found version {running.version}"
+    answering = await tx.answering(event.model)
+    if answering != event.champion_version:
+        return (
+            f"expected {_named(event.champion_version)} to answer, as when it was judged; "
+            f"found {_named(answering)}"
+        )
+    return None
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
 
 
 def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:

@@ -1,12 +1,12 @@
 """Long and periodic work.
 
-Preparing approved versions, exporting Bentos, keeping the runtime in step.
+Preparing approved versions, exporting Bentos, keeping the runtime in step with the routes.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import httpx
@@ -37,6 +37,10 @@ DATATYPES = {
     FieldType.NUMBER: Datatype.FP64,
     FieldType.BOOLEAN: Datatype.BOOL,
 }
+
+
+LINGER = timedelta(minutes=1)
+"""How long a version stays loaded after its rollout: a gateway may follow an older route."""
 
 
 class RefusedByRuntimeError(ValueError):
@@ -139,7 +143,7 @@ class Preparation:
                 if current is None or current.state.stage is not Stage.WARMING:
                     return
                 if refusal is None:
-                    await tx.go_live(current, around, Moment(self.now()))
+                    await tx.go_live(current, around, self.now())
                 else:
                     await tx.abort(current, f"warm-up: {refusal}", {}, Moment(self.now()))
         self.changes.notify()
@@ -218,22 +222,37 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Compares what routes name with what the runtime holds, and loads what is missing."""
+    """Compares what routes name with what the runtime holds: no less, and no leftovers."""
 
     begin: Begin[DeployerTx]
     runtime: Runtime
+    now: Callable[[], datetime]
 
     async def run_once(self) -> None:
-        """Load every routed version that the runtime does not hold with the routed bytes."""
+        """Load every routed version that the runtime does not hold with the routed bytes.
+
+        Versions whose rollout is over and that no route names are unloaded before: they take
+        the room that others wait for.
+        """
+        held = await self.runtime.held()
         async with self.begin() as tx:
             routes = await tx.routes()
-        if not routes:
-            return
-        held = await self.runtime.held()
+            over = await tx.over(held, before=self.now() - LINGER)
+        routed = {share.slot for route in routes for share in route.shares}
+        for name in sorted(over - routed):
+            await self._unload(name)
         for route in routes:
             for share in route.shares:
                 if held.get(share.slot) != share.sha256:
                     await self._load(route, share.version, share.slot)
+
+    async def _unload(self, name: str) -> None:
+        try:
+            await self.runtime.unload(name)
+        except (RefusedByRuntimeError, NotNowError) as refusal:
+            log.warning("runtime.kept", slot=name, error=str(refusal))
+        else:
+            log.info("runtime.unloaded", slot=name)
 
     async def _load(self, route: RouteChanged, version: int, name: str) -> None:
         async with self.begin() as tx:

@@ -47,7 +47,7 @@ def build(settings: Settings) -> Service:
         topics=list(PARTITIONS),
         begin=opened,
         pool=ground.pool,
-        handle=observing.predictions,
+        handle=observing.predictions_and_labels,
         max_wait_s=settings.monitor_max_wait_s,
         instance_id=settings.member(NAME),
     )

@@ -30,9 +30,12 @@ from gyral.kit.tx import Begin, PermanentError
 from gyral.registry.domain import verdict
 from gyral.registry.engine import Evidence, UnreadableEvidenceError
 from gyral.registry.store import RegistryTx
-from gyral.registry.store.versions import Champion
+from gyral.registry.store.versions import Champion, StoredVersion
 
 ACTOR = "registry"
+
+REFUSED = "aborted"
+"""Stage in which a rollout is aborted that was over before anything was done for it."""
 
 
 class _Ids(TypedDict):
@@ -146,7 +149,7 @@ class Handlers:
             },
         )
 
-    async def _ask_again(self, tx: RegistryTx, run: RunSucceeded) -> None:
+    async def _ask_again(self, tx: RegistryTx, run: RunSucceeded | StoredVersion) -> None:
         """Ask for the comparison with today's champion.
 
         The request's id follows from the run's.
@@ -197,10 +200,14 @@ class Handlers:
         self.changes.notify()
 
     async def rollout_completed(self, event: RolloutCompleted) -> None:
-        """Make the version that now answers alone the champion; only an approved one can be."""
+        """Make the version that now answers alone the champion; only an approved one can be.
+
+        A completion that comes late, as from a replayed dead letter, changes no champion.
+        """
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
+            await tx.hold("Model", event.model)
             version = await tx.version(event.model, event.version)
             if version is None or version.state != "approved":
                 raise PermanentError(
@@ -208,10 +215,14 @@ class Handlers:
                     f"{version.state if version else 'none'}"
                 )
             before = await tx.champion(event.model)
+            if before is not None and event.epoch <= before.epoch:
+                await self._leave_late(tx, event, before)
+                return
             champion = Champion(
                 version=event.version,
                 previous=before.version if before else None,
                 generation=before.generation + 1 if before else 1,
+                epoch=event.epoch,
                 as_of=event.as_of or version.as_of,
             )
             await tx.set_champion(event.model, champion)
@@ -242,12 +253,30 @@ class Handlers:
             )
         self.changes.notify()
 
+    async def _leave_late(
+        self, tx: RegistryTx, event: RolloutCompleted, champion: Champion
+    ) -> None:
+        await tx.audit(
+            now=self.now(),
+            actor=event.actor,
+            action="champion.kept",
+            subject=f"{event.model}@{champion.version}",
+            reason=f"epoch: expected one after {champion.epoch}; found {event.epoch}",
+            change={"completed": event.version, "epoch": event.epoch},
+        )
+
     async def rollout_aborted(self, event: RolloutAborted) -> None:
-        """Leave an aborted rollout in the audit log; the champion stays."""
+        """Leave an aborted rollout in the audit log; the champion stays.
+
+        A version that never began because another than its rival answers is judged again.
+        """
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
+            await tx.hold("Model", event.model)
             await tx.end_bootstrap(event.request_id)
+            if event.stage == REFUSED:
+                await self._repeat_if_stale(tx, event)
             await tx.audit(
                 now=self.now(),
                 actor=event.actor,
@@ -257,6 +286,14 @@ class Handlers:
                 change={"stage": event.stage, "measured": event.measured, "epoch": event.epoch},
             )
         self.changes.notify()
+
+    async def _repeat_if_stale(self, tx: RegistryTx, event: RolloutAborted) -> None:
+        version = await tx.version(event.model, event.version)
+        champion = await tx.champion(event.model)
+        if version is None or champion is None:
+            return
+        if version.champion_version != champion.version:
+            await self._ask_again(tx, version)
 
     async def quality_dropped(self, event: QualityDropped) -> None:
         """Leave an alarm and its numbers in the audit log."""

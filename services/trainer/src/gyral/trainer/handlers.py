@@ -78,12 +78,15 @@ class Handlers:
             IllegalMoveError: it is over already.
         """
         async with self.begin() as tx:
+            await tx.queue_up()
+            found = await tx.run(run_id)
+            # The job before its run, as its worker takes them.
+            if found is not None and found.job_id is not None:
+                await self.jobs.cancel(tx, found.job_id)
             run = await tx.locked_run(run_id)
             if run is None:
                 return None
             state = runs.after(run.state, Move.CANCEL)
-            if run.job_id is not None:
-                await self.jobs.cancel(tx, run.job_id)
             await tx.end(run_id, state, reason=reason)
             tx.because(run.origin, step=f"{run_id}/cancelled")
             await tx.publish(

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from gyral.contracts.training import (
     RunSucceeded,
 )
 from gyral.contracts.versions import ChampionChanged
+from gyral.kit.backoff import Backoff
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
+from gyral.kit.db import is_infrastructure
 from gyral.kit.leases import Job, Jobs
 from gyral.kit.projection import Projection
 from gyral.kit.telemetry import get_log, span
@@ -31,6 +32,9 @@ from gyral.trainer.store import Dataset, Run, TrainerTx
 
 log = get_log()
 
+PATIENCE_S = 600.0
+"""Longest wait for Postgres and the object store at a training's end; then it is done anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -39,6 +43,44 @@ class Prepared:
     run: Run
     order: Order
     pins: tuple[DatasetPin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReporter:
+    """Says how far a run is, while its training goes on."""
+
+    begin: Begin[TrainerTx]
+    job: Job
+    run: Run
+
+    async def report(self, progress: Progress) -> None:
+        """Say it, or leave it out while Postgres is away: the training is worth more.
+
+        Raises:
+            Lost: the job is no longer ours, so the training is for nobody.
+        """
+        try:
+            await self._say(progress)
+        except Exception as error:
+            if not is_infrastructure(error):
+                raise
+            log.warning("run.unsaid", run_id=self.run.run_id, error=type(error).__name__)
+
+    async def _say(self, progress: Progress) -> None:
+        run, job = self.run, self.job
+        async with self.begin() as tx:
+            await tx.hold(job)
+            await tx.progress(run.run_id, progress.stage, progress.share)
+            tx.because(job.cause, step=f"{run.run_id}/{job.token}/{progress.stage}")
+            await tx.publish(
+                RunProgressed(
+                    request_id=run.request_id,
+                    model=run.model,
+                    run_id=run.run_id,
+                    stage=progress.stage,
+                    share=progress.share,
+                )
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +110,6 @@ class Training:
             run = await tx.run(run_id)
         if run is None or run.state not in OPEN:
             return
-        if job.attempts > job.max_attempts:
-            await self.give_up(job, f"gave up after {job.max_attempts} attempts")
-            return
         with (
             span(
                 "run train",
@@ -87,7 +126,7 @@ class Training:
             except TrainingTooLongError as error:
                 said = Refused(reason=str(error))
             if isinstance(said, Done):
-                await self._succeed(job, prepared, said)
+                await self._succeed_in_time(job, prepared, said)
             else:
                 await self.give_up(job, said.reason)
         # The next run's imports happen while this one is judged.
@@ -188,25 +227,21 @@ class Training:
     async def _train(self, job: Job, prepared: Prepared, folder: Path) -> Done | Refused:
         path = folder / "order.json"
         path.write_text(prepared.order.model_dump_json(), encoding="utf-8")
-        return await self.trainers.train(path, self._progress_of(job, prepared.run))
+        reporter = ProgressReporter(self.begin, job, prepared.run)
+        return await self.trainers.train(path, reporter.report)
 
-    def _progress_of(self, job: Job, run: Run) -> Callable[[Progress], Awaitable[None]]:
-        async def progressed(progress: Progress) -> None:
-            async with self.begin() as tx:
-                await tx.hold(job)
-                await tx.progress(run.run_id, progress.stage, progress.share)
-                tx.because(job.cause, step=f"{run.run_id}/{job.token}/{progress.stage}")
-                await tx.publish(
-                    RunProgressed(
-                        request_id=run.request_id,
-                        model=run.model,
-                        run_id=run.run_id,
-                        stage=progress.stage,
-                        share=progress.share,
-                    )
-                )
-
-        return progressed
+    async def _succeed_in_time(self, job: Job, prepared: Prepared, done: Done) -> None:
+        """End a run as trained; a store that is away for a while is waited for."""
+        backoff, waited_s = Backoff(first_s=0.2, limit_s=5.0), 0.0
+        while True:
+            try:
+                return await self._succeed(job, prepared, done)
+            except Exception as error:
+                if not is_infrastructure(error) or waited_s > PATIENCE_S:
+                    raise
+                run_id = prepared.run.run_id
+                log.warning("run.waits", run_id=run_id, error=type(error).__name__)
+            waited_s += await backoff.wait()
 
     async def _succeed(self, job: Job, prepared: Prepared, done: Done) -> None:
         """Store the artifacts, then say so in the transaction that ends the job."""

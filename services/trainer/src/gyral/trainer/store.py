@@ -73,7 +73,10 @@ class TrainerTx(Tx):
     """A transaction over requests, runs and datasets."""
 
     async def queue_up(self) -> None:
-        """Let admissions and commits pass one by one: no run waits for news it missed."""
+        """Let admissions, commits and cancellations pass one by one.
+
+        No run waits for news it missed, and none gets a job while it is cancelled.
+        """
         await self.conn.execute("SELECT pg_advisory_xact_lock(hashtext('trainer.queue'))")
 
     async def decided(self, request_id: str) -> Decided | None:

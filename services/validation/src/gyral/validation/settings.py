@@ -31,5 +31,7 @@ class Settings(CommonSettings):
     """Hours for which an accepted row is remembered at least, however far event time goes."""
     validation_parked_days: Annotated[float, Field(gt=0)] = 30.0
     """Days for which refused rows of streams with personal fields are kept."""
+    validation_forget_every_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often remembered rows that no row can meet any more are looked for."""
     validation_crash_at: str | None = None
     """For tests: the named point at which the process kills itself."""

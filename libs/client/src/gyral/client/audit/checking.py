@@ -1,7 +1,6 @@
 """Every invariant at once: stores, log, lake and the sender's journal against each other."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,14 +11,18 @@ import asyncpg
 import numpy as np
 
 from gyral.client.audit import decisions, lake, replays
+from gyral.client.audit.failing import told_in_a_line
 from gyral.client.audit.findings import Finding
-from gyral.client.audit.lake import Place, Sender
+from gyral.client.audit.lake import Keyed, Place, Sender
 from gyral.client.audit.log import Log, Reach, connect
+from gyral.client.audit.looking import lasting
 from gyral.client.errors import ClientError
 from gyral.client.lake import Lake, lake_of
 from gyral.client.replay import journal as journals
 from gyral.contracts.data import RecordSubmitted
 from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.specs.document import duration_seconds
+from gyral.contracts.specs.stream import StreamSpec
 from gyral.modelling.columns import Ints
 
 _SUNK = (RecordSubmitted.topic.name, PredictionLogged.topic.name)
@@ -89,14 +92,20 @@ async def check(
         ClientError: a part of the platform cannot be read.
     """
     sender = await asyncio.to_thread(_sender, journal)
+    with told_in_a_line():
+        return await _every(settings, sender, patience_s)
+
+
+async def _every(
+    settings: Mapping[str, str], sender: Sender | None, patience_s: float
+) -> Sequence[Finding]:
     async with database(settings) as connection, connect(settings["KAFKA_BROKERS"]) as log:
         sides = Sides(connection, log, lake_of(settings), sender)
         reach = await _sunk(sides, patience_s)
         found = [finding async for finding in _kept(sides, reach)]
         found += [finding async for finding in decisions.check(connection)]
-        found.append(await decisions.outcomes(connection, await log.told()))
-        settled = await replays.settled(connection)
-        found.append(Finding.of("dead_letters_explained", await log.unexplained(settled)))
+        found.append(await decisions.outcomes(connection, log.told))
+        found.append(await _dead_letters(sides))
         found.append(Finding.of("replays_are_audited", await replays.unaudited(connection)))
     return found
 
@@ -131,7 +140,9 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     declared = await sides.database.fetch(_DECLARED)
     erased = {row[0]: int(row[1]) for row in await sides.database.fetch(_ERASED)}
     streams = {
-        row["name"]: _declared(row["document"], erased.get(row["name"], 0))
+        row["name"]: _keyed(
+            StreamSpec.model_validate_json(row["document"]), erased.get(row["name"], 0)
+        )
         for row in declared
         if row["kind"] == "Stream"
     }
@@ -165,10 +176,23 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
         yield Finding.of(name, await asyncio.to_thread(work))
 
 
-def _declared(document: str, erased: int) -> lake.Declared:
-    body = json.loads(document)["spec"]
-    personal = body["fields"][body["key"]].get("personal", False)
-    return lake.Declared(body["key"], personal=personal, erased=erased)
+async def _dead_letters(sides: Sides) -> Finding:
+    async def look() -> Mapping[str, str]:
+        settled = await replays.settled(sides.database)
+        return {line: line for line in await sides.log.unexplained(settled)}
+
+    return Finding.of("dead_letters_explained", await lasting(look))
+
+
+def _keyed(stream: StreamSpec, erased: int) -> Keyed:
+    body = stream.spec
+    return Keyed(
+        body.key,
+        body.event_time,
+        round(duration_seconds(body.dedupe) * 1e6),
+        personal=body.key in body.personal,
+        erased=erased,
+    )
 
 
 async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:

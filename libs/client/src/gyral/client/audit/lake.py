@@ -1,7 +1,7 @@
 """Invariants of the lake: what was accepted is there once, and every offset has a place."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,14 @@ def sender_of(journal: Iterator[Sent]) -> Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """A stream, as far as its rows can be looked for."""
+class Keyed:
+    """What tells the rows of a stream apart."""
 
     key: str
+    """Field with a row's key."""
+    event_time: str
+    dedupe_us: int
+    """Event time within which a key stands for one row; beyond it, for a new one."""
     personal: bool = False
     """Its sender knows other keys than the lake."""
     erased: int = 0
@@ -55,7 +59,7 @@ class Declared:
 
 def records(
     lake: Lake,
-    streams: Mapping[str, Declared],
+    streams: Mapping[str, Keyed],
     quarantined: Mapping[str, set[str]],
     sender: Sender | None,
 ) -> Iterator[str]:
@@ -65,21 +69,41 @@ def records(
 
     Args:
         lake: the tables.
-        streams: declared streams by name.
+        streams: declared streams.
         quarantined: stream to the keys of rows kept aside.
         sender: what was accepted; None to look for doubles alone.
     """
-    for stream, declared in streams.items():
-        key = declared.key
-        table = lake.read(stream, [key])
-        held = Counter(table.column(key).to_pylist()) if table is not None else Counter[str]()
-        for name, count in held.items():
-            if count > 1:
-                yield f"{stream}: {name!r} is {count} times in the lake"
-        sent = sender.keys.get(stream, set()) if sender and not declared.personal else set()
+    for stream, keyed in streams.items():
+        table = lake.read(stream, [keyed.key, keyed.event_time])
+        keys = table.column(keyed.key).to_pylist() if table is not None else []
+        held = Counter(keys)
+        recurring = {name for name, count in held.items() if count > 1}
+        if table is not None and recurring:
+            times = table.column(keyed.event_time).cast(pa.timestamp("us", "UTC"))
+            of_keys = zip(keys, times.cast(pa.int64()).to_pylist(), strict=True)
+            yield from _doubles(stream, keyed, (row for row in of_keys if row[0] in recurring))
+        sent = sender.keys.get(stream, set()) if sender and not keyed.personal else set()
         missing = sorted(sent - held.keys() - quarantined.get(stream, set()))
-        for name in missing if len(missing) > declared.erased else ():
+        for name in missing if len(missing) > keyed.erased else ():
             yield f"{stream}: {name!r} was accepted and is nowhere"
+
+
+def _doubles(stream: str, keyed: Keyed, rows: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Yield a line for each key that stands for one row, and has more.
+
+    Args:
+        stream: its name.
+        keyed: how its rows are told apart.
+        rows: key and event time in microseconds of each row whose key recurs.
+    """
+    times_of: dict[str, list[int]] = {}
+    for name, time_us in rows:
+        times_of.setdefault(name, []).append(time_us)
+    for name, times_us in times_of.items():
+        gaps_us = np.diff(np.sort(np.array(times_us, dtype=np.int64)))
+        close = int(np.count_nonzero(gaps_us <= keyed.dedupe_us))
+        if close:
+            yield f"{stream}: {name!r} is {close + 1} times in the lake"
 
 
 @dataclass(frozen=True, slots=True)

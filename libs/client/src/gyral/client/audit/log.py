@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -26,6 +27,10 @@ _POLL_MS = 1000
 
 class _OfRequest(msgspec.Struct):
     request_id: str
+
+
+class _OfRun(msgspec.Struct):
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,15 @@ class Log:
                 of = msgspec.json.decode(record.value, type=_OfRequest)
                 counts[of.request_id][_TOLD[record.topic]] += 1
         return counts
+
+    async def began(self) -> Mapping[str, datetime]:
+        """Return when each run's last attempt was said to begin, by run."""
+        found: dict[str, datetime] = {}
+        async for record in self._all([training.RunStarted.topic.name]):
+            run_id = msgspec.json.decode(record.value, type=_OfRun).run_id
+            at = datetime.fromisoformat(_header(record, "ce_time"))
+            found[run_id] = max(at, found.get(run_id, at))
+        return found
 
     async def unexplained(self, settled: Collection[str]) -> Sequence[str]:
         """Return a line for each dead letter without a reason, or with a bug as its reason.

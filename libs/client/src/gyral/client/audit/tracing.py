@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import asyncpg
 import msgspec
 
 from gyral.client.audit.checking import database
@@ -9,12 +10,10 @@ from gyral.client.report.content import Trace
 from gyral.client.wire import Pool, WireError
 
 _TRACED = """
-    SELECT split_part(traceparent, '-', 2)
+    SELECT request_id::text, split_part(traceparent, '-', 2)
       FROM trainer.run
-     WHERE request_id = $1::uuid AND traceparent IS NOT NULL
+     WHERE request_id = ANY($1::uuid[]) AND traceparent IS NOT NULL
 """
-_WHOLE = frozenset({"monitor", "trainer", "registry", "deployer"})
-"""Whose spans lead from an alarm to the route it changed; the gateway only reads that route."""
 
 
 class _Endpoint(msgspec.Struct, rename="camel"):
@@ -31,12 +30,18 @@ async def of_requests(settings: Mapping[str, str], request_ids: Sequence[str]) -
     Without Zipkin, or when it has forgotten, the trace of the newest request, unproven.
     """
     async with database(settings) as connection:
-        found = [await connection.fetchval(_TRACED, each) for each in request_ids]
-    known = [str(each) for each in found if each]
-    traces = [await _look(settings.get("ZIPKIN_URL"), each) for each in known]
-    whole = [trace for trace in traces if set(trace.services) >= _WHOLE]
+        known = await ids(connection, request_ids)
+    traced = [known[each] for each in request_ids if each in known]
+    traces = [await _look(settings.get("ZIPKIN_URL"), each) for each in traced]
+    whole = [trace for trace in traces if trace.whole]
     candidates = whole or sorted(traces, key=lambda trace: len(trace.services))[-1:]
     return candidates[0] if candidates else None
+
+
+async def ids(connection: asyncpg.Connection, request_ids: Sequence[str]) -> Mapping[str, str]:
+    """Return the ids of the traces of those requests that became runs."""
+    rows = await connection.fetch(_TRACED, list(request_ids))
+    return {row[0]: row[1] for row in rows}
 
 
 async def _look(zipkin: str | None, trace_id: str) -> Trace:
@@ -48,7 +53,10 @@ async def _look(zipkin: str | None, trace_id: str) -> Trace:
         return Trace(trace_id)
     if not answer.is_success:
         return Trace(trace_id)
-    spans = msgspec.json.decode(answer.body, type=list[_Span])
+    try:
+        spans = msgspec.json.decode(answer.body, type=list[_Span])
+    except msgspec.DecodeError:
+        return Trace(trace_id)
     services = {
         span.local_endpoint.service_name
         for span in spans

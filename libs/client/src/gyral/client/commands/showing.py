@@ -1,14 +1,14 @@
 """`gyral get`, `runs`, `rollout` and `trace`: how things stand."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import orjson
 
 from gyral.client import addresses
 from gyral.client.answers import Outcome, Rollout
-from gyral.client.calls import Platform, Row
+from gyral.client.calls import PAGE, Platform, Row
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
 
@@ -21,6 +21,16 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _OF_ONE_MODEL = ("versions", "alarms")
 _RUNS = ("run_id", "model", "cause", "as_of", "state", "stage", "reason")
+_TRACED = (
+    "as_of",
+    "cause",
+    "outcome",
+    "version",
+    "verdict",
+    "rollout",
+    "request_id",
+    "trace_id",
+)
 _ROLLOUTS = ("version", "stage", "weight", "epoch", "previous", "reason")
 
 
@@ -77,7 +87,11 @@ async def rollout(given: argparse.Namespace) -> int:
 
 
 async def trace(given: argparse.Namespace) -> int:
-    """Follow a model's loop: request, run, verdict, rollout, one line each."""
+    """Follow a model's loop: request, run, verdict, rollout, one line each.
+
+    Requests that came to no run are shown as well. A trace's id is known only where the
+    instance is: no service tells it.
+    """
     model = quote(given.model, safe="")
     async with Platform(addresses.find()) as platform:
         only = {"model": given.model}
@@ -85,29 +99,49 @@ async def trace(given: argparse.Namespace) -> int:
         path = f"/v1/models/{model}"
         judged = await platform["registry"].listed(f"{path}/versions", "version")
         rolled = await platform["deployer"].listed(f"{path}/rollouts", "version")
-        asked = [str(run["request_id"]) for run in ran]
+        measured = await platform["monitor"].get(f"{path}/progress", Row, {"limit": PAGE})
+        asked = {str(each["request_id"]): each for each in [*_requests(measured), *ran]}
         outcomes = {
             each: await platform["trainer"].get(f"/v1/requests/{each}", Outcome)
             for each in asked
         }
     by_run = {each["run_id"]: each for each in judged}
     by_version = {each["version"]: each for each in rolled}
+    traces = await _trace_ids(list(asked))
     found: list[Row] = []
-    for run in reversed(ran):
-        version = by_run.get(run["run_id"], {})
+    for request_id, request in sorted(asked.items(), key=lambda each: str(each[1]["as_of"])):
+        outcome = outcomes[request_id]
+        version = by_run.get(outcome.run_id, {})
         step = by_version.get(version.get("version"), {})
         found.append(
             {
-                "as_of": run["as_of"],
-                "cause": run["cause"],
-                "outcome": outcomes[str(run["request_id"])].outcome,
+                "as_of": request["as_of"],
+                "cause": request["cause"],
+                "outcome": outcome.outcome,
+                "reason": outcome.reason,
                 "version": version.get("version"),
                 "verdict": version.get("state"),
                 "rollout": step.get("stage"),
                 "epoch": step.get("epoch"),
-                "request_id": run["request_id"],
+                "request_id": request_id,
+                "trace_id": traces.get(request_id),
             }
         )
-    columns = ("as_of", "cause", "outcome", "version", "verdict", "rollout", "request_id")
-    output.rows(found, columns, given.output)
+    output.rows(found, _TRACED, given.output)
     return 0
+
+
+def _requests(measured: Row) -> Sequence[Row]:
+    requests = measured.get("requests")
+    return requests if isinstance(requests, list) else []
+
+
+async def _trace_ids(request_ids: Sequence[str]) -> Mapping[str, str]:
+    settings = addresses.variables(addresses.home())
+    if "AUDITOR_DATABASE_SECRET" not in settings:
+        return {}
+    from gyral.client.audit import checking, failing, tracing  # noqa: PLC0415 - heavy
+
+    with failing.told_in_a_line():
+        async with checking.database(settings) as connection:
+            return await tracing.ids(connection, request_ids)

@@ -34,12 +34,21 @@ class Move:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A request that came as far as its rollout's first step."""
+
+    run_id: str
+    trained_at: datetime
+    """When its training ended."""
+    seen_to_rollout_s: float
+    """From the replay seeing the request to its seeing the rollout in that step."""
+
+
 @dataclass(slots=True)
 class History:
     """Everything that is worth a line in the report."""
 
     triggers: list[Trigger] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
-    closing_s: list[float] = field(default_factory=list)
-    """From a request being seen to its rollout's start, its training apart."""
-    training_s: list[float] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)

@@ -1,14 +1,13 @@
 """A whole replay: declare, bootstrap, then day by day send, ask, deliver, mark and wait."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from gyral.client import documents
-from gyral.client.answers import Applied
+from gyral.client import declaring, documents
 from gyral.client.calls import Platform
 from gyral.client.documents import Spec
 from gyral.client.replay import source as sources
@@ -21,10 +20,7 @@ from gyral.client.replay.sending import Answers, Sender, Tally
 from gyral.client.replay.source import Columns, Source
 from gyral.client.replay.variants import Declared, Variant, declared, derive
 from gyral.client.replay.watching import Watcher
-from gyral.contracts.data import StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
-from gyral.contracts.specs.model import ModelSpec
-from gyral.contracts.versions import ModelDeclared
 from gyral.modelling.columns import Bools
 from gyral.modelling.labels import LabelRule
 from gyral.modelling.metrics import log_losses
@@ -59,6 +55,8 @@ class Replayed:
     journal: Path
     bootstrap_s: float
     replay_s: float
+    retried: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Service to how many attempts it did not answer, by what they met instead."""
 
 
 async def play(options: Options, platform: Platform, line: Line) -> Replayed:
@@ -86,7 +84,10 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
     with Journal(options.report / "sent.jsonl") as journal:
         sender = Sender(platform, source, found, models, journal, answers)
         began = perf_counter()
-        await _declare((found.features, found.labels, *specs.values()), platform, watcher)
+        every: tuple[Spec, ...] = (found.features, found.labels, *specs.values())
+        await declaring.known(
+            platform, every, await declaring.declare(platform, every), line.doing
+        )
         line.doing(f"sending what is known at {text(schedule.cutoff_us)}")
         await sender.bootstrap(schedule)
         await watcher.first_versions()
@@ -112,17 +113,8 @@ async def play(options: Options, platform: Platform, line: Line) -> Replayed:
         options.report / "sent.jsonl",
         bootstrap_s=first - began,
         replay_s=perf_counter() - first,
+        retried=platform.retried(),
     )
-
-
-async def _declare(specs: tuple[Spec, ...], platform: Platform, watcher: Watcher) -> None:
-    wanted = {}
-    for spec in specs:
-        body = documents.json_of(spec)
-        applied = await platform["registry"].post("/v1/specs", body, Applied)
-        event = ModelDeclared if isinstance(spec, ModelSpec) else StreamDeclared
-        wanted[event.topic.name, applied.name] = applied.generation
-    await watcher.declared(wanted)
 
 
 async def _play_day(

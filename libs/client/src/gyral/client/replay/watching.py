@@ -1,7 +1,6 @@
 """Waits for the platform: a day measured and counted, each request come to something."""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +21,7 @@ from gyral.client.answers import (
 )
 from gyral.client.calls import POLL_S, Platform
 from gyral.client.errors import ClientError
-from gyral.client.replay.history import History, Move, Trigger
+from gyral.client.replay.history import Closing, History, Move, Trigger
 from gyral.client.replay.moments import moment, text
 from gyral.client.replay.variants import Variant
 from gyral.contracts.versions import ChampionChanged
@@ -31,7 +30,6 @@ T = TypeVar("T")
 _LOOK_S = 0.05
 _CHAMPIONS = ChampionChanged.topic.name
 _ENDED = ("completed", "aborted")
-_PROJECTING = ("ingestion", "validation", "trainer", "deployer", "gateway", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +53,6 @@ class Watcher:
     _under_way: dict[Variant, int] = field(default_factory=dict)
     _champions: dict[str, int] = field(default_factory=dict)
     """How many champions each model had when a rollout last began."""
-
-    async def declared(self, wanted: Mapping[tuple[str, str], int]) -> None:
-        """Return once every service that follows a topic knows its declarations.
-
-        Args:
-            wanted: (topic, name) to the generation it must have.
-        """
-
-        async def known(service: str) -> bool:
-            shown = await self.platform[service].get("/v1/projections", Projections)
-            return all(
-                shown[topic].get(name, 0) >= generation
-                for (topic, name), generation in wanted.items()
-                if topic in shown
-            )
-
-        for service in _PROJECTING:
-            self.say(f"{service} to know what was declared")
-            await self._until(
-                f"{service} knows what was declared", functools.partial(known, service)
-            )
 
     async def first_versions(self) -> None:
         """Return once the gateway has a route for every model.
@@ -208,9 +185,9 @@ class Watcher:
         rollout = await self._started(model, verdict.version)
         self._champions[model] = await self._known_champions(model)
         run = await self.platform["trainer"].get(f"/v1/runs/{outcome.run_id}", Run)
-        trained_s = (run.ended_at - run.created_at).total_seconds() if run.ended_at else 0.0
-        self.history.training_s.append(trained_s)
-        self.history.closing_s.append(max(0.0, perf_counter() - seen_at - trained_s))
+        if run.ended_at is not None and rollout.stage != "aborted":
+            closing = Closing(outcome.run_id, run.ended_at, perf_counter() - seen_at)
+            self.history.closings.append(closing)
         self._under_way[variant] = verdict.version
         self._moved(variant, rollout, end_us)
 

@@ -1,4 +1,4 @@
-"""A line chart over event time as inline SVG, drawn with the page's own colours."""
+"""A line chart over event time or sizes as inline SVG, drawn with the page's own colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +30,10 @@ class Chart:
     lines: Mapping[str, Sequence[float | None]]
     """Class of a line to its values at those positions."""
     marks: Sequence[Mark] = ()
+    floor: float | None = None
+    """Where the axis of values begins; None: below the least of them."""
+    digits: int = 3
+    """Of a value at the axis, after the point."""
 
     def svg(self) -> str:
         """Return the chart."""
@@ -37,7 +41,8 @@ class Chart:
         if not values:
             return ""
         margin = 0.08 * (max(values) - min(values)) or 0.01
-        low, high = min(values) - margin, max(values) + margin
+        low = min(values) - margin if self.floor is None else self.floor
+        high = max(values) + margin
         parts = [
             *self._grid(low, high),
             *self._marks(),
@@ -65,7 +70,7 @@ class Chart:
             parts.append(
                 f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" '
                 f'y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{_LEFT - 6}" '
-                f'y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>'
+                f'y="{y + 4:.1f}" text-anchor="end">{value:.{self.digits}f}</text>'
             )
         for position, label in enumerate(self.labels):
             parts.append(

@@ -2,26 +2,35 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from datetime import datetime
 
 from gyral.client.audit.findings import Finding
-from gyral.client.replay.history import Move, Trigger
+from gyral.client.replay.history import Trigger
 from gyral.client.replay.playing import Replayed
 from gyral.client.replay.variants import Variant
 from gyral.client.report import statistics
+from gyral.client.report.closing import CLOSING, TRAINING, Closed, summed_up
+from gyral.client.report.promotions import Promotion
 from gyral.client.report.statistics import Gain, Summary
 
 JsonObject = Mapping[str, object]
+WHOLE = frozenset({"monitor", "trainer", "registry", "deployer"})
+"""Whose spans lead from an alarm to the route it changed; the gateway only reads that route."""
 _SCORES = ("log_loss", "auc", "ece")
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One connected trace, from an alarm to the route it changed."""
+    """The trace of a request for training, as far as its spans were found."""
 
     trace_id: str
     services: Sequence[str] = ()
     spans: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """True when it leads from an alarm to the route it changed."""
+        return set(self.services) >= WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,9 @@ class Report:
     loop_gain: Gain
     timer_gain: Gain
     findings: Sequence[Finding]
+    promotions: Sequence[Promotion]
+    """Of the loop, oldest first."""
+    closed: Sequence[Closed]
     trace: Trace | None
     wall_s: float
 
@@ -42,15 +54,6 @@ class Report:
     def holds(self) -> bool:
         """True when no invariant is violated."""
         return all(finding.violations == 0 for finding in self.findings)
-
-    @property
-    def promotions(self) -> Sequence[Move]:
-        """Rollouts of the loop that were completed; the bootstrap is none."""
-        return [
-            move
-            for move in self.replayed.history.moves
-            if move.variant is Variant.LOOP and move.stage == "completed"
-        ]
 
     @property
     def rejections(self) -> Sequence[Trigger]:
@@ -64,6 +67,16 @@ class Report:
             each for each in self.replayed.history.triggers if each.variant is Variant.LOOP
         ]
         return sorted(found, key=lambda each: each.as_of)
+
+    def taken_over(self, promotion: Promotion) -> datetime | None:
+        """Return the end of the day a promotion was seen on; else what it was trained for."""
+        seen = [
+            move.event_time
+            for move in self.replayed.history.moves
+            if (move.variant, move.version) == (Variant.LOOP, promotion.version)
+            and move.stage == "completed"
+        ]
+        return seen[-1] if seen else promotion.as_of
 
     def json(self) -> JsonObject:
         """Return report.json."""
@@ -79,7 +92,7 @@ class Report:
             ],
             "triggers": [asdict(each) for each in self.triggers],
             "promotions": len(self.promotions),
-            "promoted": [self._promotion(move) for move in self.promotions],
+            "promoted": [self._promotion(each) for each in self.promotions],
             "rejections": len(self.rejections),
             "rejected": [asdict(each) for each in self.rejections],
             "why_no_rejection": self._why_no_rejection(),
@@ -89,20 +102,15 @@ class Report:
                     asdict(each) for each in history.triggers if each.variant is Variant.TIMER
                 ]
             },
-            "closing_latency_s": {
-                "p50": median(history.closing_s) if history.closing_s else None,
-                "max": max(history.closing_s, default=None),
-            },
-            "training_s": {
-                "p50": median(history.training_s) if history.training_s else None,
-                "max": max(history.training_s, default=None),
-            },
+            "closing_latency_s": summed_up(CLOSING, [each.closing_s for each in self.closed]),
+            "training_s": summed_up(TRAINING, [each.training_s for each in self.closed]),
             "records_per_s": _rate(replayed.tally.records, replayed.tally.records_s),
             "predictions_per_s": _rate(
                 replayed.tally.predictions, replayed.tally.predictions_s
             ),
             "records": replayed.tally.records,
             "predictions": replayed.tally.predictions,
+            "retried": replayed.retried,
             "invariants": {each.name: each.violations for each in self.findings},
             "violations": {
                 each.name: list(each.examples) for each in self.findings if each.examples
@@ -146,32 +154,35 @@ class Report:
             f"invariants violated: {', '.join(violated) or 'none'}",
         ]
 
-    def _promotion(self, move: Move) -> JsonObject:
-        caused = [each for each in self.triggers if each.version == move.version]
-        trigger = caused[-1] if caused else None
+    def _promotion(self, promotion: Promotion) -> JsonObject:
+        evidence = {each.request_id: each.evidence for each in self.triggers}
         return {
-            "version": move.version,
-            "event_time": move.event_time,
-            "request_id": trigger.request_id if trigger else None,
-            "cause": trigger.cause if trigger else None,
-            "as_of": trigger.as_of if trigger else None,
-            "evidence": dict(trigger.evidence) if trigger else {},
-            "passing_verdict": trigger is not None and trigger.outcome == "approved",
+            **asdict(promotion),
+            "event_time": self.taken_over(promotion),
+            "evidence": dict(evidence.get(promotion.request_id or "", {})),
         }
 
     def _why_no_rejection(self) -> str | None:
-        if self.rejections:
-            return None
+        """Return why none was rejected; None when one was, and when none was judged."""
         counts = {
             word: sum(each.outcome == word for each in self.triggers)
             for word in ("approved", "suppressed", "failed", "cancelled")
         }
-        words = ", ".join(f"{count} {word}" for word, count in counts.items())
-        return f"every challenger that was judged passed every gate: {words}"
+        judged = counts.pop("approved")
+        if self.rejections or not judged:
+            return None
+        others = ", ".join(f"{count} {word}" for word, count in counts.items())
+        return f"each of the {judged} challengers judged passed every gate; unjudged: {others}"
 
 
 def content(
-    replayed: Replayed, findings: Sequence[Finding], trace: Trace | None, wall_s: float
+    replayed: Replayed,
+    findings: Sequence[Finding],
+    promotions: Sequence[Promotion],
+    closed: Sequence[Closed],
+    *,
+    trace: Trace | None,
+    wall_s: float,
 ) -> Report:
     """Return the report of a replay."""
     days = replayed.schedule.days
@@ -190,6 +201,8 @@ def content(
         statistics.gain(rows, Variant.FROZEN, Variant.LOOP),
         statistics.gain(rows, Variant.FROZEN, Variant.TIMER),
         findings,
+        promotions,
+        closed,
         trace,
         wall_s,
     )

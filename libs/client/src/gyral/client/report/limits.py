@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from gyral.client.errors import ClientError
+from gyral.client.report.content import WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,12 @@ class _Gain(msgspec.Struct):
 
 class _Promotion(msgspec.Struct):
     version: int
-    request_id: str | None
-    cause: str | None
+    by_monitor: bool
     passing_verdict: bool
+
+
+class _Trace(msgspec.Struct):
+    services: list[str]
 
 
 class Figures(msgspec.Struct):
@@ -42,7 +46,7 @@ class Figures(msgspec.Struct):
     rejections: int
     why_no_rejection: str | None
     invariants: Mapping[str, int]
-    trace_id: str | None
+    trace: _Trace | None
 
 
 def read(path: Path) -> Figures:
@@ -63,6 +67,7 @@ def missed(figures: Figures, limits: Limits) -> Sequence[str]:
     auc = _difference(figures.auc.get("loop"), figures.auc.get("frozen"))
     count = figures.promotions
     least, most = limits.least_promotions, limits.most_promotions
+    traced = set(figures.trace.services) if figures.trace else set[str]()
     checks = (
         (
             _least(gain.mean, limits.gain),
@@ -75,14 +80,17 @@ def missed(figures: Figures, limits: Limits) -> Sequence[str]:
         (_least(auc, limits.auc_gain), f"AUC gain {auc}; wanted at least {limits.auc_gain}"),
         (least <= count <= most, f"{count} promotions; wanted {least} to {most}"),
         (
-            all(each.cause and each.passing_verdict for each in figures.promoted),
+            all(each.by_monitor and each.passing_verdict for each in figures.promoted),
             "promotions without a monitor's request or a passing verdict; wanted none",
         ),
         (
             bool(figures.rejections or figures.why_no_rejection),
-            "no rejection and no reason why none arose; wanted one of them",
+            "neither a rejection nor a challenger that passed every gate; wanted one",
         ),
-        (figures.trace_id is not None, "no trace from an alarm to a route; wanted one"),
+        (
+            traced >= WHOLE,
+            f"no trace to a route, but spans of {sorted(traced)}; wanted {sorted(WHOLE)}",
+        ),
         *(
             (count == 0, f"invariant {name}: {count} violations; wanted none")
             for name, count in figures.invariants.items()

@@ -112,8 +112,9 @@ def _chart(report: Report, title: str, pick: Callable[[Summary], Scores]) -> Cha
         for variant in Variant
     }
     marks = [
-        Mark(_position(move.event_time, months), "promoted", f"version {move.version} promoted")
-        for move in report.promotions
+        Mark(_position(moment, months), "promoted", f"version {each.version} promoted")
+        for each in report.promotions
+        if (moment := report.taken_over(each)) is not None
     ]
     for each in report.triggers:
         kind = {"rejected": "rejected", "approved": "asked"}.get(each.outcome)
@@ -134,14 +135,14 @@ def _position(time: datetime, months: Sequence[str]) -> float:
 
 def _cards(report: Report) -> str:
     gain, tally = report.loop_gain, report.replayed.tally
-    closing = report.replayed.history.closing_s
+    closing = [each.closing_s for each in report.closed]
     cards = (
         (_number(gain.mean), f"nats gained over frozen, 95 % sure of {_number(gain.lower95)}"),
         (str(len(report.promotions)), f"promotions out of {len(report.triggers)} requests"),
         (str(len(report.rejections)), "challengers rejected"),
         (
             f"{max(closing):.1f} s" if closing else "-",
-            "longest from alarm to rollout, training apart",
+            "longest from alarm to a rollout's first step, training apart",
         ),
         (f"{tally.predictions:,}", "predictions answered"),
         (f"{sum(each.violations for each in report.findings)}", "invariants' violations"),
@@ -219,8 +220,9 @@ def _trace(report: Report) -> str:
     if report.trace is None:
         return ""
     services = ", ".join(report.trace.services) or "not looked up"
+    what = "from an alarm to its route" if report.trace.whole else "of an alarm, in part"
     return (
-        f"<p>Trace from an alarm to its route: <code>{escape(report.trace.trace_id)}</code> "
+        f"<p>Trace {what}: <code>{escape(report.trace.trace_id)}</code> "
         f"({report.trace.spans} spans; {escape(services)}).</p>"
     )
 

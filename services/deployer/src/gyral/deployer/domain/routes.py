@@ -28,6 +28,12 @@ class Serving:
         )
 
 
+def answering(shares: tuple[Share, ...]) -> int | None:
+    """Return the version that answers most requests, or None where there is no share."""
+    heaviest = max(shares, key=lambda share: share.weight, default=None)
+    return heaviest.version if heaviest else None
+
+
 def shares(
     before: tuple[Share, ...], candidate: Serving, state: State, rules: Rollout
 ) -> tuple[Share, ...]:

@@ -15,6 +15,7 @@ from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain.rollouts import Stage, State
+from gyral.deployer.domain.routes import answering
 from gyral.kit.tx import Tx
 
 _COLUMNS = """model, version, run_id, request_id, stage, step, extended, epoch, previous,
@@ -85,8 +86,7 @@ class RolloutTx(Tx):
     ) -> None:
         """Remember a version that is to take over from the one that answers most."""
         cause = approved.delivery
-        route = await self.route(approved.model)
-        previous = max(route.shares, key=lambda share: share.weight).version if route else None
+        previous = await self.answering(approved.model)
         await self.conn.execute(
             """
             INSERT INTO rollout (model, version, run_id, request_id, stage, previous, bootstrap,
@@ -118,6 +118,19 @@ class RolloutTx(Tx):
             model,
         )
         return _rollout(row) if row else None
+
+    async def over(self, slots: Iterable[str], *, before: datetime) -> frozenset[str]:
+        """Return the slots whose rollout had ended before a time: it never begins again."""
+        rows = await self.conn.fetch(
+            """
+            SELECT model || '@' || version AS slot
+              FROM rollout
+             WHERE model || '@' || version = ANY ($1::text[])
+               AND stage IN ('completed', 'aborted') AND updated_at < $2
+            """,
+            list(slots), before,
+        )  # fmt: skip
+        return frozenset(row["slot"] for row in rows)
 
     async def epochs_under_way(self) -> dict[str, int]:
         """Return, for each model with a step under way, the epoch of that step."""
@@ -180,6 +193,11 @@ class RolloutTx(Tx):
         """Return the model's latest route, or None before its first."""
         event = await self.conn.fetchval("SELECT event FROM route WHERE model = $1", model)
         return RouteChanged.model_validate_json(event) if event else None
+
+    async def answering(self, model: str) -> int | None:
+        """Return the version that answers most of the model's requests, or None."""
+        route = await self.route(model)
+        return answering(route.shares) if route else None
 
     async def routes(self) -> list[RouteChanged]:
         """Return the latest route of every model."""

@@ -54,6 +54,19 @@ class Surroundings:
 class TransitionTx(RolloutTx):
     """A transaction that moves rollouts; the caller holds the model."""
 
+    async def moment(self, model: str, now: datetime, partitions: int) -> Moment:
+        """Return when a decision about a routed model falls: on a wall clock, as of now.
+
+        Args:
+            model: the model decided about.
+            now: the wall clock's time.
+            partitions: number of the prediction log's, all of which must have markers.
+        """
+        route = await self.route(model)
+        if route is not None and not route.event_clock:
+            return Moment(now, as_of=now)
+        return Moment(now, as_of=await self.watermark(model, partitions))
+
     async def refuse(
         self, approved: VersionApproved, spec: ModelSpec, reason: str, moment: Moment
     ) -> None:
@@ -64,9 +77,10 @@ class TransitionTx(RolloutTx):
         await self.abort(refused, reason, {}, moment)
 
     async def go_live(
-        self, rollout: StoredRollout, around: Surroundings, moment: Moment
+        self, rollout: StoredRollout, around: Surroundings, now: datetime
     ) -> None:
         """Give a warm version its shadow or canary; all requests as its model's first."""
+        moment = Moment(now, as_of=None if around.event_clock else now)
         state = rollouts.warmed(rollout.spec.spec.rollout, bootstrap=rollout.bootstrap)
         self.because(rollout.cause, step=f"{rollout.version}/live")
         epoch = await self._reroute(rollout, state, around)

@@ -118,7 +118,11 @@ def _documents(body: bytes, form: MediaType) -> Iterator[tuple[bytes, object]]:
         raise _at(1, 422, "invalid", expected, "body")
     for line, event in enumerate(events, start=1):
         data = _data(event, line)
-        yield orjson.dumps(data), data
+        try:
+            written = orjson.dumps(data)
+        except TypeError as error:  # it reads four times as deep as it writes
+            raise _no_json(line, "it nested too deeply") from error
+        yield written, data
 
 
 def _data(event: object, line: int) -> object:
@@ -170,8 +174,8 @@ def _reject_repeats(lines: Sequence[bytes]) -> None:
             ) from refused
 
 
-def _no_json(line: int, error: Exception) -> Refusal:
-    reason = str(error).encode("ascii", "backslashreplace").decode()[:160]
+def _no_json(line: int, found: object) -> Refusal:
+    reason = str(found).encode("ascii", "backslashreplace").decode()[:160]
     return _at(line, 400, "bad_json", f"expected JSON; found {reason}", None)
 
 

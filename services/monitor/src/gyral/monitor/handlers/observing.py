@@ -42,7 +42,7 @@ class Observing:
     closing: Closing
     changes: Changes
 
-    async def predictions(self, batch: Batch[MonitorTx]) -> None:
+    async def predictions_and_labels(self, batch: Batch[MonitorTx]) -> None:
         """Keep what a batch of both logs brings; close the blocks that its markers allow."""
         async with batch.commit() as tx:
             before = await tx.watermarks(sorted({part.topic for part in batch.slices}))

@@ -48,11 +48,12 @@ def content_digest(canonical: bytes) -> str:
 
 
 def retrains(before: ModelBody, after: ModelBody) -> bool:
-    """True when the change is one that only a new version can carry.
+    """True when the change is one that only a new version can carry, and one is wanted.
 
     Data, label and recipe; and the block, because a version's reference is measured in it.
+    A declaration with `on_spec_change: false` leaves training to its other triggers.
     """
-    return _learned(before) != _learned(after)
+    return after.triggers.on_spec_change and _learned(before) != _learned(after)
 
 
 def _learned(body: ModelBody) -> tuple[Features, Label, Train, str]:

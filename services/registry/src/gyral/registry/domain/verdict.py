@@ -154,7 +154,14 @@ def _sane(report: EvaluationReport, gates: Gates) -> Iterator[Check]:
 
 
 def _paired(report: EvaluationReport, gates: Gates, rng: Generator) -> Iterator[Check]:
-    """What a challenger must show against the champion on the same rows."""
+    """What a challenger must show against the champion on rows that neither has seen."""
+    until = report.champion_trained_until
+    yield Check(
+        name="champion_leakage",
+        passed=until is not None and until <= report.window_start,
+        measured=None if until is None else until.isoformat(),
+        limit=f"at most {report.window_start.isoformat()}",
+    )
     gate = gates.log_loss
     gain = _gain(report.blocks, rng, gate.confidence)
     lower = None if gain is None else gain.lower

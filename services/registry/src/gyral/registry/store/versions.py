@@ -20,6 +20,7 @@ class Champion:
     version: int
     previous: int | None
     generation: int
+    epoch: int
     as_of: datetime
 
 
@@ -120,24 +121,26 @@ class VersionTx(AuditTx):
     async def champion(self, model: str) -> Champion | None:
         """Return the model's champion, or None before its first."""
         row = await self.conn.fetchrow(
-            "SELECT version, previous, generation, as_of FROM champion WHERE model = $1", model
+            """
+            SELECT version, previous, generation, epoch, as_of
+              FROM champion
+             WHERE model = $1
+            """,
+            model,
         )
-        return (
-            Champion(row["version"], row["previous"], row["generation"], row["as_of"])
-            if row
-            else None
-        )
+        return Champion(**row) if row else None
 
     async def set_champion(self, model: str, champion: Champion) -> None:
         """Make this the model's only champion."""
         await self.conn.execute(
             """
-            INSERT INTO champion (model, generation, version, previous, as_of)
-            VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO champion (model, generation, version, previous, epoch, as_of)
+            VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (model) DO UPDATE
-               SET generation = $2, version = $3, previous = $4, as_of = $5
+               SET generation = $2, version = $3, previous = $4, epoch = $5, as_of = $6
             """,
-            model, champion.generation, champion.version, champion.previous, champion.as_of,
+            model, champion.generation, champion.version, champion.previous, champion.epoch,
+            champion.as_of,
         )  # fmt: skip
 
 

@@ -18,8 +18,6 @@ class Move(StrEnum):
 
     START = "start"
     """A worker took it, for the first time or again after its lease was lost."""
-    RELEASE = "release"
-    """Its data are not complete yet: back in the queue."""
     SUCCEED = "succeed"
     FAIL = "fail"
     CANCEL = "cancel"
@@ -32,7 +30,6 @@ class IllegalMoveError(ValueError):
 _MOVES = {
     (State.QUEUED, Move.START): State.RUNNING,
     (State.RUNNING, Move.START): State.RUNNING,
-    (State.RUNNING, Move.RELEASE): State.QUEUED,
     (State.RUNNING, Move.SUCCEED): State.SUCCEEDED,
     (State.RUNNING, Move.FAIL): State.FAILED,
     (State.QUEUED, Move.FAIL): State.FAILED,

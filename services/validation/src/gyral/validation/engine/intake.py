@@ -1,22 +1,16 @@
-"""A batch of raw records, sorted: rows by stream, markers, and what is neither."""
+"""Raw records, sorted: rows by stream, markers, and what is neither."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import chain
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
-import numpy as np
 
 from gyral.contracts.batches import BatchSubmitted
 from gyral.kit.cloudevents import MalformedEvent, Record
-from gyral.kit.dataplane import Slice
-from gyral.modelling.columns import Ints
-from gyral.validation.domain.accounting import Marked, Place, Quarantined
-from gyral.validation.domain.refusals import Reason, Violation, printable, shown, violation
-from gyral.validation.engine.many import described, is_batch, line_of, raw_rows_of, rows_of
-from gyral.validation.engine.reading import Span
+from gyral.validation.domain.accounting import Marked, Quarantined
+from gyral.validation.domain.refusals import Reason, Violation, printable, shown
+from gyral.validation.engine.groups import Group, too_new
+from gyral.validation.engine.many import described, is_batch, raw_rows_of, rows_of
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
 from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version, text_in
 from gyral.validation.engine.schemas import Schemas
@@ -31,119 +25,13 @@ class Envelope(msgspec.Struct, gc=False):
     schema_version: Version = 1
 
 
-@dataclass
-class Group:
-    """Decoded rows of one stream, aligned, in the order of their partitions."""
-
-    schema: Schema
-    records: list[Record] = field(default_factory=list)
-    envelopes: list[msgspec.Struct] = field(default_factory=list)
-    row: list[int] = field(default_factory=list)
-    """Each row's index within its record."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def add(self, record: Record, envelope: msgspec.Struct, row: int) -> None:
-        """Append a row, before any column is asked for."""
-        self.records.append(record)
-        self.envelopes.append(envelope)
-        self.row.append(row)
-
-    @cached_property
-    def rows(self) -> list[msgspec.Struct]:
-        """The values, decoded."""
-        return list(map(attrgetter("values"), self.envelopes))
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """What the records are keyed by."""
-        return list(map(attrgetter("record_key"), self.envelopes))
-
-    @cached_property
-    def versions(self) -> Ints:
-        """The generations their senders knew, shape (rows,)."""
-        return _column("schema_version", self.envelopes)
-
-    @cached_property
-    def partitions(self) -> Ints:
-        """Where the records lie, shape (rows,)."""
-        return _column("partition", self.records)
-
-    @cached_property
-    def offsets(self) -> Ints:
-        """Where in their partitions, shape (rows,)."""
-        return _column("offset", self.records)
-
-    @cached_property
-    def indices(self) -> Ints:
-        """Where in their records, shape (rows,)."""
-        return np.array(self.row, dtype=np.int64)
-
-    def without_untimely(self) -> tuple["Group", list[Quarantined]]:
-        """Return the rows whose times the lake can hold, and the others refused."""
-        kept, refused = Group(self.schema), []
-        for at, row in enumerate(self.rows):
-            wrong = self.schema.untimely(row)
-            if wrong is None:
-                kept.add(self.records[at], self.envelopes[at], self.row[at])
-            else:
-                refused.append(self.refuse(at, wrong))
-        return kept, refused
-
-    def place(self, at: int) -> Place:
-        """Return where a row lies."""
-        record = self.records[at]
-        return Place(record.topic, record.partition, record.offset, self.row[at])
-
-    def spans(self) -> list[Span]:
-        """Return the offsets these rows cover, by partition."""
-        topic = self.records[0].topic
-        partitions, offsets = self.partitions, self.offsets
-        spans = []
-        for partition in np.unique(partitions):
-            of_partition = offsets[partitions == partition]
-            ends = int(of_partition.min()), int(of_partition.max())
-            spans.append(Span(topic, int(partition), *ends))
-        return spans
-
-    def refuse(self, at: int, violation: Violation) -> Quarantined:
-        """Return a row as quarantine keeps it."""
-        record, key, version = self.records[at], self.keys[at], int(self.versions[at])
-        if is_batch(record):
-            values = line_of(record, self.row[at]) or msgspec.json.encode(self.rows[at])
-            named = Named(self.schema.stream, key, version)
-            return refuse_row(
-                record,
-                violation,
-                values,
-                row=self.row[at],
-                envelope=named,
-                vouched=self.schema.subject is not None,
-            )
-        refused = refuse(
-            record,
-            violation,
-            stream=self.schema.stream,
-            record_key=key,
-            schema_version=version,
-            vouched=self.schema.subject is not None,
-        )
-        if violation.reason is Reason.WRONG_PARTITION:
-            return replace(refused, kafka_key=key.encode())
-        return refused
-
-
-def _column(name: str, objects: Sequence[object]) -> Ints:
-    return np.fromiter(map(attrgetter(name), objects), np.int64, len(objects))
-
-
 @dataclass(slots=True)
 class Sorted:
-    """What a batch holds."""
+    """What records hold."""
 
     groups: dict[str, Group] = field(default_factory=dict)
-    markers: list[Marked] = field(default_factory=list)
+    marked: list[tuple[Record, Marked]] = field(default_factory=list)
+    """The markers of declared streams, whatever their times."""
     refused: list[Quarantined] = field(default_factory=list)
     stale: bool = False
     """Something speaks of a stream or generation that is not known here yet."""
@@ -155,32 +43,66 @@ class Sorted:
             found = self.groups[schema.stream] = Group(schema)
         return found
 
+    def taken(self, *, at_least: int) -> list[tuple[str, Group]]:
+        """Take out the groups of so many rows."""
+        taken = [(name, group) for name, group in self.groups.items() if len(group) >= at_least]
+        for name, group in taken:
+            del self.groups[name]
+            self.stale |= bool((group.versions > group.schema.generation).any())
+        return taken
 
-def sort(slices: Sequence[Slice], schemas: Schemas, *, latest_us: int) -> Sorted:
-    """Take a batch apart; whatever its bytes are, each record ends in exactly one place."""
-    decode, owners = schemas.decoder()
-    found = Sorted()
-    odd = _Odd(found, schemas, latest_us)
-    kind, group = None, None
-    for record in chain.from_iterable(part.records for part in slices):
-        value = record.value or b""
-        try:
-            envelope = decode(value)
-        except BAD:
-            odd.place(record)
-            continue
-        if type(envelope) is not kind:
-            kind = type(envelope)
-            group = found.group(owners[kind]) if kind in owners else None
-        if group is None or b"\\u0000" in value:
-            odd.place(record)
-        else:
-            group.add(record, envelope, 0)
-    for group in found.groups.values():
-        found.stale |= bool((group.versions > group.schema.generation).any())
-    return found
+    def markers(self, latest_us: int) -> tuple[list[Marked], list[Quarantined]]:
+        """Return the markers that count if this is the latest time, and the others refused."""
+        kept, refused = [], []
+        wrong = Violation(Reason.FUTURE, f"event_time: expected at most {latest_us} (us)")
+        for record, marker in self.marked:
+            if 0 <= marker.event_time_us <= latest_us:
+                kept.append(marker)
+            else:
+                refused.append(refuse(record, wrong, stream=marker.subject))
+        return kept, refused
 
 
+class Sorting:
+    """Takes records apart by what is declared when it begins, each into just one place."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self.found = Sorted()
+        self.declared = schemas.declared()
+        self._decode, self._owners = schemas.decoder()
+        self._odd = _Odd(self.found, schemas, self.declared)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Sort records, whatever their bytes are."""
+        values = [record.value or b"" for record in records]
+        envelopes = self._decoded(values)
+        kinds = set(map(type, envelopes))
+        owner = self._owners.get(kinds.pop()) if len(kinds) == 1 else None
+        if owner is not None and _NUL not in b"".join(values):
+            self.found.group(owner).extend(records, envelopes)
+            return
+        for record, value, envelope in zip(records, values, envelopes, strict=True):
+            owner = self._owners.get(type(envelope))
+            if owner is None or _NUL in value:
+                self._odd.place(record)
+            else:
+                self.found.group(owner).add(record, envelope, 0)
+
+    def _decoded(self, values: Sequence[bytes]) -> list[msgspec.Struct]:
+        """Return what each value is; what is no row of a declared stream gives `_NO_ROW`."""
+        decode, left = self._decode, iter(values)
+        found: list[msgspec.Struct] = []
+        while len(found) < len(values):
+            try:
+                # What was decoded before the exception stays; `left` goes on behind its cause.
+                found.extend(map(decode, left))
+            except BAD:
+                found.append(_NO_ROW)
+        return found
+
+
+_NUL = b"\\u0000"
+_NO_ROW = msgspec.Struct()
 _loose = msgspec.json.Decoder(Envelope).decode
 
 
@@ -190,7 +112,8 @@ class _Odd:
 
     found: Sorted
     schemas: Schemas
-    latest_us: int
+    """Who has personal fields, and the door's keys: neither ever changes for a stream."""
+    declared: Mapping[str, Schema | Violation]
 
     def place(self, record: Record) -> None:
         """Find out what a record is and file it."""
@@ -292,7 +215,7 @@ class _Odd:
 
     def _schema(self, stream: str, version: int) -> Schema | Violation:
         """Return what a row is to be read by, or why it cannot be."""
-        schema = self.schemas.get(stream)
+        schema = self.declared.get(stream)
         if schema is None:
             self.found.stale = True
             return _unknown("stream", stream)
@@ -302,17 +225,13 @@ class _Odd:
         return schema
 
     def _mark(self, record: Record, marker: Marked) -> None:
-        """Keep a marker that counts; the others are refused like rows."""
-        schema = self.schemas.get(marker.subject)
-        if isinstance(schema, Schema) and 0 <= marker.event_time_us <= self.latest_us:
-            self.found.markers.append(marker)
-            return
+        """Keep a marker of a declared stream; the others are refused like rows."""
+        schema = self.declared.get(marker.subject)
         if isinstance(schema, Schema):
-            expected = f"event_time: expected at most {self.latest_us} (us)"
-            wrong = Violation(Reason.FUTURE, expected)
-        else:
-            self.found.stale |= schema is None
-            wrong = _unknown("subject", marker.subject)
+            self.found.marked.append((record, marker))
+            return
+        self.found.stale |= schema is None
+        wrong = _unknown("subject", marker.subject)
         self.found.refused.append(refuse(record, wrong, stream=marker.subject))
 
 
@@ -321,12 +240,6 @@ def _bad_key(key: str) -> Violation | None:
         return None
     detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
     return Violation(Reason.MALFORMED, detail)
-
-
-def too_new(version: int, schema: Schema) -> Violation:
-    """Return the refusal of a row whose sender knew a generation that is not declared."""
-    expected = f"at most {schema.generation}"
-    return violation(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", expected, version)
 
 
 def _unknown(field: str, stream: str) -> Violation:

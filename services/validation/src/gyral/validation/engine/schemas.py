@@ -1,6 +1,6 @@
 """The compiled declarations of all streams, each compiled once a generation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -43,6 +43,11 @@ class Schemas:
     def names(self) -> list[str]:
         """Return the declared streams' names."""
         return sorted(declared.name for declared in self.streams.values())
+
+    def declared(self) -> Mapping[str, Schema | Violation]:
+        """Return what is declared now: each stream's schema, or why it has none."""
+        found = {name: self.get(name) for name in self.names()}
+        return {name: schema for name, schema in found.items() if schema is not None}
 
     def usable(self) -> list[Schema]:
         """Return every schema that can be applied."""

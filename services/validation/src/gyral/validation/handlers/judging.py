@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from gyral.kit.partitioning import partitions_of
 from gyral.modelling.columns import Bools, Ints
 from gyral.modelling.contents import Content
 from gyral.validation.domain.accounting import Duplicate, Marked, Quarantined
@@ -18,10 +17,11 @@ from gyral.validation.domain.segments import Identities
 from gyral.validation.domain.standing import Change
 from gyral.validation.domain.watermark import PartitionTime
 from gyral.validation.engine.counting import observed
-from gyral.validation.engine.intake import Group, too_new
+from gyral.validation.engine.groups import Group, too_new
 from gyral.validation.engine.outlet import Labels
+from gyral.validation.engine.preparing import Part
 from gyral.validation.engine.reading import Offsets
-from gyral.validation.engine.schema import Schema, contents_of, digests_of
+from gyral.validation.engine.schema import Schema
 from gyral.validation.store.memory import Memory
 
 
@@ -96,21 +96,14 @@ class Judged:
         }
 
 
-async def judge(
-    group: Group, memory: Memory, landed: Offsets, *, partitions: int, latest_us: int
-) -> Judged:
-    """Judge a stream's rows, of a topic with so many partitions.
+async def judge(part: Part, memory: Memory, landed: Offsets, *, latest_us: int) -> Judged:
+    """Judge a stream's rows.
 
     What the lake holds already counts as good whatever would be decided today: a process died
     between the lake and Postgres, and the row is there.
     """
-    refused: list[Quarantined] = []
-    try:
-        judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
-    except OverflowError:
-        group, refused = group.without_untimely()
-        judging = _Judging(group, _is_landed(group, landed), partitions, latest_us)
-    judging.refused += refused
+    judging = _Judging(part, _is_landed(part.timely, landed), latest_us)
+    judging.refused += part.untimely
     good = np.flatnonzero(judging.sound())
     good = good[await judging.new(good, memory)]
     return judging.judged(good)
@@ -127,20 +120,19 @@ def _is_landed(group: Group, landed: Offsets) -> Bools:
 class _Judging:
     """A group under judgement: its columns, and what was found of its rows so far."""
 
-    def __init__(self, group: Group, landed: Bools, partitions: int, latest_us: int) -> None:
-        self.group = group
-        self.schema = schema = group.schema
+    def __init__(self, part: Part, landed: Bools, latest_us: int) -> None:
+        self.group = group = part.timely
+        self.schema = group.schema
         self.landed = landed
         self.latest_us = latest_us
         self.rows = group.rows
         self.keys = group.keys
         self.partitions = group.partitions
-        self.homes = partitions_of([key.encode() for key in self.keys], partitions)
-        self.table = schema.table(self.rows, self.partitions, group.offsets, group.indices)
+        self.columns = columns = part.columns
         self.identities = Identities(
-            digests_of(self.keys),
-            contents_of(self.rows),
-            schema.times_us(self.table),
+            columns.keys,
+            columns.contents,
+            columns.times_us,
             np.zeros(len(group), dtype=np.int32),
         )
         self.refused: list[Quarantined] = []
@@ -151,25 +143,25 @@ class _Judging:
         times = self.identities.times_us
         wrong = (times < 0) | (times > self.latest_us)
         wrong |= self.group.versions > self.schema.generation
-        wrong |= self.homes != self.partitions
-        named = self.schema.keys(self.rows)
-        if named != self.keys:
-            wrong |= np.array([a != b for a, b in zip(named, self.keys, strict=True)])
+        wrong |= self.columns.homes != self.partitions
+        wrong |= self.columns.misnamed
         wrong &= ~self.landed
         for at in np.flatnonzero(wrong).tolist():
-            self._refuse(at, self._violation(at, named[at]))
+            self._refuse(at, self._violation(at))
         return ~wrong
 
-    def _violation(self, at: int, named: str) -> Violation:
+    def _violation(self, at: int) -> Violation:
         schema, time = self.schema, int(self.identities.times_us[at])
         version = int(self.group.versions[at])
         if version > schema.generation:
             return too_new(version, schema)
-        if named != self.keys[at]:
+        if self.columns.misnamed[at]:
+            [named] = schema.keys([self.rows[at]])
             expected = f"the record's key {shown(self.keys[at])}"
             return violation(Reason.KEY_MISMATCH, schema.key, expected, named)
-        if self.homes[at] != self.partitions[at]:
-            expected = f"partition {self.homes[at]}, where murmur2 puts this key"
+        home = int(self.columns.homes[at])
+        if home != self.partitions[at]:
+            expected = f"partition {home}, where murmur2 puts this key"
             return violation(
                 Reason.WRONG_PARTITION, "record_key", expected, int(self.partitions[at])
             )
@@ -245,7 +237,7 @@ class _Judging:
         return Judged(
             schema=self.schema,
             rows=self.rows if every else [self.rows[at] for at in good],
-            table=self.table if every else self.table.take(pa.array(good)),
+            table=self.columns.table if every else self.columns.table.take(pa.array(good)),
             identities=self.identities if every else self.identities.take(good),
             landed=self.landed[good],
             partitions=self.partitions[good],

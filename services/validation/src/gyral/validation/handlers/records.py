@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from gyral.contracts.data import BatchQuarantined
 from gyral.kit.changes import Changes
-from gyral.kit.dataplane import Batch
+from gyral.kit.dataplane import Batch, Handle, Slice
 from gyral.validation.domain.accounting import Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation
 from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
-from gyral.validation.engine.intake import Group, Sorted, sort
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
 from gyral.validation.engine.parking import Parking
+from gyral.validation.engine.preparing import Part, Prepared, current, prepare
 from gyral.validation.engine.schema import Schema
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
@@ -51,64 +51,71 @@ class Records:
     crash: Callable[[str], None]
     """Called at named points; tests end the process there."""
 
+    async def prepare(self, slices: tuple[Slice, ...]) -> Handle[SinkTx]:
+        """Take a batch apart and return what gives every record of it its one place."""
+        partitions = await self.outlet.partitions(TOPIC)
+        prepared = await prepare(slices, self.schemas, len(partitions))
+
+        async def handle(batch: Batch[SinkTx]) -> None:
+            await self._batch(batch, prepared)
+
+        return handle
+
     async def batch(self, batch: Batch[SinkTx]) -> None:
         """Give every record of a batch its one place; redone after a crash, nothing doubles."""
+        await self._batch(batch, None)
+
+    async def _batch(self, batch: Batch[SinkTx], prepared: Prepared | None) -> None:
         for attempt in range(1, _TRIES + 1):
             try:
-                await self._settle(batch)
+                await self._settle(batch, prepared)
             except (LakeMovedError, StaleDeclarationError) as error:
                 if attempt == _TRIES:
                     raise
                 if isinstance(error, StaleDeclarationError):
                     await self.schemas.refresh()
+                prepared = None
             else:
                 break
         await self.forwarding.try_run()
         self.changes.notify()
 
-    async def _settle(self, batch: Batch[SinkTx]) -> None:
+    async def _settle(self, batch: Batch[SinkTx], ahead: Prepared | None) -> None:
         self.memory.follow(batch.slices)
         partitions = await self.outlet.partitions(TOPIC)
-        found = await self._sorted(batch)
-        streams = [
-            judged
-            for _, group in sorted(found.groups.items())
-            if (judged := await self._judge(group, found, len(partitions))) is not None
-        ]
-        standings = await asyncio.gather(*(self._write(one, found) for one in streams))
+        prepared = await current(ahead, batch.slices, self.schemas, len(partitions))
+        latest_us = self.now_us() + self.future_us
+        markers, refused = prepared.found.markers(latest_us)
+        refused += prepared.found.refused
+        streams = []
+        for part in prepared.streams.values():
+            judged = await self._judge(part, refused, latest_us)
+            if judged is not None:
+                streams.append(judged)
+        standings = await asyncio.gather(*(self._write(one, prepared) for one in streams))
         self.crash("after_lake")
         await self._tell_labels(streams)
         self.crash("after_labels")
-        await self._commit(batch, found, streams, standings, partitions)
+        await self._commit(batch, markers, refused, streams, standings, partitions=partitions)
         self.crash("after_commit")
 
-    async def _sorted(self, batch: Batch[SinkTx]) -> Sorted:
-        """Take the batch apart, once more when declarations it needs came only now."""
-        latest_us = self.now_us() + self.future_us
-        found = sort(batch.slices, self.schemas, latest_us=latest_us)
-        if found.stale:
-            await self.schemas.refresh()
-            found = sort(batch.slices, self.schemas, latest_us=latest_us)
-        return found
-
-    async def _judge(self, group: Group, found: Sorted, partitions: int) -> Judged | None:
-        schema = group.schema
+    async def _judge(
+        self, part: Part, refused: list[Quarantined], latest_us: int
+    ) -> Judged | None:
+        group, schema = part.whole, part.whole.schema
         there = await self.lake.survey(schema.stream, group.spans(), schema.columns)
         if there.misfit is None:
-            latest_us = self.now_us() + self.future_us
-            return await judge(
-                group, self.memory, there.landed, partitions=partitions, latest_us=latest_us
-            )
+            return await judge(part, self.memory, there.landed, latest_us=latest_us)
         wrong = Violation(Reason.UNUSABLE_SCHEMA, there.misfit)
-        found.refused += [group.refuse(at, wrong) for at in range(len(group))]
+        refused += [group.refuse(at, wrong) for at in range(len(group))]
         return None
 
-    async def _write(self, judged: Judged, found: Sorted) -> Standing | None:
+    async def _write(self, judged: Judged, prepared: Prepared) -> Standing | None:
         """Append what the lake lacks and return what it holds then; None when untouched."""
         fresh = judged.fresh()
         name = judged.schema.stream
         if fresh is not None:
-            spans = found.groups[name].spans()
+            spans = prepared.streams[name].whole.spans()
             return await self.ledger.append(name, fresh, spans, judged.change())
         return await self.ledger.latest(name) if judged.rows else None
 
@@ -123,13 +130,15 @@ class Records:
     async def _commit(
         self,
         batch: Batch[SinkTx],
-        found: Sorted,
+        markers: Sequence[Marked],
+        unsorted: Sequence[Quarantined],
         streams: Sequence[Judged],
         standings: Sequence[Standing | None],
+        *,
         partitions: Sequence[int],
     ) -> None:
-        refused = [*found.refused, *(row for one in streams for row in one.refused)]
-        steps = _steps(self.schemas, streams, standings, found.markers, refused)
+        refused = [*unsorted, *(row for one in streams for row in one.refused)]
+        steps = _steps(self.schemas, streams, standings, markers, refused)
         learned = [
             await self.memory.learn(one.schema.stream, partition, one.identities.take(chosen))
             for one in streams
@@ -138,7 +147,7 @@ class Records:
         async with batch.commit() as tx:
             await tx.quarantine(self.parking.parked(refused))
             await tx.count_duplicates([row for one in streams for row in one.duplicates])
-            await tx.count_markers(found.markers)
+            await tx.count_markers(markers)
             ids = [await tx.remember(one) for one in learned]
             reports = await advance(tx, steps, partitions=partitions, lake_uri=self.lake.root)
             await publish_refusals(tx, refused)

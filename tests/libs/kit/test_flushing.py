@@ -1,0 +1,100 @@
+"""What is prepared ahead serves the batch it was made of, once; whatever fails is repeated."""
+
+from functools import partial
+
+import pytest
+
+from gyral.kit.batches import Slice
+from gyral.kit.flushing import Flusher
+from gyral.testkit.sinks import MemorySink
+from tests.libs.kit.sink_world import Record
+
+
+def a_slice(first, end, *, partition=0):
+    records = tuple(Record(partition, offset, b"x") for offset in range(first, end))
+    return Slice("t", partition, records, first or None)
+
+
+class Sink:
+    """A sink that says what each batch was handled by, and fails as often as it is told to."""
+
+    def __init__(self, *, bad_to_prepare=False, failures=0):
+        self.store = MemorySink()
+        self.bad_to_prepare = bad_to_prepare
+        self.failures = failures
+        self.attempts = []
+        self.flusher = Flusher(
+            "g", self.store.begin, self.handle, self.prepare, retries=1, patience_s=1.0
+        )
+
+    async def prepare(self, slices):
+        if self.bad_to_prepare:
+            raise ValueError("cannot be taken apart")
+        return partial(self.write, ("ahead", len(slices)))
+
+    async def handle(self, batch):
+        await self.prepare(batch.slices)
+        await self.write(("whole", len(batch.slices)), batch)
+
+    async def write(self, how, batch):
+        self.attempts.append(how)
+        if self.failures:
+            self.failures -= 1
+            raise ValueError("failed")
+        async with batch.commit() as tx:
+            await tx.write(
+                [str(record.offset) for part in batch.slices for record in part.records]
+            )
+
+
+async def test_what_was_prepared_serves_its_batch_and_no_later_one():
+    sink = Sink()
+    await sink.flusher.prepare((a_slice(0, 3),))
+    await sink.flusher.flush((a_slice(0, 3),))
+    await sink.flusher.flush((a_slice(3, 5),))
+    assert sink.attempts == [("ahead", 1), ("whole", 1)]
+    assert sink.store.output == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        (a_slice(0, 3),),
+        (a_slice(0, 3), a_slice(0, 1, partition=1)),
+        (Slice("t", 0, a_slice(0, 3).records, 0), a_slice(0, 2, partition=1)),
+    ],
+    ids=["a partition is lost", "records are cut", "a partition goes on from elsewhere"],
+)
+async def test_what_was_prepared_is_dropped_once_a_rebalance_has_cut_the_batch(left):
+    sink = Sink()
+    sink.store.offsets = {
+        ("g", "t", part.partition): 0 for part in left if part.first_offset == 0
+    }
+    await sink.flusher.prepare((a_slice(0, 3), a_slice(0, 2, partition=1)))
+    await sink.flusher.flush(left)
+    assert sink.attempts == [("whole", len(left))]
+    assert len(sink.store.output) == sum(len(part.records) for part in left)
+
+
+async def test_a_batch_that_is_repeated_is_prepared_anew():
+    sink = Sink(failures=1)
+    await sink.flusher.prepare((a_slice(0, 3),))
+    await sink.flusher.flush((a_slice(0, 3),))
+    assert sink.attempts == [("ahead", 1), ("whole", 1)]
+    assert sink.store.output == ["0", "1", "2"]
+
+
+async def test_what_cannot_be_prepared_is_raised_at_its_turn_and_commits_nothing():
+    sink = Sink(bad_to_prepare=True)
+    await sink.flusher.prepare((a_slice(0, 3),))
+    with pytest.raises(ValueError, match="taken apart"):
+        await sink.flusher.flush((a_slice(0, 3),))
+    assert sink.store.output == []
+
+
+async def test_what_could_not_be_prepared_once_is_handled_at_its_turn():
+    sink = Sink(bad_to_prepare=True)
+    await sink.flusher.prepare((a_slice(0, 3),))
+    sink.bad_to_prepare = False
+    await sink.flusher.flush((a_slice(0, 3),))
+    assert sink.attempts == [("whole", 1)]
