@@ -17,7 +17,13 @@ from statistics import fmean
 from aiokafka import AIOKafkaProducer
 
 from gyral.contracts.access import AccessKeyChanged, Scope
-from gyral.testkit.backends import Backends, fresh_schema, fresh_topic, make_topics
+from gyral.testkit.backends import (
+    PERSONAL_SECRET,
+    Backends,
+    fresh_schema,
+    fresh_topic,
+    make_topics,
+)
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess, free_port
 from gyral.testkit.waiting import until
@@ -127,6 +133,7 @@ async def ingestion(backends: Backends, stream: str = _STREAM) -> AsyncIterator[
                 "KAFKA_BROKERS": backends.kafka_brokers,
                 "DATABASE": dsn,
                 "STATE_DIR": folder,
+                "PERSONAL_SECRET": PERSONAL_SECRET,
             }
             process = ServiceProcess("gyral.ingestion", env, Path(folder) / "log")
             await asyncio.to_thread(process.start)

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyral.contracts.data import RecordSubmitted
 from gyral.kit.blobs import Blobs
-from gyral.testkit.backends import Backends, fresh_bucket, fresh_schema
+from gyral.testkit.backends import PERSONAL_SECRET, Backends, fresh_bucket, fresh_schema
 from gyral.testkit.events import send
 from gyral.testkit.processes import ServiceProcess
 from gyral.testkit.waiting import until
@@ -88,6 +88,7 @@ def settings(backends: Backends, dsn: str, blobs: Blobs) -> Mapping[str, str]:
         "S3_ACCESS_KEY": s3.s3_access_key,
         "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
         "S3_BUCKET": s3.s3_bucket,
+        "PERSONAL_SECRET": PERSONAL_SECRET,
         "INSTANCE": uuid.uuid4().hex[:8],
     }
 

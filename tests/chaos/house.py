@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 
 from gyral.local.processes import Identity
-from gyral.testkit.backends import Backends, start_backends
+from gyral.testkit.backends import PERSONAL_SECRET, Backends, start_backends
 from gyral.testkit.processes import NotUpError, ServiceProcess
 from gyral.testkit.waiting import until
 from tests.chaos import reading, rows
@@ -241,6 +241,7 @@ def _environment(backends: Backends, name: str) -> dict[str, str]:
         "S3_ACCESS_KEY": bucket.s3_access_key,
         "S3_SECRET_KEY": bucket.s3_secret_key.get_secret_value(),
         "S3_BUCKET": bucket.s3_bucket,
+        "PERSONAL_SECRET": PERSONAL_SECRET,
         "INSTANCE_ID": name,
         # Nearly always in the middle of a batch when something happens.
         "VALIDATION_BATCH_WAIT_S": "0.2",

@@ -38,6 +38,7 @@ def test_only_the_owner_can_read_what_is_secret(tmp_path: Path):
     assert {path.name: mode(path) for path in instance.secrets.iterdir()} == {
         "admin.key": 0o600,
         "service.key": 0o600,
+        "personal.key": 0o600,
     }
 
 
@@ -81,7 +82,7 @@ def test_docker_gets_the_same_secrets(tmp_path: Path):
     mounted = Path(given["GYRAL_SECRETS"])
     assert mode(checkout / ".env") == 0o600
     assert mode(mounted) == 0o700
-    for name in ("admin.key", "service.key"):
+    for name in ("admin.key", "service.key", "personal.key"):
         assert (mounted / name).read_bytes() == (instance.secrets / name).read_bytes()
         assert mode(mounted / name) == 0o444
 

@@ -27,7 +27,7 @@ from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import RecordSubmitted
 from gyral.kit import cloudevents
 from gyral.kit.dataplane import is_marker
-from gyral.testkit.backends import fresh_schema
+from gyral.testkit.backends import PERSONAL_SECRET, fresh_schema
 from gyral.testkit.processes import ServiceProcess
 from gyral.testkit.waiting import until
 from tests.libs.client.stores import Stores, fresh_stores
@@ -201,7 +201,7 @@ def ways(stack, tmp_path_factory):
     with asyncio.Runner() as runner:
         schemas = [fresh_schema(stack) for _ in range(2)]
         ours, theirs = [runner.run(schema.__aenter__()) for schema in schemas]
-        common = {"KAFKA_BROKERS": stack.kafka_brokers}
+        common = {"KAFKA_BROKERS": stack.kafka_brokers, "PERSONAL_SECRET": PERSONAL_SECRET}
         door = ServiceProcess(
             "gyral.ingestion",
             common | {"DATABASE": ours, "INGESTION_MAX_IN_FLIGHT": "2"},

@@ -86,7 +86,7 @@ async def parked_platform(stack, folder):
             migrated_pool(dsn, service="validation", migrations=migrations)
         )
         desk = Desk(pool)
-        await serve("validation", quarantine.routes(desk.found, desk.replay.run))
+        await serve("validation", quarantine.routes(desk.found, desk.replay.run, desk.parking))
         yield Parked(lines, desk, environment, folder, aftermath)
 
 

@@ -68,6 +68,20 @@ def test_a_row_that_is_twice_is_found_though_its_key_also_recurs_later(shelf):
     assert list(lake.records(table, ORDERS, {}, None)) == ["orders: 'a' is 2 times in the lake"]
 
 
+def test_rows_that_were_erased_are_missed_by_their_number_alone(shelf):
+    table, append = shelf
+    append("orders", id=["a", "a"], at=on(1, 20))
+
+    def found(**what):
+        declared = {"orders": replace(ORDERS["orders"], **what)}
+        lines = lake.records(table, declared, {}, sent("abc"))
+        return [line for line in lines if "nowhere" in line]
+
+    assert len(found(erased=1)) == 2
+    assert found(erased=2) == []
+    assert found(personal=True) == []
+
+
 def test_rows_of_a_table_that_does_not_exist_are_lost(shelf):
     table, _ = shelf
     assert len(list(lake.records(table, ORDERS, {}, sent("ab")))) == 2

@@ -179,3 +179,19 @@ async def test_an_export_that_is_not_what_was_announced_leaves_no_file(shelf, ty
     said = await typed("export", "renewals", "--version", "7", status=1)
     assert "expected version 7 that was announced; found none" in said
     assert not files(".parquet") | files(".part")
+
+
+@pytest.mark.live
+async def test_a_version_that_somebody_was_erased_from_is_exported_as_it_is_now(shelf, typed):
+    content = await shelf.commit(rows(0, 3))
+    await shelf.announce(Standing(0, Content(4, content.total ^ 1), 1))
+    await shelf.pool.execute(
+        """
+        INSERT INTO erasure (id, stream, subject, actor, because, partitions, ends, versions,
+                             done_at)
+        VALUES (gen_random_uuid(), 'renewals', 'x', 'ann', 'asked', '{}', '{}', '{0}', now())
+        """
+    )
+    [left] = await typed("export", "renewals", "--version", "0", "--to", "left.parquet")
+    assert left["content"] == content.digest
+    assert parquet.read_table("left.parquet").num_rows == 3

@@ -22,6 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
+from gyral.testkit.backends import PERSONAL_SECRET
 from gyral.testkit.events import send
 from gyral.testkit.waiting import until
 
@@ -174,6 +175,7 @@ async def open_door(stack, dsn, folder, knobs, *, stream=None) -> AsyncIterator[
         "DATABASE": dsn,
         "STATE_DIR": str(folder),
         "HTTP_PORT": str(port),
+        "PERSONAL_SECRET": PERSONAL_SECRET,
         "OMP_NUM_THREADS": "1",
         **knobs,
     }

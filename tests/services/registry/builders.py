@@ -107,7 +107,7 @@ def a_report(champion=None, *, gain=0.02, noise=0.005, days=14, run_id=RUN, **ch
     return EvaluationReport(**(given | changes))
 
 
-def a_stream(name="visits", **fields):
+def a_stream(name="visits", *, subject=None, **fields):
     given = {
         "id": {"type": "string"},
         "at": {"type": "timestamp"},
@@ -123,6 +123,7 @@ def a_stream(name="visits", **fields):
                 "event_time": "at",
                 "clock": "event",
                 "fields": given | fields,
+                "subject": subject,
             },
         }
     )

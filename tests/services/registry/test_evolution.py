@@ -125,6 +125,26 @@ def test_a_range_that_is_compatible_takes_every_number_the_old_one_took(a, b, c,
     assert takes(c, d) or not takes(a, b)
 
 
+WHO = {"type": "string", "personal": True}
+
+
+def test_nothing_becomes_personal_later_and_nothing_stops_being_it():
+    of_nobody = a_body()
+    before = a_body({**FIELDS, "who": WHO}, subject="who")
+    longer = {**WHO, "max_length": 999}
+    check_compatible(before, a_body({**FIELDS, "who": longer}, subject="who"))
+    more = a_body({**FIELDS, "who": WHO, "mail": {**WHO, "nullable": True}}, subject="who")
+    check_compatible(before, more)
+    plain = {"type": "string", "nullable": True}
+    with pytest.raises(IncompatibleSpecError, match="subject: expected none as before"):
+        check_compatible(of_nobody, a_body({**FIELDS, "who": WHO}, subject="who"))
+    with pytest.raises(IncompatibleSpecError, match="personal: expected True"):
+        check_compatible(more, a_body({**FIELDS, "who": WHO, "mail": plain}, subject="who"))
+    two = a_body({**FIELDS, "who": WHO, "mail": WHO}, subject="who")
+    with pytest.raises(IncompatibleSpecError, match="subject: expected who as before"):
+        check_compatible(two, a_body({**FIELDS, "who": WHO, "mail": WHO}, subject="mail"))
+
+
 def test_what_is_expected_of_blocks_may_come_change_and_go():
     some = a_body(expectations=[{"name": "enough", "kind": "row_count", "at_least": 9}])
     for before, after in ((a_body(), some), (some, a_body())):

@@ -54,6 +54,24 @@ def test_a_model_may_read_declared_fields_only():
         check_references(a_model().spec, features=a_stream(), labels=a_stream("orders"))
 
 
+def test_a_model_reads_nothing_personal():
+    orders = a_stream("orders", amount={"type": "number"})
+    who = {"type": "string", "personal": True}
+    check_references(a_model().spec, features=a_stream(subject="who", who=who), labels=orders)
+    for features, labels, problem in (
+        (a_stream(subject="pages", pages=who), orders, "features.fields"),
+        (a_stream(subject="id", id=who), orders, "features.stream"),
+        (
+            a_stream(),
+            a_stream("orders", subject="who", amount={"type": "number"}, who=who),
+            "label.stream",
+        ),
+    ):
+        with pytest.raises(IncompatibleSpecError, match="personal") as refused:
+            check_references(a_model().spec, features=features, labels=labels)
+        assert refused.value.field == problem
+
+
 def test_a_feature_keeps_the_type_it_ever_had():
     orders = a_stream("orders", amount={"type": "number"})
     numbers = check_references(a_model().spec, features=a_stream(), labels=orders)

@@ -28,7 +28,7 @@ from gyral.contracts.versions import ModelDeclared
 from gyral.kit import cloudevents
 from gyral.kit.blobs import Blobs, table_options
 from gyral.kit.partitioning import partitions_of
-from gyral.testkit.backends import Backends
+from gyral.testkit.backends import PERSONAL_SECRET, Backends
 from gyral.testkit.events import a_delivery, send
 from gyral.testkit.waiting import until
 
@@ -197,6 +197,7 @@ class World:
             "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
             "S3_BUCKET": s3.s3_bucket,
             "HTTP_PORT": str(self.port),
+            "PERSONAL_SECRET": PERSONAL_SECRET,
             "OMP_NUM_THREADS": "1",
             **knobs,
         }

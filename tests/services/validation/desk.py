@@ -3,10 +3,18 @@
 import uuid
 from dataclasses import replace
 
+from pydantic import SecretStr
+
+from gyral.contracts.data import StreamDeclared
+from gyral.kit.personal import PersonalKeys
 from gyral.kit.replays import ReplayOrder
 from gyral.kit.tx import begin
+from gyral.testkit.backends import PERSONAL_SECRET
+from gyral.testkit.projections import MemoryProjection
 from gyral.validation.domain.accounting import Place, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation
+from gyral.validation.engine.parking import Parking
+from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.replay import Replay
 from gyral.validation.store.accounts import AccountTx
 from gyral.validation.store.quarantine import Chosen, Quarantine, QuarantineTx
@@ -35,12 +43,16 @@ class Desk:
     def __init__(self, pool):
         self.pool = pool
         self.found = Quarantine(pool)
-        self.replay = Replay(begin(pool, QuarantineTx, service="validation"))
+        self.streams = MemoryProjection(StreamDeclared)
+        keys = PersonalKeys(SecretStr(PERSONAL_SECRET))
+        self.parking = Parking(Schemas(self.streams, keys), keys)
+        opened = begin(pool, QuarantineTx, service="validation")
+        self.replay = Replay(opened, self.parking)
 
     async def refuse(self, *rows):
         """Refuse rows, as a sink does, and return their ids."""
         async with begin(self.pool, AccountTx, service="validation")() as tx:
-            await tx.quarantine(rows)
+            await tx.quarantine(self.parking.parked(rows))
         places = [row.place.offset for row in rows]
         listed = await self.found.page(Chosen(), after=0, limit=1000)
         return [row.id for row in listed if row.offset in places]

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
+from gyral.kit.personal import PersonalKeys
 from gyral.modelling.contents import Content
+from gyral.testkit.backends import PERSONAL_SECRET
 from gyral.testkit.projections import MemoryProjection
 from gyral.validation.domain.refusals import Reason, Violation
 from gyral.validation.engine.intake import Sorting
@@ -100,7 +103,7 @@ async def schemas():
     streams = MemoryProjection(StreamDeclared)
     await streams.put(declared("departures", fields=FIELDS))
     await streams.put(declared("arrivals", fields=FIELDS))
-    return Schemas(streams)
+    return Schemas(streams, PersonalKeys(SecretStr(PERSONAL_SECRET)))
 
 
 def sort(slices, schemas):

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
+from gyral.kit.personal import PersonalKeys
+from gyral.testkit.backends import PERSONAL_SECRET
 from gyral.testkit.projections import MemoryProjection
 from gyral.validation.engine.groups import Group
 from gyral.validation.engine.preparing import Part, current, prepare
@@ -15,6 +18,7 @@ from gyral.validation.engine.schemas import Schemas
 from tests.services.validation.conftest import declared, record, row
 
 PARTITIONS = 3
+KEYS = PersonalKeys(SecretStr(PERSONAL_SECRET))
 WIDER = {
     "flight_id": {"type": "string"},
     "at": {"type": "timestamp"},
@@ -40,7 +44,7 @@ def slices_of(values):
 
 
 async def test_nothing_is_done_twice_while_nothing_changes(streams):
-    slices, schemas = slices_of([value(row("f1"))]), Schemas(streams)
+    slices, schemas = slices_of([value(row("f1"))]), Schemas(streams, KEYS)
     ahead = await prepare(slices, schemas, PARTITIONS)
     assert await current(ahead, slices, schemas, PARTITIONS) is ahead
 
@@ -53,7 +57,7 @@ async def test_nothing_is_done_twice_while_nothing_changes(streams):
 async def test_a_declaration_between_preparing_and_settling_is_honoured(
     streams, values, version
 ):
-    slices, schemas = slices_of([value(values, schema_version=version)]), Schemas(streams)
+    slices, schemas = slices_of([value(values, schema_version=version)]), Schemas(streams, KEYS)
     ahead = await prepare(slices, schemas, PARTITIONS)
     await streams.put(declared("departures", 2, fields=WIDER))
     found = await current(ahead, slices, schemas, PARTITIONS)
@@ -63,7 +67,7 @@ async def test_a_declaration_between_preparing_and_settling_is_honoured(
 
 
 async def test_a_stream_that_is_declared_only_then_is_known(streams):
-    slices, schemas = slices_of([value(row("f1"), "arrivals")]), Schemas(streams)
+    slices, schemas = slices_of([value(row("f1"), "arrivals")]), Schemas(streams, KEYS)
     ahead = await prepare(slices, schemas, PARTITIONS)
     assert ahead.found.stale
     await streams.put(declared("arrivals"))
@@ -73,7 +77,7 @@ async def test_a_stream_that_is_declared_only_then_is_known(streams):
 
 async def test_keys_get_other_homes_when_the_topic_has_more_partitions(streams):
     slices = slices_of([value(row(f"f{number}")) for number in range(50)])
-    schemas = Schemas(streams)
+    schemas = Schemas(streams, KEYS)
     ahead = await prepare(slices, schemas, PARTITIONS)
     found = await current(ahead, slices, schemas, 7)
     assert found.streams["departures"].columns.homes.max() == 6
@@ -89,7 +93,7 @@ async def test_many_pieces_are_the_same_as_one(streams):
     values[4000] = value(row("other")).replace(b"other", b"f4000", 1)
     values[2500] = value(row("f2500", at="0001-01-01T00:00:00+14:00"))
     await streams.put(declared("arrivals"))
-    slices, schemas = slices_of(values), Schemas(streams)
+    slices, schemas = slices_of(values), Schemas(streams, KEYS)
     found = await prepare(slices, schemas, PARTITIONS)
     assert [refused.place.offset for refused in found.found.refused] == [17]
     untimely = found.streams["departures"].untimely
@@ -114,7 +118,7 @@ async def test_many_pieces_are_the_same_as_one(streams):
 async def test_whether_a_marker_lies_in_the_future_is_asked_at_its_turn(streams):
     marker = b'{"subject":"departures","event_time":"1970-01-01T00:00:01Z"}'
     one = replace(record(marker, 0), headers=(("ce_type", b"data.watermark.advanced.v1"),))
-    found = await prepare((Slice("t", 0, (one,), None),), Schemas(streams), PARTITIONS)
+    found = await prepare((Slice("t", 0, (one,), None),), Schemas(streams, KEYS), PARTITIONS)
     kept, refused = found.found.markers(999_999)
     assert (kept, [row.violation.reason for row in refused]) == ([], ["future"])
     kept, refused = found.found.markers(1_000_000)

@@ -149,7 +149,7 @@ async def test_a_record_too_large_to_send_stays(desk):
 
 @pytest.fixture
 async def client(desk):
-    routes = api.routes(desk.found, desk.replay.run)
+    routes = api.routes(desk.found, desk.replay.run, desk.parking)
     transport = httpx.ASGITransport(
         create_api("validation", [routes], keys=await operators(), health=Health())
     )

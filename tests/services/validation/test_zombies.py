@@ -21,6 +21,7 @@ from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.schemas import Schemas
 from gyral.validation.handlers.forwarding import Forwarding
 from gyral.validation.handlers.metrics import metrics
@@ -30,6 +31,7 @@ from gyral.validation.store.lookups import Lookups
 from gyral.validation.store.memory import Memory
 from gyral.validation.store.sinks import SinkTx
 from tests.services.validation.conftest import RECORDS, declared, record, row
+from tests.services.validation.people import KEYS
 
 pytestmark = pytest.mark.live
 STREAM = "departures"
@@ -70,8 +72,10 @@ def process(pool, postgres_dsn, outlet, tmp_path):
         models = MemoryProjection(ModelDeclared)
         lookups = Lookups(pool)
         lake = Lake(str(tmp_path), {}, alone=Locks(postgres_dsn).alone)
+        schemas = Schemas(streams, KEYS)
         return Records(
-            schemas=Schemas(streams),
+            schemas=schemas,
+            parking=Parking(schemas, KEYS),
             memory=Memory(pool, hours=24, now_us=lambda: NOW_US),
             lake=lake,
             ledger=Ledger(lake, lookups.standing),

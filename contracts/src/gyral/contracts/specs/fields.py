@@ -1,5 +1,6 @@
 """The fields of a stream: their types, and what one value may be."""
 
+import operator
 from enum import StrEnum
 from typing import Self
 
@@ -32,6 +33,8 @@ class StreamField(SpecModel):
     """Longest text, in characters."""
     unit: str | None = Field(default=None, max_length=40)
     description: str | None = Field(default=None, max_length=500)
+    personal: bool = Field(default=False, exclude_if=operator.not_)
+    """Replaced by a pseudonym before it is stored anywhere; `max_length` is of what is sent."""
 
     @model_validator(mode="after")
     def _limits_fit_the_type(self) -> Self:
@@ -49,5 +52,16 @@ class StreamField(SpecModel):
         ):
             raise ValueError(
                 f"expected minimum <= maximum; found {self.minimum} > {self.maximum}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _personal_is_any_text(self) -> Self:
+        """Behind the door nobody sees what was sent, so nothing could be held against it."""
+        if self.personal and self.type is not FieldType.STRING:
+            raise ValueError(f"personal: expected a string field; found type {self.type}")
+        if self.personal and (self.allowed or self.pattern):
+            raise ValueError(
+                "personal: expected a field without allowed values or a pattern; found them"
             )
         return self

@@ -20,6 +20,10 @@ class Clock(StrEnum):
     EVENT = "event"
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class StreamBody(SpecModel):
     """The declaration proper."""
 
@@ -36,6 +40,8 @@ class StreamBody(SpecModel):
     fields: dict[FieldName, StreamField] = Field(min_length=1, max_length=500)
     expectations: tuple[Expectation, ...] = Field(default=(), max_length=50)
     """What the rows of each block of event time must show together."""
+    subject: FieldName | None = Field(default=None, exclude_if=_is_none)
+    """Personal field that says whose each row is; None: no field is personal."""
 
     @model_validator(mode="after")
     def _key_and_time_are_fields(self) -> Self:
@@ -52,6 +58,28 @@ class StreamBody(SpecModel):
                     f"{role}: expected a {wanted} field that is not nullable; found {name!r}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _rows_of_people_have_a_subject(self) -> Self:
+        if self.subject is None:
+            if self.personal:
+                raise ValueError(
+                    "subject: expected the personal field that says whose a row is, so that it "
+                    f"can be erased; found none beside {self.personal[0]!r}"
+                )
+            return self
+        field = self.fields.get(self.subject)
+        if field is None or not field.personal or field.nullable:
+            raise ValueError(
+                "subject: expected a personal field that is not nullable; "
+                f"found {self.subject!r}"
+            )
+        return self
+
+    @property
+    def personal(self) -> tuple[FieldName, ...]:
+        """The personal fields; only a stream with a subject has any."""
+        return tuple(name for name, field in self.fields.items() if field.personal)
 
     @model_validator(mode="after")
     def _expectations_can_be_judged(self) -> Self:

@@ -206,6 +206,8 @@ class Dataset(Struct, frozen=True):
     rows: int
     content: str | None = None
     schema_version: int | None = None
+    erased_at: datetime | None = None
+    """When rows of somebody who was erased left it: it holds less than was announced."""
 
 
 class Verification(Struct, frozen=True):

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _dlq(commands)
     _quarantine(commands)
     _blocks(commands)
+    _subject(commands)
     _audit(commands)
     return top
 
@@ -329,6 +330,27 @@ def _blocks(commands: _Commands) -> None:
         "--because", metavar="WHY", required=True, help="is kept with your key"
     )
     _output(release)
+
+
+def _subject(commands: _Commands) -> None:
+    of = _group(commands, "subject", "have subjects erased, and see what came of it")
+    erase = _command(
+        of, "erase", "subjects:erase", "erase a subject, read from standard input or a file"
+    )
+    erase.add_argument("stream")
+    erase.add_argument("--file", type=Path, help="holds the subject, and nothing else")
+    erase.add_argument("--because", metavar="WHY", required=True, help="is kept with your key")
+    erase.add_argument(
+        "--wait-s", type=float, default=600.0, help="how long to wait for the end of it"
+    )
+    _output(erase)
+    show = _command(of, "show", "subjects:show", "say what an erasure took, and from where")
+    show.add_argument("id")
+    _output(show)
+    listing = _command(of, "ls", "subjects:ls", "list erasures, oldest first")
+    listing.add_argument("--stream", help="only of this stream")
+    listing.add_argument("--limit", type=int, default=100, help="most rows to show")
+    _output(listing)
 
 
 def _audit(commands: _Commands) -> None:

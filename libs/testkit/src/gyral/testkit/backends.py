@@ -35,6 +35,10 @@ class S3Settings:
     s3_bucket: str
 
 
+PERSONAL_SECRET = "for tests alone, and so no secret at all"  # noqa: S105 - as it says
+"""What tests' pseudonyms follow from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backends:
     """The addresses of one running instance."""
@@ -72,6 +76,7 @@ class Backends:
             "S3_ACCESS_KEY": s3.s3_access_key,
             "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
             "S3_BUCKET": s3.s3_bucket,
+            "PERSONAL_SECRET": PERSONAL_SECRET,
         }
 
 

@@ -39,6 +39,7 @@ _NOWHERE: Mapping[str, object] = {
     "registry_admin_key": "none",
     "s3_access_key": "none",
     "s3_secret_key": SecretStr("none"),
+    "personal_secret": SecretStr("none" * 8),
 }
 """Addresses that lead nowhere: an application is assembled and never started."""
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import resources
 
 from gyral.contracts.access import AccessKeyChanged
@@ -21,6 +22,7 @@ from gyral.kit.access import KeyRing
 from gyral.kit.db import open_pool
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
+from gyral.kit.personal import PersonalKeys, require_the_same
 from gyral.kit.projection import Projection
 from gyral.kit.service import Part, Periodic, Service
 
@@ -39,6 +41,7 @@ def build(settings: Settings) -> Service:
     )
     outlet, draining = _outlet(settings, log)
     submissions = Submissions(pool)
+    personal = PersonalKeys(settings.personal_secret)
     health = Health(ready=[streams.ready, keys.ready])
     reactions = Handlers(
         streams=streams,
@@ -46,6 +49,7 @@ def build(settings: Settings) -> Service:
         submissions=submissions,
         limits=Limits(settings.ingestion_max_rows, settings.ingestion_max_inflated_bytes),
         future=timedelta(seconds=settings.ingestion_future_s),
+        personal=personal,
         metrics=instruments,
         now=lambda: datetime.now(UTC),
         new_id=lambda: str(uuid.uuid4()),
@@ -77,6 +81,7 @@ def build(settings: Settings) -> Service:
         parts=[log, *draining, keys, streams, purging],
         pool=pool,
         migrations=resources.files("gyral.ingestion") / "migrations",
+        on_start=[partial(require_the_same, pool, personal)],
     )
 
 

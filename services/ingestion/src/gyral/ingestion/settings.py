@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gyral.kit.personal import PersonalSecret
 from gyral.kit.settings import CommonSettings
 
 
@@ -18,6 +19,8 @@ class WhenKafkaIsAway(StrEnum):
 class Settings(CommonSettings):
     """The common settings and ingestion's own knobs."""
 
+    personal_secret: PersonalSecret
+    """What pseudonyms of personal fields follow from; validation has the same one."""
     ingestion_max_body_bytes: Annotated[int, Field(ge=1024, le=256 << 20)] = 8 << 20
     """Largest request body as it arrives."""
     ingestion_max_inflated_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20

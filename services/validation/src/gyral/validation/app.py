@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import resources
 
 from gyral.contracts.access import AccessKeyChanged
@@ -19,16 +20,20 @@ from gyral.kit.db import open_pool
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
 from gyral.kit.outbox import Relay
+from gyral.kit.personal import PersonalKeys, require_the_same
 from gyral.kit.projection import Projection
 from gyral.kit.service import Periodic, Service
 from gyral.kit.tx import begin
 from gyral.validation.api import blocks, progress, quarantine
+from gyral.validation.api import erasures as erasures_api
 from gyral.validation.engine.ends import Ends
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.schemas import Schemas
+from gyral.validation.handlers.erasing import Erasing
 from gyral.validation.handlers.forwarding import Forwarding
 from gyral.validation.handlers.metrics import metrics
 from gyral.validation.handlers.predictions import Predictions
@@ -38,6 +43,7 @@ from gyral.validation.handlers.replay import Replay
 from gyral.validation.jobs import Jobs
 from gyral.validation.settings import Settings
 from gyral.validation.store.block_listings import BlockListings
+from gyral.validation.store.erasures import Erasures, ErasureTx
 from gyral.validation.store.listings import Listings
 from gyral.validation.store.locks import Locks
 from gyral.validation.store.lookups import Lookups
@@ -49,6 +55,7 @@ from gyral.validation.store.sinks import SinkTx
 NAME = "validation"
 RECORDS = "validation.records"
 PREDICTIONS = "validation.predictions"
+ERASE_EVERY_S = 2.0
 
 
 def build(settings: Settings) -> Service:
@@ -67,7 +74,9 @@ def build(settings: Settings) -> Service:
     counted = metrics()
     memory = Memory(pool, hours=settings.validation_remember_h, now_us=_now_us)
     lookups = Lookups(pool)
-    schemas = Schemas(streams)
+    personal = PersonalKeys(settings.personal_secret)
+    schemas = Schemas(streams, personal)
+    parking = Parking(schemas, personal)
     outlet = Outlet(brokers)
     ends = Ends(brokers)
     crash = _crash_at(settings.validation_crash_at)
@@ -82,6 +91,7 @@ def build(settings: Settings) -> Service:
     records = Records(
         schemas=schemas,
         memory=memory,
+        parking=parking,
         lake=lake,
         ledger=ledger,
         outlet=outlet,
@@ -112,14 +122,35 @@ def build(settings: Settings) -> Service:
         pins=pins,
         vacuum_after_h=settings.validation_vacuum_after_h,
     )
-    replay = Replay(begin(pool, QuarantineTx, service=NAME))
+    replay = Replay(begin(pool, QuarantineTx, service=NAME), parking)
     health = Health(ready=[keys.ready, streams.ready, models.ready])
+    erasures = Erasures(pool)
+    erasing = Erasing(
+        begin=begin(pool, ErasureTx, service=NAME),
+        erasures=erasures,
+        schemas=schemas,
+        parking=parking,
+        lake=lake,
+        ledger=ledger,
+        lookups=lookups,
+        locks=Locks(settings.dsn),
+        outlet=outlet,
+        ends=ends,
+        changes=changes,
+        sink=RECORDS,
+        crash=crash,
+    )
     release = Release(sinking, schemas, outlet, lake, changes)
     routers = [
         progress.routes(Listings(pool), changes),
-        quarantine.routes(Quarantine(pool), replay.run),
+        quarantine.routes(Quarantine(pool), replay.run, parking),
         blocks.routes(BlockListings(pool), release.run),
+        erasures_api.routes(erasing, erasures, personal),
     ]
+
+    async def expire() -> None:
+        await erasures.expire(settings.validation_parked_days)
+
     return Service(
         name=NAME,
         settings=settings,
@@ -129,6 +160,7 @@ def build(settings: Settings) -> Service:
         ),
         pool=pool,
         migrations=resources.files("gyral.validation") / "migrations",
+        on_start=[partial(require_the_same, pool, personal)],
         parts=[
             keys,
             streams,
@@ -166,6 +198,8 @@ def build(settings: Settings) -> Service:
             Periodic("retire", jobs.retire, every_s=settings.validation_retire_every_s),
             Periodic("vacuum", jobs.vacuum, every_s=settings.validation_vacuum_every_s),
             Periodic("forget", jobs.forget, every_s=settings.validation_forget_every_s),
+            Periodic("erase", erasing.run, every_s=ERASE_EVERY_S),
+            Periodic("expire", expire, every_s=3600.0),
         ],
     )
 

@@ -4,12 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gyral.kit.personal import PersonalSecret
 from gyral.kit.settings import CommonSettings
 
 
 class Settings(CommonSettings):
     """The common settings and validation's own knobs."""
 
+    personal_secret: PersonalSecret
+    """What pseudonyms of personal fields follow from; ingestion has the same one."""
     validation_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 30_000
     """Most records judged and committed at once."""
     validation_batch_wait_s: Annotated[float, Field(ge=0, le=60)] = 0.5
@@ -30,6 +33,8 @@ class Settings(CommonSettings):
     """Hours for which a table's version stays readable once it was replaced, pinned or not."""
     validation_remember_h: Annotated[float, Field(ge=0)] = 24.0
     """Hours for which an accepted row is remembered at least, however far event time goes."""
+    validation_parked_days: Annotated[float, Field(gt=0)] = 30.0
+    """Days for which refused rows of streams with personal fields are kept."""
     validation_forget_every_s: Annotated[float, Field(gt=0)] = 600.0
     """How often remembered rows that no row can meet any more are looked for."""
     validation_crash_at: str | None = None

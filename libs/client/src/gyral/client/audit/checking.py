@@ -39,9 +39,20 @@ _PLACES: Mapping[str, str] = {
     "marker": """
         SELECT topic, partition, array_agg("offset" * $1) FROM validation.marker GROUP BY 1, 2
     """,
+    "erased": """
+        SELECT topic, partition, array_agg("offset" * $1 + row)
+          FROM validation.erased_row GROUP BY 1, 2
+    """,
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
+_ERASED = """
+    SELECT stream, sum(rows)::bigint
+      FROM (SELECT stream, rows FROM validation.erasure
+             UNION ALL
+            SELECT stream, 1 FROM validation.quarantine WHERE erased_at IS NOT NULL) AS gone
+     GROUP BY stream
+"""
 _RETIRED = "SELECT stream FROM validation.stream_progress WHERE rows > table_rows"
 _PINNED = """
     SELECT DISTINCT ON (stream) stream, version, rows, content
@@ -127,8 +138,11 @@ async def database(settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connect
 
 async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Finding]:
     declared = await sides.database.fetch(_DECLARED)
+    erased = {row[0]: int(row[1]) for row in await sides.database.fetch(_ERASED)}
     streams = {
-        row["name"]: _keyed(StreamSpec.model_validate_json(row["document"]))
+        row["name"]: _keyed(
+            StreamSpec.model_validate_json(row["document"]), erased.get(row["name"], 0)
+        )
         for row in declared
         if row["kind"] == "Stream"
     }
@@ -170,9 +184,15 @@ async def _dead_letters(sides: Sides) -> Finding:
     return Finding.of("dead_letters_explained", await lasting(look))
 
 
-def _keyed(stream: StreamSpec) -> Keyed:
+def _keyed(stream: StreamSpec, erased: int) -> Keyed:
     body = stream.spec
-    return Keyed(body.key, body.event_time, round(duration_seconds(body.dedupe) * 1e6))
+    return Keyed(
+        body.key,
+        body.event_time,
+        round(duration_seconds(body.dedupe) * 1e6),
+        personal=body.key in body.personal,
+        erased=erased,
+    )
 
 
 async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:

@@ -51,6 +51,10 @@ class Keyed:
     event_time: str
     dedupe_us: int
     """Event time within which a key stands for one row; beyond it, for a new one."""
+    personal: bool = False
+    """Its sender knows other keys than the lake."""
+    erased: int = 0
+    """Rows that are gone: somebody asked for it, or they were kept aside for a while only."""
 
 
 def records(
@@ -60,6 +64,8 @@ def records(
     sender: Sender | None,
 ) -> Iterator[str]:
     """Yield a line for each row that is lost, or twice in the lake.
+
+    Of erased rows only their number is known, and of personal keys only doubles are.
 
     Args:
         lake: the tables.
@@ -76,8 +82,9 @@ def records(
             times = table.column(keyed.event_time).cast(pa.timestamp("us", "UTC"))
             of_keys = zip(keys, times.cast(pa.int64()).to_pylist(), strict=True)
             yield from _doubles(stream, keyed, (row for row in of_keys if row[0] in recurring))
-        sent = sender.keys.get(stream, set()) if sender else set()
-        for name in sorted(sent - held.keys() - quarantined.get(stream, set())):
+        sent = sender.keys.get(stream, set()) if sender and not keyed.personal else set()
+        missing = sorted(sent - held.keys() - quarantined.get(stream, set()))
+        for name in missing if len(missing) > keyed.erased else ():
             yield f"{stream}: {name!r} was accepted and is nowhere"
 
 
@@ -164,7 +171,7 @@ def offsets(
     Args:
         lake: the tables.
         tables: their names.
-        aside: quarantine, duplicate and marker to the numbers of the rows each holds.
+        aside: quarantine, duplicate, marker and erased to the numbers of the rows each holds.
         reach: how far each partition goes.
     """
     places: dict[Place, list[Ints]] = {place: [] for place in reach}

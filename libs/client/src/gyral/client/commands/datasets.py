@@ -24,6 +24,7 @@ _COLUMNS = (
     "rows",
     "schema_version",
     "content",
+    "erased_at",
 )
 
 
@@ -95,7 +96,8 @@ def _export(
                 show(path.name, rows, rows / max(1, pin.rows))
                 if fields is None:
                     found += Content.of_rows(batch.to_pylist())
-        if fields is None and pin.content not in (None, found.digest):
+        announced = None if pin.erased_at else pin.content
+        if fields is None and announced not in (None, found.digest):
             raise ClientError(
                 f"{pin.stream} at version {pin.version}: expected content {pin.content} as "
                 f"announced; found {found.digest}: run `gyral audit`"

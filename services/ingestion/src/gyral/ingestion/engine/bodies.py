@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gyral.contracts.specs.stream import StreamField
 from gyral.ingestion.domain import Door
+from gyral.ingestion.engine.cloaking import Cloak
 from gyral.ingestion.engine.forms import MediaType, Rows, Value
 from gyral.ingestion.engine.lines import read_document, read_lines
 from gyral.ingestion.engine.uploads import read_arrow, read_parquet
@@ -27,6 +28,8 @@ class Task:
     fields: Mapping[str, StreamField]
     limits: Limits
     partitions: int
+    cloak: Cloak | None = None
+    """What becomes of personal fields; None where the stream has none."""
 
 
 def values_of(body: bytes, task: Task) -> Sequence[Value]:
@@ -35,6 +38,8 @@ def values_of(body: bytes, task: Task) -> Sequence[Value]:
     Raises:
         Refusal: 4xx, naming what is wrong; the body is refused whole.
     """
+    if task.cloak is not None:
+        return list(task.cloak.values(lambda: _rows_of(body, task), task.partitions))
     return list(_rows_of(body, task).values(task.partitions))
 
 

@@ -105,14 +105,15 @@ def check_rows(batch: pa.RecordBatch, door: Door) -> Columns:
     """
     if batch.num_rows == 0:
         raise no_rows()
-    keys = _checked_keys(batch.column(door.key), door.key)
+    keys = checked_keys(batch.column(door.key), door.key)
     _check_times(batch.column(door.event_time), door)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         _check_numbers(name, column)
     return Columns(batch, keys)
 
 
-def _checked_keys(column: pa.Array, field: str) -> Keys:
+def checked_keys(column: pa.Array, field: str) -> Keys:
+    """Return a column of keys as they lie in memory; raises as `check_rows` does."""
     if column.null_count:
         raise _refused(column, _first(pc.is_null(column)), field, A_KEY)
     wide = column.cast(pa.large_string())

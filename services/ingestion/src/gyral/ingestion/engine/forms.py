@@ -32,6 +32,8 @@ class Value:
     rows: int
     form: BatchForm
     content: bytes
+    seal: bytes | None = None
+    """Says that nothing personal is left in it; None where nothing ever was."""
 
 
 class Rows(Protocol):

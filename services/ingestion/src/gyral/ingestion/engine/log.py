@@ -18,6 +18,7 @@ from gyral.ingestion.engine.forms import Value
 from gyral.ingestion.engine.metrics import Metrics
 from gyral.kit import cloudevents
 from gyral.kit.db import is_infrastructure
+from gyral.kit.personal import SEAL
 from gyral.kit.producer import open_producer
 
 TOPIC = RecordSubmitted.topic.name
@@ -199,4 +200,5 @@ def _headers(submission: Submission, value: Value, number: int) -> cloudevents.H
         content_type=attributes["content-type"],
     )
     given = {name for name, _ in common}
-    return common + [(n, text.encode()) for n, text in attributes.items() if n not in given]
+    headers = common + [(n, text.encode()) for n, text in attributes.items() if n not in given]
+    return headers if value.seal is None else [*headers, (SEAL, value.seal)]

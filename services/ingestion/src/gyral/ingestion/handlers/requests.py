@@ -5,7 +5,7 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -13,12 +13,14 @@ import asyncpg
 from gyral.contracts.data import StreamDeclared
 from gyral.ingestion.domain import RefusedRowError, door_of, time_of
 from gyral.ingestion.engine.bodies import Limits, Task, values_of
+from gyral.ingestion.engine.cloaking import Cloak
 from gyral.ingestion.engine.forms import MediaType
 from gyral.ingestion.engine.log import Mark, Submission
 from gyral.ingestion.engine.metrics import Metrics
 from gyral.ingestion.handlers.outlet import RETRY_AFTER_S, Outlet, kafka_away
 from gyral.ingestion.store.submissions import Claim, Submissions
 from gyral.kit.db import is_infrastructure
+from gyral.kit.personal import PersonalKeys
 from gyral.kit.projection import Projection
 from gyral.kit.refusals import Refusal
 from gyral.kit.telemetry import current_traceparent, get_log
@@ -57,6 +59,7 @@ class Handlers:
     submissions: Submissions
     limits: Limits
     future: timedelta
+    personal: PersonalKeys
     metrics: Metrics
     now: Callable[[], datetime]
     new_id: Callable[[], str]
@@ -71,12 +74,15 @@ class Handlers:
         spec = declared.spec.spec
         partitions = await self.outlet.partitions()
         door = door_of(spec, self.now(), future=self.future)
-        task = Task(request.form, door, spec.fields, self.limits, partitions)
+        cloak = Cloak.of(declared, self.personal)
+        task = Task(request.form, door, spec.fields, self.limits, partitions, cloak)
         self.metrics.bytes.add(len(body), {"form": request.form.value})
 
         def work() -> Read:
             values = values_of(body, task)
             claim = _claim_of(request, body)
+            if claim is not None and cloak is not None:
+                claim = replace(claim, sha256=self.personal.claim(claim.sha256))
             seed = self.new_id() if claim is None else _seed_of(claim)
             traceparent = current_traceparent()
             submission = Submission(

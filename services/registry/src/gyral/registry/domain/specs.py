@@ -63,11 +63,11 @@ def _learned(body: ModelBody) -> tuple[Features, Label, Train, str]:
 def check_references(
     model: ModelBody, *, features: StreamSpec | None, labels: StreamSpec | None
 ) -> Types:
-    """Refuse a model that reads what nobody declared; return its features' types.
+    """Refuse a model that reads what nobody declared or may read; return its features' types.
 
     Raises:
         IncompatibleSpecError: a stream, a feature, the label's key or its field is not
-            declared, or the label's expression is outside its grammar.
+            declared or is personal, or the label's expression is outside its grammar.
     """
     if features is None:
         raise _missing_stream("features.stream", model.features.stream)
@@ -93,7 +93,36 @@ def check_references(
                 f"expected a field of stream {labels.name}; found {name!r}: "
                 "apply the stream with it first",
             )
+    _check_nothing_personal(model, features=features, labels=labels)
     return {name: features.spec.fields[name].type for name in model.features.fields}
+
+
+def _check_nothing_personal(
+    model: ModelBody, *, features: StreamSpec, labels: StreamSpec
+) -> None:
+    """Keep personal fields out of predictions and labels, where no erasure reaches them.
+
+    What callers send with a prediction request is logged as it is, and what labels say is
+    remembered by the monitor.
+    """
+    if features.spec.key in features.spec.personal:
+        raise IncompatibleSpecError(
+            "features.stream",
+            f"expected a stream whose key is not personal; found {features.name}: "
+            "give its rows a key of their own",
+        )
+    for name in model.features.fields:
+        if name in features.spec.personal:
+            raise IncompatibleSpecError(
+                "features.fields",
+                f"expected fields that are not personal; found {name!r}: leave it out",
+            )
+    if labels.spec.personal:
+        raise IncompatibleSpecError(
+            "label.stream",
+            f"expected a stream without personal fields; found {labels.name}: "
+            "declare one of labels alone",
+        )
 
 
 def check_feature_types(known: Types, declared: Types) -> None:

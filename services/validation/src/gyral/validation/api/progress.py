@@ -50,6 +50,8 @@ class Dataset(BaseModel):
     """Sum of its rows' digests modulo 2^128, in hexadecimal."""
     schema_version: int | None
     committed_at: datetime
+    erased_at: datetime | None
+    """Rows of somebody who was erased left it then: it holds less than was announced."""
 
 
 def routes(found: Listings, changes: Changes) -> APIRouter:
@@ -124,6 +126,7 @@ def _dataset(row: listings.Dataset) -> Dataset:
         content=row.content,
         schema_version=row.schema_version,
         committed_at=row.committed_at,
+        erased_at=row.erased_at,
     )
 
 

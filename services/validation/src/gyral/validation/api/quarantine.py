@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Self
@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, model_validator
 
 from gyral.contracts.access import Scope
 from gyral.contracts.events import Contract
-from gyral.kit.http import Caller, Refusal, read_model, scope
+from gyral.kit.http import Caller, Refusal, ScopeRequired, read_model, scope
 from gyral.kit.parameters import AfterNumber, Instant, Limit
 from gyral.kit.replays import Because, Begun, ReplayOrder, order_of
 from gyral.validation.api.progress import NO_NUL
+from gyral.validation.engine.parking import Parking
 from gyral.validation.handlers.replay import MOST
 from gyral.validation.store import quarantine
 from gyral.validation.store.quarantine import Chosen, Quarantine, Refused, State
@@ -26,6 +27,8 @@ from gyral.validation.store.quarantine import Chosen, Quarantine, Refused, State
 NDJSON = "application/x-ndjson"
 Replay = Callable[[Chosen, ReplayOrder], Awaitable[tuple[Begun, list[int]]]]
 Reader = Annotated[Caller, scope(Scope.READ)]
+Whole = Sequence[quarantine.Whole]
+_may_open = ScopeRequired(Scope.OPERATE)
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 StreamText = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 ReasonCode = Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
@@ -95,9 +98,15 @@ def _chosen(
 ChosenQuery = Annotated[Chosen, Depends(_chosen)]
 
 
-def routes(found: Quarantine, replay: Replay) -> APIRouter:
+def routes(found: Quarantine, replay: Replay, parking: Parking) -> APIRouter:
     """Return the quarantine's routes."""
     router = APIRouter()
+
+    async def opened(request: Request, page: Whole) -> Whole:
+        """Decrypt what is encrypted, for whoever may operate."""
+        if any(row.protection is not None for row, _ in page):
+            await _may_open(request)
+        return [(row, _plain(original, row, parking)) for row, original in page]
 
     @router.get("/v1/quarantine")
     async def rows(
@@ -112,20 +121,25 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
         responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
     )
     async def export(
-        _caller: Reader, chosen: ChosenQuery, after: AfterNumber = 0, limit: Limit = 1000
+        request: Request,
+        _caller: Reader,
+        chosen: ChosenQuery,
+        after: AfterNumber = 0,
+        limit: Limit = 1000,
     ) -> StreamingResponse:
         """Give refused rows with their bytes, a JSON object a line, at most 8 MiB of bytes.
 
-        The next page begins after the last line's id; an empty page is the end.
+        The next page begins after the last line's id; an empty page is the end. Rows that are
+        kept encrypted are for callers who may operate.
         """
-        page = await found.export(chosen, after=after, limit=limit)
+        page = await opened(request, await found.export(chosen, after=after, limit=limit))
         return StreamingResponse(_lines(page), media_type=NDJSON)
 
     @router.get("/v1/quarantine/{row_id}")
     async def row(
-        row_id: Annotated[int, Path(ge=1, lt=2**62)], _caller: Reader
+        request: Request, row_id: Annotated[int, Path(ge=1, lt=2**62)], _caller: Reader
     ) -> WholeRefused:
-        """Show one refused row with its headers and bytes."""
+        """Show one refused row with its headers and bytes; an encrypted one to who operates."""
         one = await found.find(row_id)
         if one is None:
             raise Refusal(
@@ -133,6 +147,7 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
                 "not_found",
                 f"quarantine: expected a refused row; found none with id {row_id}",
             )
+        [one] = await opened(request, [one])
         headers = [
             RefusedHeader(name=name, value_base64=_base64(value))
             for name, value in one[1].headers
@@ -160,7 +175,17 @@ def routes(found: Quarantine, replay: Replay) -> APIRouter:
     return router
 
 
-def _lines(page: Sequence[quarantine.Whole]) -> Iterator[bytes]:
+def _plain(
+    original: quarantine.Original, row: Refused, parking: Parking
+) -> quarantine.Original:
+    """Return a row's bytes as they came; of one that is erased there are none."""
+    if row.protection is None or row.erased_at is not None:
+        return original
+    plain = parking.plain(row.stream, original.place, original.value)
+    return replace(original, key=plain.key, value=plain.value, headers=plain.headers)
+
+
+def _lines(page: Whole) -> Iterator[bytes]:
     for one in page:
         yield orjson.dumps(_bytes(one), option=orjson.OPT_APPEND_NEWLINE)
 

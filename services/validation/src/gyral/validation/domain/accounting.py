@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from gyral.validation.domain.refusals import Violation
 
@@ -17,6 +18,15 @@ class Place:
     """Its index within its record."""
 
 
+class Protection(StrEnum):
+    """What may lie in bytes that are kept encrypted."""
+
+    PSEUDONYMISED = "pseudonymised"
+    """They came through the door: nobody is named in them."""
+    CLEAR = "clear"
+    """They did not, and may hold anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """A refused record, whole, with its reason."""
@@ -29,6 +39,12 @@ class Quarantined:
     stream: str = ""
     record_key: str = ""
     schema_version: int | None = None
+    vouched: bool = False
+    """The door pseudonymised it, as its seal says."""
+    protection: Protection | None = None
+    """How its bytes are encrypted; None: they are as they came."""
+    subject: str | None = None
+    """Whose it is, where that is known: a pseudonym."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class Reason(StrEnum):
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     OVERTAKEN = "overtaken"
     """Another process had settled that the lake does not get it; it may be put back."""
+    NOT_PSEUDONYMISED = "not_pseudonymised"
+    """Its stream has personal fields, and it did not come through the door."""
 
 
 @dataclass(frozen=True, slots=True)

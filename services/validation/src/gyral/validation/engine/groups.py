@@ -125,13 +125,21 @@ class Group:
         if is_batch(record):
             values = line_of(record, self.row[at]) or msgspec.json.encode(self.rows[at])
             named = Named(self.schema.stream, key, version)
-            return refuse_row(record, violation, values, row=self.row[at], envelope=named)
+            return refuse_row(
+                record,
+                violation,
+                values,
+                row=self.row[at],
+                envelope=named,
+                vouched=self.schema.subject is not None,
+            )
         refused = refuse(
             record,
             violation,
             stream=self.schema.stream,
             record_key=key,
             schema_version=version,
+            vouched=self.schema.subject is not None,
         )
         if violation.reason is Reason.WRONG_PARTITION:
             return replace(refused, kafka_key=key.encode())

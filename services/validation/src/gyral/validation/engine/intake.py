@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gyral.contracts.batches import BatchSubmitted
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.accounting import Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
 from gyral.validation.engine.groups import Group, too_new
-from gyral.validation.engine.many import described, is_batch, rows_of
+from gyral.validation.engine.many import described, is_batch, raw_rows_of, rows_of
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
-from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version
+from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version, text_in
 from gyral.validation.engine.schemas import Schemas
 
 
@@ -69,7 +70,7 @@ class Sorting:
         self.found = Sorted()
         self.declared = schemas.declared()
         self._decode, self._owners = schemas.decoder()
-        self._odd = _Odd(self.found, self.declared)
+        self._odd = _Odd(self.found, schemas, self.declared)
 
     def take(self, records: Sequence[Record]) -> None:
         """Sort records, whatever their bytes are."""
@@ -110,6 +111,8 @@ class _Odd:
     """Whatever is not plainly a row of a declared stream, looked at one by one."""
 
     found: Sorted
+    schemas: Schemas
+    """Who has personal fields, and the door's keys: neither ever changes for a stream."""
     declared: Mapping[str, Schema | Violation]
 
     def place(self, record: Record) -> None:
@@ -127,16 +130,28 @@ class _Odd:
                     self._row(record)
             except (*BAD, MalformedEvent) as error:
                 wrong = Violation(Reason.MALFORMED, printable(str(error)))
-                self.found.refused.append(refuse(record, wrong))
+                self.found.refused.append(refuse(record, wrong, stream=self._named(record)))
+
+    def _named(self, record: Record) -> str:
+        """Return the stream of a malformed record where it says one with personal fields."""
+        batch = dict(record.headers).get("ce_stream") or b""
+        told = batch.decode("utf-8", "replace") or text_in(record.value or b"", "stream") or ""
+        return told if self.schemas.personal(told) is not None else ""
 
     def _rows(self, record: Record) -> None:
         batch = described(record)
-        schema = self._schema(batch.stream, batch.schemaversion)
+        schema = self.schemas.unvouched(batch.stream, record) or self._schema(
+            batch.stream, batch.schemaversion
+        )
+        body = self.schemas.personal(batch.stream)
         if isinstance(schema, Violation):
-            version = batch.schemaversion
-            self.found.refused.append(
-                refuse(record, schema, stream=batch.stream, schema_version=version)
-            )
+            if body is None or schema.reason is Reason.NOT_PSEUDONYMISED:
+                version = batch.schemaversion
+                self.found.refused.append(
+                    refuse(record, schema, stream=batch.stream, schema_version=version)
+                )
+            else:
+                self._refuse_each(record, batch, schema, key=body.key)
             return
         for row, (decoded, raw) in enumerate(rows_of(batch, record.value or b"", schema)):
             key = (
@@ -148,7 +163,9 @@ class _Odd:
             if wrong is not None:
                 named = Named(batch.stream, key, batch.schemaversion)
                 self.found.refused.append(
-                    refuse_row(record, wrong, raw, row=row, envelope=named)
+                    refuse_row(
+                        record, wrong, raw, row=row, envelope=named, vouched=body is not None
+                    )
                 )
             elif isinstance(decoded, msgspec.Struct):
                 envelope = schema.envelope(
@@ -156,8 +173,22 @@ class _Odd:
                 )
                 self.found.group(schema).add(record, envelope, row)
 
+    def _refuse_each(
+        self, record: Record, batch: BatchSubmitted, wrong: Violation, *, key: str
+    ) -> None:
+        """Refuse rows of people one by one, so that each can be erased without the others."""
+        for row, raw in enumerate(raw_rows_of(batch, record.value or b"")):
+            named = Named(batch.stream, text_in(raw, key) or "", batch.schemaversion)
+            self.found.refused.append(
+                refuse_row(record, wrong, raw, row=row, envelope=named, vouched=True)
+            )
+
     def _row(self, record: Record) -> None:
         envelope = _loose(payload(record))
+        wrong = self.schemas.unvouched(envelope.stream, record)
+        if wrong is not None:
+            self.found.refused.append(refuse(record, wrong, stream=envelope.stream))
+            return
         schema = self._schema(envelope.stream, envelope.schema_version)
         decoded = _bad_key(envelope.record_key) or (
             schema if isinstance(schema, Violation) else schema.decode(bytes(envelope.values))
@@ -170,6 +201,7 @@ class _Odd:
                     stream=envelope.stream,
                     record_key=envelope.record_key,
                     schema_version=envelope.schema_version,
+                    vouched=self.schemas.personal(envelope.stream) is not None,
                 )
             )
             return

@@ -15,6 +15,8 @@ from deltalake.exceptions import (
 )
 
 from gyral.modelling.contents import Content
+from gyral.validation.domain.erasing import Traces
+from gyral.validation.engine.erasing import Files, Owned
 from gyral.validation.engine.measures import Measures
 from gyral.validation.engine.reading import (
     PLACES,
@@ -30,6 +32,7 @@ from gyral.validation.engine.upkeep import (
     HOOKS,
     Alone,
     Upkeep,
+    drop,
     drop_older,
     to_its_end,
     upkeep_of,
@@ -215,6 +218,38 @@ class Lake:
         self._measures.vacuumed(name, files=swept.files, size_bytes=swept.size_bytes)
         return swept
 
+    async def erase(
+        self, name: str, owned: Owned, told: Callable[[Content], Mapping[str, str]]
+    ) -> int | None:
+        """Drop a subject's rows; return the version, or None. The table is ours alone.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was dropped.
+        """
+
+        def drop_owned() -> int | None:
+            table = self._found(name)
+            if table is None:
+                return None
+            return drop(table, held(table, among=owned.among), owned.sql, told)
+
+        return await self._run(name, drop_owned)
+
+    async def traces(self, name: str, owned: Owned) -> Traces:
+        """Return where a subject's rows lie in what only older versions have."""
+
+        def look() -> Traces:
+            table = self._found(name)
+            none = Traces(frozenset(), {})
+            return none if table is None else Files(table, self._options).traces(owned)
+
+        return await self._run(name, look)
+
+    async def scrub(self, name: str, path: str, owned: Owned) -> None:
+        """Take a subject's rows out of a file that only older versions have."""
+        files = await self._run(name, lambda: Files(self._newest(name), self._options))
+        await self._run(name, lambda: files.scrub(path, owned))
+
     async def drain(self) -> None:
         """Return once no compaction runs."""
         await self._upkeep.drain()
@@ -322,11 +357,14 @@ class Lake:
         before_us: int,
         told: Callable[[Content], Mapping[str, str]],
     ) -> int | None:
+        table = self._found(name)
+        return None if table is None else drop_older(table, column, before_us, told)
+
+    def _found(self, name: str) -> DeltaTable | None:
         try:
-            table = self._newest(name)
+            return self._newest(name)
         except TableNotFoundError:
             return None
-        return drop_older(table, column, before_us, told)
 
     def _newest(self, name: str) -> DeltaTable:
         return DeltaTable(self.uri(name), storage_options=self._options)

@@ -1,11 +1,13 @@
 """Adds up what commits of the lake say they brought, so that no table has to be read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from uuid import UUID
 
 import pyarrow as pa
 
 from gyral.modelling.contents import Content
 from gyral.validation.domain.standing import Change, Standing
+from gyral.validation.engine.erasing import Owned
 from gyral.validation.engine.lake import Lake
 from gyral.validation.engine.reading import Commit, Span
 
@@ -72,6 +74,19 @@ class Ledger:
 
         version = await self._lake.retire(name, column, before_us, told)
         return None if version is None else await self._at(name, version)
+
+    async def erase(self, name: str, owned: Owned, erasure: UUID) -> Standing | None:
+        """Drop a subject's rows and return where the table stands; None while there is none.
+
+        Raises:
+            LakeMovedError: another writer was faster; nothing was dropped.
+        """
+
+        def told(content: Content) -> Mapping[str, str]:
+            return {**_told(Change(-content)), "gyral.erasure": str(erasure)}
+
+        version = await self._lake.erase(name, owned, told)
+        return await self.latest(name) if version is None else await self._at(name, version)
 
     async def _at(self, name: str, version: int) -> Standing:
         """Return where a table stood at a version, or later if that is known already."""

@@ -50,7 +50,13 @@ def place_of(record: Record) -> Place:
 
 
 def refuse_row(
-    record: Record, violation: Violation, values: bytes, *, row: int, envelope: Named
+    record: Record,
+    violation: Violation,
+    values: bytes,
+    *,
+    row: int,
+    envelope: Named,
+    vouched: bool = False,
 ) -> Quarantined:
     """Return a row of a batch as quarantine keeps it: as the record of its own it could be."""
     value = alone(envelope.stream, envelope.schema_version, envelope.record_key, values)
@@ -66,6 +72,7 @@ def refuse_row(
         stream=envelope.stream,
         record_key=printable(envelope.record_key, 256),
         schema_version=envelope.schema_version,
+        vouched=vouched,
     )
 
 
@@ -76,6 +83,7 @@ def refuse(
     stream: str = "",
     record_key: str = "",
     schema_version: int | None = None,
+    vouched: bool = False,
 ) -> Quarantined:
     """Return a record as quarantine keeps it: its bytes, and texts any store can hold."""
     version = (
@@ -94,6 +102,7 @@ def refuse(
         stream=printable(stream, 256),
         record_key=printable(record_key, 256),
         schema_version=version,
+        vouched=vouched,
     )
 
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 from gyral.contracts.data import RecordSubmitted, StreamDeclared
 from gyral.contracts.specs.document import duration_seconds
 from gyral.contracts.specs.fields import FieldType, StreamField
+from gyral.kit.personal import PSEUDONYM
 from gyral.modelling.columns import Ints
 from gyral.modelling.contents import Halves
 from gyral.modelling.contents import digests_of as _digests
@@ -65,6 +66,7 @@ class Schema:
         kept = body.retention
         self.retention_us = None if kept is None else round(duration_seconds(kept) * 1e6)
         self.fields = body.fields
+        self.subject = body.subject
         self.expected = expected_of(body, declared.generation)
         # Sorted, and defaults left out: adding an optional field changes no row's digest.
         names = sorted(body.fields)
@@ -116,12 +118,7 @@ class Schema:
 
     def key_in(self, raw: bytes) -> str:
         """Return the key of a row that may not be sound otherwise, or nothing."""
-        try:
-            values = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-            key = msgspec.json.decode(values.get(self.key, msgspec.Raw(b'""')), type=str)
-        except BAD:
-            return ""
-        return printable(key, MAX_KEY_CHARS)
+        return printable(text_in(raw, self.key) or "", MAX_KEY_CHARS)
 
     def table(
         self, rows: Sequence[msgspec.Struct], partitions: Ints, offsets: Ints, indices: Ints
@@ -159,6 +156,16 @@ class Schema:
         if self.fields[name].type is FieldType.TIMESTAMP:
             return [None if value is None else value.isoformat() for value in values]
         return values
+
+
+def text_in(raw: bytes, name: str) -> str | None:
+    """Return the text of a field in a row that may not be sound otherwise, or None."""
+    try:
+        values = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        text: str = msgspec.json.decode(values.get(name, msgspec.Raw(b"null")), type=str)
+    except BAD:
+        return None
+    return text
 
 
 def contents_of(rows: Sequence[msgspec.Struct]) -> Halves:
@@ -271,9 +278,9 @@ def _type_of(declared: StreamField) -> object:
         case FieldType.STRING if declared.allowed is not None:
             return Literal[declared.allowed]
         case FieldType.STRING:
-            return Annotated[
-                str, Meta(max_length=declared.max_length, pattern=declared.pattern)
-            ]
+            pattern = PSEUDONYM if declared.personal else declared.pattern
+            longest = None if declared.personal else declared.max_length
+            return Annotated[str, Meta(max_length=longest, pattern=pattern)]
         case FieldType.INTEGER:
             low, high = declared.minimum, declared.maximum
             least = -(2**63) if low is None else max(-(2**63), ceil(low))

@@ -154,17 +154,24 @@ def drop_older(
     neither, and whatever rewrites the same files first makes this commit fail.
     """
     moment = pa.scalar(_EPOCH + timedelta(microseconds=before_us), pa.timestamp("us", "UTC"))
+    facts = {"gyral.column": column, "gyral.before_us": str(before_us)}
+    sql = f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')'
     going = held(table, ds.field(column) < moment)
+    return drop(table, going, sql, lambda going: {**told(going), **facts})
+
+
+def drop(
+    table: DeltaTable,
+    going: Content,
+    sql: str,
+    told: Callable[[Content], Mapping[str, str]],
+) -> int | None:
+    """Delete rows of this content; return the version, or None where there are none."""
     if not going.rows:
         return None
-    facts = {
-        **told(going),
-        "gyral.column": column,
-        "gyral.before_us": str(before_us),
-        "gyral.read_version": str(table.version()),
-    }
+    facts = {**told(going), "gyral.read_version": str(table.version())}
     table.delete(
-        f'"{column}" < arrow_cast({before_us}, \'Timestamp(Microsecond, Some("UTC"))\')',
+        sql,
         commit_properties=CommitProperties(custom_metadata=facts),
         post_commithook_properties=HOOKS,
     )

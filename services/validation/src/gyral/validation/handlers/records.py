@@ -17,6 +17,7 @@ from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.naming import spans_by_stream
 from gyral.validation.engine.outlet import Outlet
+from gyral.validation.engine.parking import Parking
 from gyral.validation.engine.preparing import Part, Prepared, current, prepare
 from gyral.validation.engine.reading import Offsets, Span
 from gyral.validation.engine.schema import Schema
@@ -39,6 +40,7 @@ class Records:
 
     schemas: Schemas
     memory: Memory
+    parking: Parking
     lake: Lake
     ledger: Ledger
     outlet: Outlet
@@ -173,7 +175,7 @@ class Records:
             )
         ]
         async with batch.commit() as tx:
-            await tx.quarantine(refused)
+            await tx.quarantine(self.parking.parked(refused))
             await tx.count_duplicates([row for one in streams for row in one.duplicates])
             await tx.count_markers(markers)
             ids = [await tx.remember(one) for one in learned]

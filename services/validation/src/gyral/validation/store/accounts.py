@@ -15,8 +15,9 @@ class AccountTx(Tx):
             """
             INSERT INTO quarantine (topic, partition, "offset", row, stream, record_key,
                                     schema_version, reason, detail, kafka_key, value,
-                                    header_names, header_values)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                                    header_names, header_values, protection, subject)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                    $14, $15)
             """,
             [
                 (
@@ -33,6 +34,8 @@ class AccountTx(Tx):
                     row.value,
                     [name for name, _ in row.headers],
                     [value for _, value in row.headers],
+                    row.protection,
+                    row.subject,
                 )
                 for row in rows
             ],

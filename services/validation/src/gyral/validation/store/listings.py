@@ -20,6 +20,13 @@ class Dataset:
     content: str | None
     schema_version: int | None
     committed_at: datetime
+    erased_at: datetime | None
+    """When rows of somebody who was erased last left it."""
+
+
+_ERASED = """(SELECT max(done_at) FROM erasure
+                     WHERE erasure.stream = dataset.stream
+                       AND dataset.version = ANY(versions))"""
 
 
 class Listings:
@@ -45,14 +52,14 @@ class Listings:
     async def datasets(self, stream: str | None, *, after: int, limit: int) -> list[Dataset]:
         """Return announced versions, oldest first."""
         rows = await self._pool.fetch(
-            """
+            f"""
             SELECT id, stream, version, watermark_us, usable_us, rows, content,
-                   schema_version, committed_at
+                   schema_version, committed_at, {_ERASED} AS erased_at
               FROM dataset
              WHERE ($1::text IS NULL OR stream = $1) AND id > $2
              ORDER BY id
              LIMIT $3
-            """,
+            """,  # noqa: S608 - a constant
             stream,
             after,
             limit,
@@ -62,14 +69,14 @@ class Listings:
     async def dataset(self, stream: str, version: int | None) -> Dataset | None:
         """Return what was last announced of a stream, or of one version of it."""
         row = await self._pool.fetchrow(
-            """
+            f"""
             SELECT id, stream, version, watermark_us, usable_us, rows, content,
-                   schema_version, committed_at
+                   schema_version, committed_at, {_ERASED} AS erased_at
               FROM dataset
              WHERE stream = $1 AND ($2::bigint IS NULL OR version = $2)
              ORDER BY id DESC
              LIMIT 1
-            """,
+            """,  # noqa: S608 - a constant
             stream,
             version,
         )

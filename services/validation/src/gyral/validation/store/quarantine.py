@@ -11,13 +11,13 @@ from asyncpg import Record
 from gyral.kit.db import Pool
 from gyral.kit.outbox import MOST_RECORD_BYTES
 from gyral.kit.replays import Kind, ReplayOrder, ReplayTx
-from gyral.validation.domain.accounting import Place
+from gyral.validation.domain.accounting import Place, Protection
 
 MOST_BYTES = 8 << 20
 """Bytes of one page's or order's rows; a single larger row comes all the same."""
 _COLUMNS = """id, topic, partition, "offset", row, stream, record_key, schema_version, reason,
               detail, octet_length(value) AS size_bytes, quarantined_at, replayed_at, replay_id,
-              origin"""
+              origin, protection, erased_at"""
 _CHOSEN = """($1::text IS NULL OR stream = $1)
                AND ($2::text IS NULL OR reason = $2)
                AND ($3::timestamptz IS NULL OR quarantined_at >= $3)
@@ -77,6 +77,10 @@ class Refused:
     replay_id: UUID | None
     origin: int | None
     """The refused row that this one is the replay of."""
+    protection: Protection | None
+    """How its bytes are encrypted; None: they are as they came."""
+    erased_at: datetime | None
+    """When its bytes went; only its place is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Original:
 
     id: int
     place: Place
+    stream: str
     reason: str
+    protection: Protection | None
     key: bytes | None
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
@@ -156,10 +162,13 @@ class Quarantine:
 class QuarantineTx(ReplayTx):
     """A transaction that puts refused rows back: they count as replayed when it commits."""
 
-    async def take(self, chosen: Chosen, order: ReplayOrder, *, limit: int) -> list[Original]:
+    async def take(
+        self, chosen: Chosen, order: ReplayOrder, *, limit: int, of_people: Sequence[str] = ()
+    ) -> list[Original]:
         """Return rows that were never put back, oldest first, and count them as such.
 
-        A record too large for its topic, as we would pack it, stays where it is.
+        A record too large for its topic, as we would pack it, stays where it is; so does one
+        that may name somebody and is of a stream with personal fields: it was kept off them.
 
         Kafka may hold two copies of a replay, and both may be refused: then they are the same
         row, to the last byte, and taking one counts both.
@@ -172,19 +181,22 @@ class QuarantineTx(ReplayTx):
                       FROM (SELECT id, size
                               FROM (SELECT id, {_SIZE} AS size
                                       FROM quarantine
-                                     WHERE {_CHOSEN}) AS held
+                                     WHERE {_CHOSEN} AND erased_at IS NULL
+                                       AND NOT (protection IS NOT DISTINCT FROM 'clear'
+                                                AND stream = ANY($11))) AS held
                              WHERE size <= $9
                              ORDER BY id
                              LIMIT $7) AS page) AS counted
              WHERE id = at AND (bytes <= $10 OR nth = 1)
-            RETURNING id, topic, partition, "offset", row, reason, origin, kafka_key, value,
-                      header_names, header_values
+            RETURNING id, topic, partition, "offset", row, stream, reason, protection, origin,
+                      kafka_key, value, header_names, header_values
             """,  # noqa: S608 - constants
             *replace(chosen, state=State.HELD).arguments(),
             limit,
             order.id,
             MOST_RECORD_BYTES,
             MOST_BYTES,
+            list(of_people),
         )
         taken: dict[object, Original] = {}
         for row in sorted(rows, key=lambda row: row["id"]):
@@ -216,14 +228,21 @@ class QuarantineTx(ReplayTx):
 
 
 def _refused(row: Record) -> Refused:
-    return Refused(**{name: row[name] for name in Refused.__slots__})
+    known = {name: row[name] for name in Refused.__slots__}
+    return Refused(**{**known, "protection": _protection(row)})
+
+
+def _protection(row: Record) -> Protection | None:
+    return None if row["protection"] is None else Protection(row["protection"])
 
 
 def _original(row: Record) -> Original:
     return Original(
         row["id"],
         Place(row["topic"], row["partition"], row["offset"], row["row"]),
+        row["stream"],
         row["reason"],
+        _protection(row),
         row["kafka_key"],
         row["value"],
         tuple(zip(row["header_names"], row["header_values"], strict=True)),
