@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,10 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileSelector, FileType, PyFileSystem
 from pydantic import SecretStr
 
+from gyral.client.audit import checking, lake
+from gyral.client.audit.log import connect
+from gyral.client.lake import Lake
+from gyral.contracts.data import StreamDeclared
 from gyral.kit.personal import PersonalKeys
 from gyral.testkit.backends import PERSONAL_SECRET, fresh_schema
 from gyral.testkit.events import send
@@ -144,6 +149,26 @@ class House:
         finally:
             await connection.close()
 
+    async def audited(self):
+        """Return what `gyral audit` would say of places and pins, by its own queries."""
+        connection = await asyncpg.connect(self.world.dsn)
+        try:
+            aside = {}
+            for kind, query in checking.PLACES.items():
+                rows = await connection.fetch(_ours(query), lake.ROWS)
+                aside[kind] = {(row[0], row[1]): np.array(row[2], np.int64) for row in rows}
+            pins = [lake.Pin(*row) for row in await connection.fetch(_ours(checking.PINNED))]
+            erased = {row[0]: row[1] for row in await connection.fetch(_ours(checking.ERASED))}
+        finally:
+            await connection.close()
+        async with connect(self.world.backends.kafka_brokers) as log:
+            reach = await log.reach([RECORDS])
+        keys = await self.world.blobs.list_keys("lake/")
+        tables = sorted({key.split("/")[1] for key in keys})
+        shelf = Lake(f"s3://{self.world.blobs.bucket}/lake", self.world.table_options())
+        offsets = lake.offsets(shelf, tables, aside, reach)
+        return [*offsets, *lake.pinned(shelf, pins)], erased.get(self.stream, 0)
+
     async def where(self, text):
         """Return everywhere a text is found: lake, tables, log and what was printed."""
         found = []
@@ -164,6 +189,11 @@ class House:
             if path.is_file() and text.encode() in path.read_bytes():
                 found.append(f"file {path.name}")
         return found
+
+
+def _ours(query):
+    """Return a query of an instance's schema as one of this test's own."""
+    return query.replace("validation.", "")
 
 
 async def _tables_with(dsn, text):
@@ -202,6 +232,9 @@ async def house(world, folder):
             door.start()
             yield made
         finally:
+            # Others' tests are of a platform without people in it.
+            topic = StreamDeclared.topic.name
+            await world.producer.send_and_wait(topic, None, key=made.stream.encode())
             door.stop()
             if made.validation is not None:
                 made.validation.stop()

@@ -149,6 +149,7 @@ async def test_a_subject_is_erased_from_every_version_and_what_is_parked(home):
     before = await fill(home)
     told = await ended(home, await erased(home))
     check_gone(home, before, told)
+    assert await home.audited() == ([], 6)
     hers = KEYS.pseudonym(home.ada)
     places = {place.partition("/")[0] for place in await home.where(hers)}
     kept = {place for place in places if not place.startswith("kafka")}

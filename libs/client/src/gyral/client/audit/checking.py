@@ -27,7 +27,7 @@ from gyral.modelling.columns import Ints
 
 _SUNK = (RecordSubmitted.topic.name, PredictionLogged.topic.name)
 _LOOK_S = 0.1
-_PLACES: Mapping[str, str] = {
+PLACES: Mapping[str, str] = {
     "quarantine": """
         SELECT topic, partition, array_agg("offset" * $1 + row)
           FROM validation.quarantine GROUP BY 1, 2
@@ -46,7 +46,7 @@ _PLACES: Mapping[str, str] = {
 }
 _DECLARED = "SELECT kind, name, document FROM registry.spec ORDER BY kind, name"
 _QUARANTINED = "SELECT stream, record_key FROM validation.quarantine"
-_ERASED = """
+ERASED = """
     SELECT stream, sum(rows)::bigint
       FROM (SELECT stream, rows FROM validation.erasure
              UNION ALL
@@ -54,7 +54,7 @@ _ERASED = """
      GROUP BY stream
 """
 _RETIRED = "SELECT stream FROM validation.stream_progress WHERE rows > table_rows"
-_PINNED = """
+PINNED = """
     SELECT DISTINCT ON (stream) stream, version, rows, content
       FROM validation.dataset
      WHERE content IS NOT NULL
@@ -138,7 +138,7 @@ async def database(settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connect
 
 async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Finding]:
     declared = await sides.database.fetch(_DECLARED)
-    erased = {row[0]: int(row[1]) for row in await sides.database.fetch(_ERASED)}
+    erased = {row[0]: int(row[1]) for row in await sides.database.fetch(ERASED)}
     streams = {
         row["name"]: _keyed(
             StreamSpec.model_validate_json(row["document"]), erased.get(row["name"], 0)
@@ -150,10 +150,10 @@ async def _kept(sides: Sides, reach: Mapping[Place, Reach]) -> AsyncIterator[Fin
     quarantined: dict[str, set[str]] = {}
     for stream, key in await sides.database.fetch(_QUARANTINED):
         quarantined.setdefault(stream, set()).add(key)
-    aside = {kind: await _places(sides.database, kind) for kind in _PLACES}
+    aside = {kind: await _places(sides.database, kind) for kind in PLACES}
     retired = frozenset(row[0] for row in await sides.database.fetch(_RETIRED))
     tables_of = replace(sides.lake, retired=retired)
-    pins = [lake.Pin(*row) for row in await sides.database.fetch(_PINNED)]
+    pins = [lake.Pin(*row) for row in await sides.database.fetch(PINNED)]
     tables = [*streams, *(f"predictions-{model}" for model in models)]
     for name, work in (
         (
@@ -196,7 +196,7 @@ def _keyed(stream: StreamSpec, erased: int) -> Keyed:
 
 
 async def _places(connection: asyncpg.Connection, kind: str) -> Mapping[Place, Ints]:
-    rows = await connection.fetch(_PLACES[kind], lake.ROWS)
+    rows = await connection.fetch(PLACES[kind], lake.ROWS)
     return {(row[0], row[1]): np.array(row[2], dtype=np.int64) for row in rows}
 
 
