@@ -40,6 +40,9 @@ class Refused(Struct, frozen=True):
     replayed_at: datetime | None = None
     replay_id: str | None = None
     origin: int | None = None
+    protection: str | None = None
+    """How the bytes of a stream with personal fields are kept: encrypted, whatever it says."""
+    erased_at: datetime | None = None
 
 
 class Whole(Refused, frozen=True, kw_only=True):
