@@ -22,8 +22,14 @@ setup: .venv/.installed $(if $(TORCH),.venv/.torch) ## make .venv from the locks
 demo: setup ## replay a year of flights through the loop (KEEP=1: leave the stack up)
 	@examples/flights/demo.sh
 
+# These mostly wait for whole stacks; the others run beside them, on a stack of their own.
+WHOLE := tests/bench tests/chaos tests/docs tests/e2e
+
 test: setup .venv/.torch lint types arch ## check everything, against real Kafka, Postgres and S3
-	$(PY) -m pytest
+	@mkdir -p out
+	@$(PY) -m pytest $(WHOLE) > out/test-whole.log 2>&1 & whole=$$!; status=0; \
+	$(PY) -m pytest $(addprefix --ignore=,$(WHOLE)) || status=1; \
+	wait $$whole || status=1; cat out/test-whole.log; exit $$status
 
 test-long: setup .venv/.torch ## the full kill runs, control replays and MinIO, up to an hour
 	$(PY) -m pytest -m long --timeout 3600

@@ -155,8 +155,9 @@ class Projection(Generic[E]):
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            # Kafka answers as soon as there is something; this is how often it says "nothing".
-            fetch_max_wait_ms=2000,
+            # Kafka answers as soon as there is something; this is how often it says "nothing",
+            # and how long it lets wait who asks for the topic's end behind such a fetch.
+            fetch_max_wait_ms=500,
         )
         try:
             await consumer.start()
