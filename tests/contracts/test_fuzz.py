@@ -34,6 +34,10 @@ ROW = {
         "n": {"type": ["integer", "null"]},
     },
 }
+# The application's thread draws its back-offs' jitter while Hypothesis draws beside it.
+random_elsewhere = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +76,7 @@ def declared():
     return StreamDeclared.model_validate({"name": STREAM, "generation": 1, "spec": spec})
 
 
+@random_elsewhere
 @pytest.mark.live
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
@@ -87,6 +92,7 @@ async def test_no_request_that_a_document_leads_to_is_answered_5xx(asking, produ
     assert any(status < 300 for counted in answers.values() for status in counted)
 
 
+@random_elsewhere
 @pytest.mark.live
 @pytest.mark.timeout(300)
 async def test_rows_and_markers_of_a_declared_stream_are_taken_or_refused(asking, producer):
