@@ -259,21 +259,6 @@ async def test_a_handler_that_forgets_to_commit_is_a_bug(planes, output, produce
     assert await output() == []
 
 
-async def test_partitions_are_announced_before_their_records(planes, output, producer, topic):
-    told = []
-    sink = Sink()
-
-    async def announced(partitions):
-        told.append((len(partitions), len(sink.batches)))
-
-    plane = planes(sink, on_assigned=announced)
-    await plane.start()
-    await until(lambda: plane.ready() is None)
-    await produce(producer, topic, values(3))
-    await until(lambda: sink.batches)
-    assert told == [(3, 0)]
-
-
 async def test_a_group_shares_its_partitions(planes, output, producer, topic):
     first, second = Sink(), Sink()
     one, two = planes(first, instance_id="one"), planes(second, instance_id="two")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from typing import Generic, TypeVar
@@ -24,7 +24,6 @@ from gyral.kit.telemetry import get_log, get_meter
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
-OnAssigned = Callable[[frozenset[Partition]], Awaitable[None]]
 log = get_log()
 
 __all__ = [
@@ -55,8 +54,6 @@ class DataPlane(Generic[T]):
             batch before is still written, and returns what handles this one. That serves the
             first attempt at the very slices it was made of, else it is dropped; `handle` does
             the whole work.
-        on_assigned: called with all partitions held after a rebalance, before their first
-            record; a sink that keeps state per partition rebuilds it here.
     """
 
     def __init__(
@@ -76,7 +73,6 @@ class DataPlane(Generic[T]):
         retries: int = 3,
         patience_s: float = 60.0,
         stuck_after_s: float = 300.0,
-        on_assigned: OnAssigned | None = None,
     ) -> None:
         self.group = group
         self._brokers = brokers
@@ -87,7 +83,6 @@ class DataPlane(Generic[T]):
         self._flusher = Flusher(
             group, begin, handle, prepare, retries=retries, patience_s=patience_s
         )
-        self._on_assigned = on_assigned
         self._next: dict[Partition, int | None] = {}
         self._buffer = Buffer(max_records, max_bytes)
         self._written: tuple[Slice, ...] = ()
@@ -340,8 +335,6 @@ class DataPlane(Generic[T]):
         while consumer is not None and consumer is self._consumer:
             try:
                 await self._position(consumer, places)
-                if self._on_assigned is not None:
-                    await self._on_assigned(frozenset(self._next))
             except Exception as error:  # noqa: BLE001 - it ends our own loop, not aiokafka's
                 if not is_infrastructure(error):
                     self._fault = error
