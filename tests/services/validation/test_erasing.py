@@ -59,8 +59,8 @@ def erase(uri, which):
     newest = DeltaTable(uri)
     going = held(newest, among=which.among)
     found = drop(newest, going, which.sql, lambda _: {"why": "asked"})
-    files = Files(DeltaTable(uri), {})
-    traces = files.traces(which)
+    files = Files(uri, {})
+    traces = files.traces(DeltaTable(uri), which)
     for path in traces.files:
         files.scrub(path, which)
     return found, traces
@@ -131,7 +131,7 @@ def test_a_file_without_some_rows_fits_where_it_was(tmp_path_factory, count, oth
     whose = [HERS if at % 4 <= others else "o" * 32 for at in range(count)]
     write_deltalake(uri, rows(range(count), whose=whose.__getitem__))
     [path] = pa.table(DeltaTable(uri).get_add_actions())["path"].to_pylist()
-    Files(DeltaTable(uri), {}).scrub(path, owned(end=1000))
+    Files(uri, {}).scrub(path, owned(end=1000))
     left = DeltaTable(uri).to_pyarrow_table()
     assert left.num_rows == sum(each != HERS for each in whose)
 

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import FileSelector, FileType, PyFileSystem
 
 from gyral.validation.domain.erasing import Traces
+from gyral.validation.engine.files import data_files, listed, log_lines, named_by, store_of
 
 _PLACES = ("_partition", "_offset", "_row")
 _TAIL_BYTES = 8
@@ -69,25 +68,23 @@ _decode = msgspec.json.Decoder(_Action).decode
 class Files:
     """A table's files by the names its log gives them."""
 
-    def __init__(self, table: DeltaTable, options: Mapping[str, str]) -> None:
-        self._table = table
-        self._store = DeltaStorageHandler(table.table_uri, dict(options))
-        self._files = PyFileSystem(self._store)
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self._files = store_of(uri, options)
 
-    def traces(self, owned: Owned) -> Traces:
+    def traces(self, table: DeltaTable, owned: Owned) -> Traces:
         """Return where rows lie in files that the newest version no longer has.
 
         A file that no version has is looked at too: a writer died before it could commit it.
         """
-        present = set(pa.table(self._table.get_add_actions(flatten=True))["path"].to_pylist())
+        present = named_by(table)
         found = {
-            path: places
-            for path in self._listed()
-            if path not in present and (places := self._places(path, owned))
+            file.path: places
+            for file in data_files(listed(self._files))
+            if file.path not in present and (places := self._places(file.path, owned))
         }
         return Traces(
             frozenset(place for places in found.values() for place in places),
-            self._lifetimes(found) if found else {},
+            self._lifetimes(found, table.version()) if found else {},
         )
 
     def scrub(self, path: str, owned: Owned) -> None:
@@ -104,16 +101,9 @@ class Files:
             self._files.delete_file(path)
             return
         # What pyarrow hands on is no `bytes`, and the store's own stream takes nothing else.
-        upload = self._store._handler.open_output_stream(path, None)  # noqa: SLF001
+        upload = self._files.handler._handler.open_output_stream(path, None)  # noqa: SLF001
         upload.write(written)
-        upload.close()  # type: ignore[attr-defined] # its stub forgets it
-
-    def _listed(self) -> Iterable[str]:
-        for info in self._files.get_file_info(FileSelector("", recursive=True)):
-            path = info.path.lstrip("/")
-            of_data = path.endswith(".parquet") and not path.startswith("_delta_log/")
-            if info.type is FileType.File and of_data:
-                yield path
+        upload.close()
 
     def _places(self, path: str, owned: Owned) -> list[tuple[int, int, int]]:
         with self._files.open_input_file(path) as file:
@@ -129,14 +119,13 @@ class Files:
         ]
         return [(place[0], place[1], place[2] or 0) for place in zip(*columns, strict=True)]
 
-    def _lifetimes(self, paths: Iterable[str]) -> dict[str, tuple[int, int] | None]:
+    def _lifetimes(
+        self, paths: Iterable[str], newest: int
+    ) -> dict[str, tuple[int, int] | None]:
         """Return between which versions these files were of the table, by its log."""
-        newest = self._table.version()
         lives: dict[str, tuple[int, int] | None] = dict.fromkeys(paths)
         for version in range(newest + 1):
-            with self._files.open_input_stream(f"_delta_log/{version:020d}.json") as file:
-                actions = [_decode(line) for line in file.read().splitlines()]
-            for action in actions:
+            for action in map(_decode, log_lines(self._files, version)):
                 if action.add is not None and action.add.path in lives:
                     lives[action.add.path] = (version, newest + 1)
                 elif action.remove is not None and action.remove.path in lives:

@@ -1,6 +1,7 @@
 """Delta tables in the object store, each append fenced by the Kafka offsets it came from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -195,9 +196,7 @@ class Lake:
         Raises:
             LakeMovedError: another writer was faster; nothing was dropped.
         """
-        async with self._alone(upkeep_of(name)) as ours:
-            if not ours:
-                raise LakeMovedError(f"{name}: another process works on it")
+        async with self._ours(name):
             return await self._run(
                 name, lambda: self._drop_older(name, column, before_us, told)
             )
@@ -208,9 +207,7 @@ class Lake:
         Raises:
             LakeMovedError: another process works on the table's files; nothing was removed.
         """
-        async with self._alone(upkeep_of(name)) as ours:
-            if not ours:
-                raise LakeMovedError(f"{name}: another process works on it")
+        async with self._ours(name):
             swept = await self._run(
                 name,
                 lambda: sweep(self.uri(name), self._options, pinned=pinned, before=before),
@@ -241,18 +238,30 @@ class Lake:
         def look() -> Traces:
             table = self._found(name)
             none = Traces(frozenset(), {})
-            return none if table is None else Files(table, self._options).traces(owned)
+            files = Files(self.uri(name), self._options)
+            return none if table is None else files.traces(table, owned)
 
         return await self._run(name, look)
 
     async def scrub(self, name: str, path: str, owned: Owned) -> None:
         """Take a subject's rows out of a file that only older versions have."""
-        files = await self._run(name, lambda: Files(self._newest(name), self._options))
-        await self._run(name, lambda: files.scrub(path, owned))
+        await self._run(name, lambda: Files(self.uri(name), self._options).scrub(path, owned))
 
     async def drain(self) -> None:
         """Return once no compaction runs."""
         await self._upkeep.drain()
+
+    @asynccontextmanager
+    async def _ours(self, name: str) -> AsyncIterator[None]:
+        """Have a table's files to ourselves for a block.
+
+        Raises:
+            LakeMovedError: another process works on them.
+        """
+        async with self._alone(upkeep_of(name)) as ours:
+            if not ours:
+                raise LakeMovedError(f"{name}: another process works on it")
+            yield
 
     async def _run(self, name: str, call: Callable[[], T]) -> T:
         """Run in a thread; the store being away is one kind of error: OSError."""

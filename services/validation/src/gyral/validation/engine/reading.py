@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import PyFileSystem
 
 from gyral.modelling.contents import EMPTY, Content
+from gyral.validation.engine.files import log_lines, store_of
 
 _READ_ROWS = 16_384
 PLACES = pa.schema(
@@ -106,19 +105,18 @@ def commits(uri: str, options: Mapping[str, str], after: int, until: int) -> lis
     They are read from the log itself: `DeltaTable.history` numbers what it finds from the
     handle's version down, and begins with the newest of all.
     """
-    log = PyFileSystem(DeltaStorageHandler(uri, dict(options)))
+    store = store_of(uri, options)
     found = []
     for version in range(after + 1, until + 1):
         try:
-            with log.open_input_stream(f"_delta_log/{version:020d}.json") as file:
-                found.append(_commit(file.read()))
+            found.append(_commit(log_lines(store, version)))
         except FileNotFoundError:
             continue
     return found
 
 
-def _commit(text: bytes) -> Commit:
-    actions = (_decode(line) for line in text.splitlines())
+def _commit(lines: list[bytes]) -> Commit:
+    actions = map(_decode, lines)
     told = next((each.commitInfo for each in actions if each.commitInfo is not None), {})
     facts = {name: value for name, value in told.items() if isinstance(value, str)}
     return Commit(facts.get("operation", ""), facts)

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import FileInfo, FileSelector, FileType, PyFileSystem
+from pyarrow.fs import FileInfo
+
+from gyral.validation.engine.files import data_files, listed, named_by, store_of
 
 MOST_FILES = 1_000
 """Files removed at once: far within the time for which a table is held."""
@@ -47,20 +48,18 @@ def sweep(
         newest = DeltaTable(uri, storage_options=dict(options))
     except TableNotFoundError:
         return Swept()
-    store = PyFileSystem(DeltaStorageHandler(uri, dict(options)))
-    found: list[FileInfo] = store.get_file_info(FileSelector("", recursive=True))
+    store = store_of(uri, options)
+    found = listed(store)
     reached = _version_at(found, before)
     if reached is None:
         return Swept()
-    spared = set(_files(newest))
+    spared = named_by(newest)
     for version in {reached, *pinned}:
-        spared.update(_files(DeltaTable(uri, version=version, storage_options=dict(options))))
+        spared |= named_by(DeltaTable(uri, version=version, storage_options=dict(options)))
     going = [
         file
-        for file in found
-        if file.type == FileType.File
-        and file.path.endswith(".parquet")
-        and not file.path.startswith("_")
+        for file in data_files(found)
+        if not file.path.startswith("_")
         and file.path not in spared
         and file.mtime < before - _COMMITTED
     ][:MOST_FILES]
@@ -77,7 +76,3 @@ def _version_at(found: Sequence[FileInfo], moment: datetime) -> int | None:
         if (match := _COMMIT.fullmatch(file.path)) and file.mtime <= moment
     ]
     return max(versions, default=None)
-
-
-def _files(table: DeltaTable) -> Sequence[str]:
-    return [str(path) for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
