@@ -217,6 +217,8 @@ async def test_a_record_that_meets_a_bug_is_parked_and_its_neighbours_are_kept(
         assert (one["stream"], one["reason"]) == (STREAM, "bug")
         assert one["detail"].endswith("it fails with ZeroDivisionError")
         assert orjson.loads(one["value"])["values"]["carrier"] == "BB"
+    come = await pool.fetchrow("SELECT rows, quarantined FROM stream_progress")
+    assert tuple(come) == (7, 2)
 
 
 async def test_a_record_whose_rows_are_in_the_lake_is_not_parked(pool, process, tmp_path):

@@ -235,8 +235,9 @@ def _steps(
     }
     quarantined = Counter(row.stream for row in refused)
     times: dict[str, dict[int, PartitionTime]] = {
-        name: one.times() for name, (one, _) in judged.items()
+        name: {} for name in quarantined if isinstance(schemas.get(name), Schema)
     }
+    times |= {name: one.times() for name, (one, _) in judged.items()}
     for marker in markers:
         of_stream = times.setdefault(marker.subject, {})
         partition = marker.place.partition
