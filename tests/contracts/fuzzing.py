@@ -46,7 +46,7 @@ def document(service: str) -> dict[str, Any]:
 def expect_all_asked(answers: Answers) -> None:
     """Fail where an operation was not reached, or nothing at all succeeded."""
     for operation, counted in answers.items():
-        assert counted.total() > 5, (operation, counted)
+        assert counted.total(), operation
         assert not counted.keys() & {401, 403}, (operation, counted)
     assert any(status < 300 for counted in answers.values() for status in counted)
 
