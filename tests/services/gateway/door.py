@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from gyral.contracts.access import AccessKeyChanged, Scope
-from gyral.contracts.deployment import RouteChanged, Share
+from gyral.contracts.deployment import Input, RouteChanged, Share
 from gyral.gateway import app
 from gyral.gateway.api.protocol import OpenInference
 from gyral.gateway.settings import Settings
@@ -66,7 +66,9 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(folder: Path, socket: Path) -> AsyncIterator[Door]:
+async def open_door(
+    folder: Path, socket: Path, inputs: tuple[Input, ...] = INPUTS
+) -> AsyncIterator[Door]:
     """Yield the gateway as `app.build` makes it, its keys and its route put in by hand."""
     service = app.build(Settings(kafka_brokers="127.0.0.1:1", state_dir=folder))
     api = service.api
@@ -82,7 +84,7 @@ async def open_door(folder: Path, socket: Path) -> AsyncIterator[Door]:
     peer = Peer(socket)
     peer.answer = halves
     await peer.start()
-    share = Share(version=1, weight=100, slot=f"{MODEL}@1", sha256="0" * 64, inputs=INPUTS)
+    share = Share(version=1, weight=100, slot=f"{MODEL}@1", sha256="0" * 64, inputs=inputs)
     api.table.follow(
         MODEL,
         RouteChanged(

@@ -1,5 +1,7 @@
 """What is logged of an answered request, and how the answer itself reads."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gyral.contracts.inference import Role
@@ -20,7 +22,7 @@ class Logged(msgspec.Struct, gc=False, omit_defaults=True):
     latency_us: int
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
-    features: dict[str, msgspec.Raw]
+    features: dict[str, msgspec.Raw | Sequence[float | str | None]]
     probabilities: list[float | None]
     error: str | None = None
 

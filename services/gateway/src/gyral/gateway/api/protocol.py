@@ -15,11 +15,17 @@ from gyral.gateway.api import metadata
 from gyral.gateway.api.answering import Answering, Asking
 from gyral.gateway.api.bodies import Request, read_body
 from gyral.gateway.api.entries import answer_body
-from gyral.gateway.api.questions import TooLargeError, understand
+from gyral.gateway.api.questions import Expected, TooLargeError, understand
 from gyral.gateway.api.refusals import RefusedError
 from gyral.gateway.api.shadows import Copy
 from gyral.gateway.api.tensors import BadRequestError
-from gyral.gateway.domain.routing import NoLiveVersionError, Plan, RouteTable, choose
+from gyral.gateway.domain.routing import (
+    NoLiveVersionError,
+    Plan,
+    RouteTable,
+    choose,
+    names_of,
+)
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
@@ -116,12 +122,7 @@ class OpenInference:
         body = await read_body(request, self.max_body_bytes)
         if body is None:
             return None
-        question = understand(
-            body,
-            plan.known_inputs,
-            event_clock=plan.route.event_clock,
-            latest_us=self.latest_us(),
-        )
+        question = understand(body, self._expected(plan, named))
         asking = Asking(plan, question, self.new_id())
         key = _sticky(request) or question.first_entity_key or asking.request_id
         share = named or choose(plan, key)
@@ -135,6 +136,14 @@ class OpenInference:
         )
         headers = [(b"x-gyral-request-id", asking.request_id.encode())]
         return Reply(200, body, headers, list(self.answering.copies(asking, said)))
+
+    def _expected(self, plan: Plan, named: Share | None) -> Expected:
+        return Expected(
+            inputs=plan.known_inputs,
+            order=plan.order if named is None else names_of(named),
+            event_clock=plan.route.event_clock,
+            latest_us=self.latest_us(),
+        )
 
 
 @contextmanager

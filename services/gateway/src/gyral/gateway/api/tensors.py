@@ -1,7 +1,7 @@
 """The tensors of an Open Inference request, read as the columns a version asks for."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Annotated, TypeAlias, cast
 
@@ -12,7 +12,7 @@ from gyral.gateway.domain.rows import MAX_ROWS, Column
 
 _Decode: TypeAlias = Callable[[msgspec.Raw], list[object]]
 
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _EntityKey = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)]
 
@@ -28,6 +28,15 @@ class Tensor(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     data: msgspec.Raw
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it may add to the log."""
+        return len(memoryview(self.data))
+
+    def read(self, declared: Input, rows: int) -> "Reading":
+        """Return its cells as the runtime and the log take them; raises BadRequestError."""
+        return read_feature(self, declared, rows)
 
 
 class Requested(msgspec.Struct, gc=False):
@@ -49,8 +58,8 @@ class Reading(msgspec.Struct, gc=False):
 
     column: Column
     """As the runtime takes it."""
-    json: msgspec.Raw
-    """As the prediction log takes it: a flat JSON array."""
+    json: msgspec.Raw | Sequence[float | str | None]
+    """As the prediction log takes it: a flat array, of JSON or to become one."""
 
 
 def _decoders(cell: object) -> tuple[_Decode, _Decode]:
@@ -62,7 +71,7 @@ def _decoders(cell: object) -> tuple[_Decode, _Decode]:
 
 _CELLS: dict[Datatype, object] = {
     Datatype.BOOL: bool,
-    Datatype.INT64: _Int64,
+    Datatype.INT64: Int64,
     Datatype.FP32: float,
     Datatype.FP64: float,
     Datatype.BYTES: str,
@@ -79,7 +88,7 @@ _encode = msgspec.json.Encoder().encode
 _NAN = float("nan")
 
 
-def rows_of(tensors: list[Tensor]) -> int:
+def rows_of(tensors: Sequence[Tensor]) -> int:
     """Return the number of rows that all inputs share.
 
     Raises:
@@ -87,17 +96,29 @@ def rows_of(tensors: list[Tensor]) -> int:
     """
     if not tensors:
         raise BadRequestError("inputs: expected one for each feature; found none")
-    rows = tensors[0].shape[0] if tensors[0].shape else 0
+    rows = check_rows(tensors[0])
+    for tensor in tensors:
+        expect_rows(tensor, rows)
+    return rows
+
+
+def check_rows(tensor: Tensor) -> int:
+    """Return a tensor's first axis; raises BadRequestError when that is no number of rows."""
+    rows = tensor.shape[0] if tensor.shape else 0
     if not 0 < rows <= MAX_ROWS:
         raise BadRequestError(
-            f"{tensors[0].name}: expected 1 to {MAX_ROWS} rows; found {_shape(tensors[0])}"
+            f"{tensor.name[:80]}: expected 1 to {MAX_ROWS} rows; found {shape_of(tensor)}"
         )
-    for tensor in tensors:
-        if tensor.shape not in ([rows], [rows, 1]):
-            raise BadRequestError(
-                f"{tensor.name}: expected shape [{rows}] or [{rows}, 1]; found {_shape(tensor)}"
-            )
     return rows
+
+
+def expect_rows(tensor: Tensor, rows: int) -> None:
+    """Raise BadRequestError unless a tensor is a column of so many rows."""
+    if tensor.shape not in ([rows], [rows, 1]):
+        raise BadRequestError(
+            f"{tensor.name[:80]}: expected shape [{rows}] or [{rows}, 1]; found"
+            f" {shape_of(tensor)}"
+        )
 
 
 def read_feature(tensor: Tensor, declared: Input, rows: int) -> Reading:
@@ -113,14 +134,25 @@ def read_feature(tensor: Tensor, declared: Input, rows: int) -> Reading:
     cells, json = _cells(tensor, _READ[declared.datatype, declared.nullable], rows)
     if declared.datatype in (Datatype.BYTES, Datatype.BOOL):
         return Reading(cells, json)  # type: ignore[arg-type]
-    if declared.nullable and None in cells:
-        cells = [_NAN if cell is None else cell for cell in cells]
-    numbers = array("d", cast("list[float]", cells))
-    if declared.datatype is Datatype.FP32 and not _fits_float32(numbers):
+    column = float_column(cast("list[float | None]", cells))
+    if declared.datatype is Datatype.FP32 and not fits_float32(column):
         raise BadRequestError(
             f"{tensor.name}: expected numbers that fit FP32; found a larger one"
         )
-    return Reading(numbers.tobytes(), json)
+    return Reading(column, json)
+
+
+def float_column(cells: Sequence[float | None]) -> bytes:
+    """Return numbers as the runtime takes them: float64, missing as NaN."""
+    if None in cells:
+        cells = [_NAN if cell is None else cell for cell in cells]
+    return array("d", cast("Sequence[float]", cells)).tobytes()
+
+
+def fits_float32(column: bytes) -> bool:
+    """Return whether none of a column's numbers is too large for FP32."""
+    rounded = array("f", array("d", column))
+    return inf not in rounded and -inf not in rounded
 
 
 def read_entity_keys(tensor: Tensor, rows: int) -> tuple[list[str | None], msgspec.Raw]:
@@ -167,7 +199,7 @@ def _cells(
     flat, nested = decoders
     json = tensor.data
     try:
-        if tensor.shape == [rows, 1] and _is_nested(json):
+        if tensor.shape == [rows, 1] and is_nested(json):
             cells = [row[0] for row in nested(json)]  # type: ignore[index]
             json = msgspec.Raw(_encode(cells))
         else:
@@ -181,15 +213,12 @@ def _cells(
     return cells, json
 
 
-def _is_nested(json: msgspec.Raw) -> bool:
+def is_nested(json: msgspec.Raw) -> bool:
+    """Return whether an array begins with an array."""
     start = bytes(memoryview(json)[:64]).split()
     return b"".join(start).startswith(b"[[")
 
 
-def _fits_float32(numbers: "array[float]") -> bool:
-    rounded = array("f", numbers)
-    return inf not in rounded and -inf not in rounded
-
-
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
+    """Return a tensor's shape as a message shows it."""
     return str(tensor.shape)[:40]
