@@ -42,6 +42,7 @@ class Door:
     port: int
     journal: Journal
     client: httpx.AsyncClient
+    peer: Peer
 
     async def ask(self, path: str, body: bytes = b"", *, key: str = "asker") -> httpx.Response:
         """POST as the holder of a key."""
@@ -74,7 +75,8 @@ async def open_door(
     api = service.api
     assert isinstance(api, OpenInference)
     keys = MemoryProjection(AccessKeyChanged)
-    api.keys = api.rest.state.keys = KeyRing(keys)  # type: ignore[attr-defined]
+    front = api.front
+    front.keys = api.rest.state.keys = KeyRing(keys)  # type: ignore[attr-defined]
     for name, scope in KEYS.items():
         digest = hashlib.sha256(name.encode()).hexdigest()
         key_id = str(uuid.uuid4())
@@ -85,13 +87,14 @@ async def open_door(
     peer.answer = halves
     await peer.start()
     share = Share(version=1, weight=100, slot=f"{MODEL}@1", sha256="0" * 64, inputs=inputs)
-    api.table.follow(
+    front.table.follow(
         MODEL,
         RouteChanged(
             model=MODEL, epoch=1, shares=(share,), runtime=f"unix:{socket}", event_clock=False
         ),
     )
-    journal = api.answering.journal
+    front.answering.fleet.follow(front.table.routes())
+    journal = front.answering.journal
     await journal.open()
     service.health.started = True
     server = HttpServer(api, host="127.0.0.1", port=0)
@@ -99,9 +102,9 @@ async def open_door(
     url = f"http://127.0.0.1:{server.port}"
     try:
         async with httpx.AsyncClient(base_url=url) as client:
-            yield Door(api, server.port, journal, client)
+            yield Door(api, server.port, journal, client, peer)
     finally:
         await server.stop()
-        await api.answering.fleet.stop()
+        await front.answering.fleet.stop()
         await peer.kill()
         journal.close()
