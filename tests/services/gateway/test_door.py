@@ -168,8 +168,9 @@ def routes(api):
     rest = {route.path for route in iter_route_contexts(api.rest.routes) if route.path}
     versions = ("", "/versions/1")
     v2 = {f"/v2/models/{{model}}{v}{a}" for v in versions for a in ("", "/ready", "/infer")}
+    plain = {f"/v1/models/{{model}}{v}:predict" for v in versions}
     others = {"/v2", "/v2/health/live", "/v2/health/ready", "/nowhere"}
-    return sorted(rest | v2 | others)
+    return sorted(rest | v2 | plain | others)
 
 
 HOSTILE = {
@@ -239,7 +240,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 async def test_a_malformed_name_in_a_path_is_the_callers_fault_on_every_route(door, name):
     paths = [path for path in routes(door.api) if "{model}" in path]
-    assert len(paths) == 8
+    assert len(paths) == 10
     bad = [path.format(model=name) for path in paths]
     places = ("", "/v2", "/v1/models", f"/v1/models/{MODEL}", f"/v2/models/{MODEL}")
     version = f"/v2/models/{MODEL}/versions/{name}"

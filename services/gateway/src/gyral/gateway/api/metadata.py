@@ -19,6 +19,7 @@ SERVER: Mapping[str, str | Sequence[str]] = {
     "version": "0.1.0",
     "extensions": ["binary_tensor_data"],
 }
+_PREDICT = ":predict"
 _VERSION_DIGITS = 9
 _MODEL_PARTS = 2
 
@@ -30,7 +31,7 @@ class Target:
     model: str
     version: int | None
     action: str
-    """`infer`, `ready`, or nothing: the metadata."""
+    """`infer`, `predict`, `ready`, or nothing: the metadata."""
 
 
 class Port(msgspec.Struct, omit_defaults=True):
@@ -53,8 +54,8 @@ class About(msgspec.Struct):
 
 
 def ours(path: str) -> bool:
-    """Return whether a path is of the inference protocol."""
-    return path.startswith("/v2/") or path == "/v2"
+    """Return whether a path is of the inference protocol, or of its plain form."""
+    return path.startswith("/v2/") or path == "/v2" or _plain(path)
 
 
 def public(path: str, health: Health) -> tuple[int, object]:
@@ -69,11 +70,21 @@ def public(path: str, health: Health) -> tuple[int, object]:
 def target_of(path: str) -> Target:
     """Return what a path names.
 
-    It is `/v2/models/{m}[/versions/{v}][/infer|/ready]`.
+    It is `/v2/models/{m}[/versions/{v}][/infer|/ready]` or
+    `/v1/models/{m}[/versions/{v}]:predict`.
 
     Raises:
         RefusedError: 404.
     """
+    if _plain(path):
+        match path.removesuffix(_PREDICT).split("/")[3:]:
+            case [model] if model:
+                return Target(model, None, "predict")
+            case [model, "versions", number] if model:
+                return Target(model, _version(number), "predict")
+        raise RefusedError(
+            404, "expected /v1/models/{model}[/versions/{version}]:predict; found another path"
+        )
     match path.split("/")[2:]:
         case ["models", model, *rest] if model:
             version: int | None = None
@@ -125,6 +136,10 @@ def shown_of(to: Addressed) -> Share:
 def is_ready(to: Addressed, fleet: Fleet) -> bool:
     """Return whether a runtime is there to answer."""
     return fleet.batcher(to.plan.route, shown_of(to), shadow=False).link.up
+
+
+def _plain(path: str) -> bool:
+    return path.endswith(_PREDICT) and path.startswith("/v1/models/")
 
 
 def _version(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Open Inference V2 on raw ASGI: who asks, for what, and every way to be told no."""
+"""Predictions over raw ASGI: Open Inference V2, and named fields for those without tensors."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ import msgspec
 from opentelemetry.metrics import Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gyral.gateway.api import answers, metadata, requests
+from gyral.gateway.api import answers, metadata, plain, requests
 from gyral.gateway.api.answers import JSON, Body
 from gyral.gateway.api.asked import Asked, Expected
 from gyral.gateway.api.bodies import Request, read_body
@@ -28,6 +28,7 @@ class Form:
 
 _FORMS: Mapping[str, Form] = {
     "infer": Form(requests.read_request, answers.answer_body),
+    "predict": Form(plain.read_fields, plain.answer_body),
 }
 
 
