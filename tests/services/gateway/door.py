@@ -14,6 +14,7 @@ from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.deployment import Input, RouteChanged, Share
 from gyral.gateway import app
 from gyral.gateway.api.protocol import OpenInference
+from gyral.gateway.api.rpc import RpcServer
 from gyral.gateway.settings import Settings
 from gyral.kit.access import KeyRing
 from gyral.kit.frames import Batch, Kind
@@ -40,6 +41,7 @@ class Door:
 
     api: OpenInference
     port: int
+    rpc_port: int
     journal: Journal
     client: httpx.AsyncClient
     peer: Peer
@@ -71,7 +73,9 @@ async def open_door(
     folder: Path, socket: Path, inputs: tuple[Input, ...] = INPUTS
 ) -> AsyncIterator[Door]:
     """Yield the gateway as `app.build` makes it, its keys and its route put in by hand."""
-    service = app.build(Settings(kafka_brokers="127.0.0.1:1", state_dir=folder))
+    service = app.build(
+        Settings(kafka_brokers="127.0.0.1:1", state_dir=folder, gateway_grpc_port=0)
+    )
     api = service.api
     assert isinstance(api, OpenInference)
     keys = MemoryProjection(AccessKeyChanged)
@@ -97,14 +101,17 @@ async def open_door(
     journal = front.answering.journal
     await journal.open()
     service.health.started = True
+    [rpc] = [part for part in service.parts if isinstance(part, RpcServer)]
+    await rpc.start()
     server = HttpServer(api, host="127.0.0.1", port=0)
     await server.start()
     url = f"http://127.0.0.1:{server.port}"
     try:
         async with httpx.AsyncClient(base_url=url) as client:
-            yield Door(api, server.port, journal, client, peer)
+            yield Door(api, server.port, rpc.port, journal, client, peer)
     finally:
         await server.stop()
+        await rpc.stop()
         await front.answering.fleet.stop()
         await peer.kill()
         journal.close()

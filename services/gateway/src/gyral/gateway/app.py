@@ -13,6 +13,7 @@ from gyral.gateway.api.answering import Answering, Patience
 from gyral.gateway.api.front import Front
 from gyral.gateway.api.operations import Operations, create_router
 from gyral.gateway.api.protocol import OpenInference
+from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.gateway.api.shadows import Shadows
 from gyral.gateway.domain.routing import RouteTable
 from gyral.gateway.engine.fleet import Fleet
@@ -80,8 +81,18 @@ def build(settings: Settings) -> Service:
             known_keys,
             fleet,
             routes,
+            *_rpc(settings, Servicer(front, seconds, spans)),
         ],
     )
+
+
+def _rpc(settings: Settings, servicer: Servicer) -> list[RpcServer]:
+    """Return the gRPC server, where one is wanted."""
+    port = settings.gateway_grpc_port
+    if port is None:
+        return []
+    most = settings.gateway_max_body_bytes
+    return [RpcServer(servicer, host=settings.http_host, port=port, max_bytes=most)]
 
 
 def _journal(settings: Settings) -> Journal:

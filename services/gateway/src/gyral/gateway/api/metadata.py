@@ -17,7 +17,7 @@ PUBLIC = frozenset({"/v2", "/v2/health/live", "/v2/health/ready"})
 SERVER: Mapping[str, str | Sequence[str]] = {
     "name": "gyral",
     "version": "0.1.0",
-    "extensions": ["binary_tensor_data"],
+    "extensions": ["binary_tensor_data", "model_repository"],
 }
 _PREDICT = ":predict"
 _VERSION_DIGITS = 9
@@ -140,6 +140,11 @@ def is_ready(to: Addressed, fleet: Fleet) -> bool:
 
 def _plain(path: str) -> bool:
     return path.endswith(_PREDICT) and path.startswith("/v1/models/")
+
+
+def version_of(text: str) -> int | None:
+    """Return the version that a message names, or None where it leaves that open."""
+    return _version(text) if text else None
 
 
 def _version(text: str) -> int:

@@ -8,7 +8,8 @@ import msgspec
 from opentelemetry.metrics import Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gyral.gateway.api import answers, metadata, plain, requests
+from gyral.contracts import access
+from gyral.gateway.api import answers, metadata, plain, repository, requests
 from gyral.gateway.api.answers import JSON, Body
 from gyral.gateway.api.asked import Asked, Expected
 from gyral.gateway.api.bodies import Request, read_body
@@ -30,6 +31,9 @@ _FORMS: Mapping[str, Form] = {
     "infer": Form(requests.read_request, answers.answer_body),
     "predict": Form(plain.read_fields, plain.answer_body),
 }
+
+
+_MAX_INDEX_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -86,6 +90,8 @@ class OpenInference:
         if path in metadata.PUBLIC:
             request.expect("GET")
             return _found(*metadata.public(path, front.health))
+        if path.startswith(repository.PREFIX):
+            return await self._repository(request)
         front.check_key(request.headers.get(b"authorization"))
         target = metadata.target_of(path)
         to = front.find(target.model, target.version)
@@ -97,6 +103,21 @@ class OpenInference:
         front.check_load()
         with self.spans.span("gateway.infer", model=target.model):
             return await self._infer(request, to, form)
+
+    async def _repository(self, request: Request) -> Reply | None:
+        front = self.front
+        front.check_key(request.headers.get(b"authorization"), access.Scope.OPERATE)
+        request.expect("POST")
+        match request.path.removeprefix(repository.PREFIX).split("/"):
+            case ["index"]:
+                body = await read_body(request, _MAX_INDEX_BYTES)
+                if body is None:
+                    return None
+                ready = repository.only_ready(body)
+                return _found(200, await repository.index(front, ready=ready))
+            case ["models", model, "load" | "unload"]:
+                repository.refuse_change(model)
+        raise RefusedError(404, f"expected {repository.PREFIX}index; found another path")
 
     async def _infer(self, request: Request, to: Addressed, form: Form) -> Reply | None:
         body = await read_body(request, self.max_body_bytes)
