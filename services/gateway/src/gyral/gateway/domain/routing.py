@@ -27,6 +27,8 @@ class Plan:
     shadows: tuple[Share, ...]
     known_inputs: frozenset[str]
     """Inputs that any version of the route reads."""
+    order: tuple[str, ...] | None
+    """The same as all versions list them, or None when they do not list the same."""
 
     def share_of(self, version: int) -> Share | None:
         """Return the share of a version that the route names, whatever its weight."""
@@ -41,6 +43,7 @@ class Plan:
 def plan(route: RouteChanged) -> Plan:
     """Return the route laid out for choosing."""
     weighted = [share for share in route.shares if share.weight > 0 and not share.shadow]
+    orders = {names_of(share) for share in route.shares}
     live = tuple(sorted(weighted, key=lambda share: -share.version))
     return Plan(
         route=route,
@@ -48,7 +51,13 @@ def plan(route: RouteChanged) -> Plan:
         edges=tuple(accumulate(share.weight for share in live)),
         shadows=tuple(share for share in route.shares if share.shadow),
         known_inputs=frozenset(each.name for share in route.shares for each in share.inputs),
+        order=orders.pop() if len(orders) == 1 else None,
     )
+
+
+def names_of(share: Share) -> tuple[str, ...]:
+    """Return a version's inputs by name, in its order."""
+    return tuple(each.name for each in share.inputs)
 
 
 def choose(laid_out: Plan, key: str) -> Share:
