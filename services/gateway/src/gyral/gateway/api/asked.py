@@ -28,6 +28,8 @@ class Asked:
     client_id: str | None
     inputs: Sequence[Sent]
     outputs: tuple[Wanted, ...]
+    size_bytes: int
+    """Of what came."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 
 from gyral.contracts.deployment import Share
 from gyral.gateway.api.asked import Asked, Expected, Wanted
 from gyral.gateway.api.binary import Sent, as_json
-from gyral.gateway.api.packed import PACKED, PackedColumn, unpacked
+from gyral.gateway.api.packed import PACKED, Packed, unpacked
 from gyral.gateway.api.tensors import (
     BadRequestError,
+    Features,
     Json,
     expect_rows,
+    missing_input,
     read_entity_keys,
     read_event_times,
     rows_of,
@@ -22,26 +23,18 @@ from gyral.gateway.domain.rows import Column
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
+_OWN = {ENTITY_KEY, EVENT_TIME, PACKED}
 MAX_ENTRY_BYTES = 1_000_000
 """Largest entry of the prediction log: below what a Kafka broker accepts by default (1 MiB)."""
 _ENTRY_OVERHEAD_BYTES = 4096
+_SURELY_SMALL_BYTES = 20_000
+"""Up to here no request can be too large: one byte adds at most 25 to the log."""
 _ROW_BYTES = 64
 """A row's probability, key and time where none was given, generously."""
-
-Given: TypeAlias = Sent | PackedColumn
-"""An input as it came, until a version says how to read it."""
 
 
 class TooLargeError(ValueError):
     """The request is well-formed and more than the gateway takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What one version reads of a request."""
-
-    columns: list[Column]
-    json: dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,9 @@ class Question:
 
     client_id: str | None
     rows: int
-    tensors: Mapping[str, Given]
+    tensors: Mapping[str, Sent]
+    """As they came, until a version says how to read them."""
+    packed: Packed | None
     first_entity_key: str | None
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
@@ -65,13 +60,9 @@ def understand(asked: Asked, expected: Expected) -> Question:
         TooLargeError: its log entry would be larger than MAX_ENTRY_BYTES.
     """
     tensors = _by_name(asked.inputs, expected.inputs)
-    packed = tensors.get(PACKED) if PACKED not in expected.inputs else None
-    given: Mapping[str, Given] = tensors
-    if packed is None:
-        rows = rows_of(asked.inputs)
-    else:
-        given = _unpacked(packed, tensors, expected.order)
-        rows = packed.shape[0]
+    sent = tensors.get(PACKED) if PACKED not in expected.inputs else None
+    packed = None if sent is None else _unpacked(sent, tensors, expected.order)
+    rows = rows_of(asked.inputs) if sent is None else sent.shape[0]
     keys = tensors.get(ENTITY_KEY) if ENTITY_KEY not in expected.inputs else None
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in expected.inputs else None
     if expected.event_clock and times is None:
@@ -79,14 +70,16 @@ def understand(asked: Asked, expected: Expected) -> Question:
             f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
             " clock; found none"
         )
-    _check_size(given, rows)
+    if asked.size_bytes > _SURELY_SMALL_BYTES:
+        _check_size(tensors, packed, rows)
     entity_keys, keys_json = (
         ([None], _nulls(rows)) if keys is None else read_entity_keys(as_json(keys), rows)
     )
     return Question(
         client_id=asked.client_id,
         rows=rows,
-        tensors=given,
+        tensors=tensors,
+        packed=packed,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
         event_times=_nulls(rows)
@@ -107,15 +100,14 @@ def features_for(question: Question, share: Share) -> Features:
     Raises:
         BadRequestError: one is missing, or is not what the version declares.
     """
+    if question.packed is not None:
+        return question.packed.read(share)
     columns: list[Column] = []
     json: dict[str, Json] = {}
     for declared in share.inputs:
         given = question.tensors.get(declared.name)
         if given is None:
-            raise BadRequestError(
-                f"{declared.name}: expected an input of type {declared.datatype}, as version"
-                f" {share.version} reads it; found none"
-            )
+            raise missing_input(declared, share.version)
         reading = given.read(declared, question.rows)
         columns.append(reading.column)
         json[declared.name] = reading.json
@@ -130,8 +122,8 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
         raise BadRequestError(
             f"{twice[:80]}: expected an input once; found it {names.count(twice)} times"
         )
-    unknown = named.keys() - known_inputs - {ENTITY_KEY, EVENT_TIME, PACKED}
-    if unknown:
+    unknown = named.keys() - known_inputs
+    if unknown and (unknown := unknown - _OWN):
         raise BadRequestError(
             f"{min(unknown)[:80]}: expected one of {', '.join(sorted(known_inputs))},"
             f" {ENTITY_KEY}, {EVENT_TIME}; found an input no version of the model reads"
@@ -141,10 +133,10 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
 
 def _unpacked(
     packed: Sent, tensors: Mapping[str, Sent], order: tuple[str, ...] | None
-) -> Mapping[str, Given]:
-    """Return the packed features and what came beside them, which may be no feature."""
+) -> Packed:
+    """Return the packed features; what came beside them may be no feature."""
     beside = {name: tensor for name, tensor in tensors.items() if tensor is not packed}
-    single = beside.keys() - {ENTITY_KEY, EVENT_TIME}
+    single = beside.keys() - _OWN
     if single:
         raise BadRequestError(
             f"{PACKED}: expected either all features in it or one tensor a feature; found"
@@ -155,15 +147,17 @@ def _unpacked(
             f"{PACKED}: expected one tensor a feature, as the model's versions read different"
             " ones, or a version in the path; found them packed"
         )
-    columns = unpacked(packed, order)
+    unpacked_features = unpacked(packed, order)
     for tensor in beside.values():
         expect_rows(tensor, packed.shape[0])
-    return {**columns, **beside}
+    return unpacked_features
 
 
-def _check_size(given: Mapping[str, Given], rows: int) -> None:
-    content = sum(each.size_bytes + len(name) + 8 for name, each in given.items())
+def _check_size(tensors: Mapping[str, Sent], packed: Packed | None, rows: int) -> None:
+    content = sum(each.size_bytes + len(name) + 8 for name, each in tensors.items())
     size = content + rows * _ROW_BYTES + _ENTRY_OVERHEAD_BYTES
+    if packed is not None:
+        size += packed.size_bytes
     if size > MAX_ENTRY_BYTES:
         raise TooLargeError(
             f"inputs: expected at most {MAX_ENTRY_BYTES} bytes to log; found about {size}: send"

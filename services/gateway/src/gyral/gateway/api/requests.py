@@ -55,11 +55,11 @@ def read_request(body: bytes, header: bytes | None, _expected: Expected) -> Aske
     """
     if header is None:
         request = _decoded(body)
-        return Asked(request.id, _only_json(request), _outputs(request))
+        return Asked(request.id, _only_json(request), _outputs(request), len(body))
     length = _length(header, len(body))
     request = _decoded(body[:length])
     inputs = _with_binary(request, memoryview(body)[length:])
-    return Asked(request.id, inputs, _outputs(request))
+    return Asked(request.id, inputs, _outputs(request), len(body))
 
 
 def check_parameters(

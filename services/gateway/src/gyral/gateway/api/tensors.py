@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Protocol, TypeAlias, cast
 
@@ -43,6 +44,14 @@ class Reading(msgspec.Struct, gc=False):
     """As the prediction log takes it: a flat array."""
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What one version reads of a request."""
+
+    columns: list[Column]
+    json: dict[str, Json]
+
+
 class Tensor(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """An input of a request; its data stay JSON until a version says how to read them."""
 
@@ -68,7 +77,7 @@ class Tensor(msgspec.Struct, gc=False, forbid_unknown_fields=True):
                 " found JSON"
             )
         cells, json = _cells(self, decoders, rows)
-        if self.datatype == Datatype.FP32 and not fits_float32(cells):
+        if self.datatype == _FP32 and not fits_float32(cells):
             raise BadRequestError(
                 f"{self.name}: expected numbers that fit FP32; found a larger one"
             )
@@ -121,6 +130,9 @@ _EVENT_TIMES = _pair(_Micros)
 _EVENT_TIMES_IF_ANY = _pair(_Micros | None)
 _encode = msgspec.json.Encoder().encode
 _NAN = float("nan")
+_FP32 = Datatype.FP32.value
+_SPACES = (b" ", b"\n", b"\r", b"\t")
+_NOT_NUMBERS = (Datatype.BYTES, Datatype.BOOL)
 
 
 def rows_of(tensors: Sequence[Shaped]) -> int:
@@ -132,8 +144,10 @@ def rows_of(tensors: Sequence[Shaped]) -> int:
     if not tensors:
         raise BadRequestError("inputs: expected one for each feature; found none")
     rows = check_rows(tensors[0])
+    flat, column = [rows], [rows, 1]
     for tensor in tensors:
-        expect_rows(tensor, rows)
+        if tensor.shape != flat and tensor.shape != column:  # noqa: PLR1714 - on the hot path
+            expect_rows(tensor, rows)
     return rows
 
 
@@ -166,23 +180,23 @@ def expect_exact(tensor: Shaped, declared: Datatype) -> None:
 
 def reading(datatype: Datatype, cells: Sequence[Cell], json: Json) -> Reading:
     """Return cells of the right type as the runtime and the log take them."""
-    if datatype in (Datatype.BYTES, Datatype.BOOL):
+    if datatype in _NOT_NUMBERS:
         return Reading(cells, json)  # type: ignore[arg-type]
-    return Reading(float_column(cast("Sequence[float | None]", cells)), json)
+    return Reading(float_column(cells), json)
 
 
-def float_column(cells: Sequence[float | None]) -> bytes:
+def float_column(cells: Sequence[Cell]) -> bytes:
     """Return numbers as the runtime takes them: float64, missing as NaN."""
     if None in cells:
         cells = [_NAN if cell is None else cell for cell in cells]
-    return array("d", cast("Sequence[float]", cells)).tobytes()
+    return array("d", cells).tobytes()  # type: ignore[type-var]
 
 
 def fits_float32(cells: Sequence[Cell]) -> bool:
     """Return whether none of the numbers is too large for FP32."""
     if None in cells:
         cells = [cell for cell in cells if cell is not None]
-    rounded = array("f", cast("Sequence[float]", cells))
+    rounded = array("f", cells)  # type: ignore[type-var]
     return inf not in rounded and -inf not in rounded
 
 
@@ -223,7 +237,7 @@ def _cells(
     flat, nested = decoders
     json = tensor.data
     try:
-        if tensor.shape == [rows, 1] and is_nested(json):
+        if len(tensor.shape) > 1 and is_nested(json):
             cells = [row[0] for row in nested(json)]
             json = msgspec.Raw(_encode(cells))
         else:
@@ -240,8 +254,18 @@ def _cells(
 
 def is_nested(json: msgspec.Raw) -> bool:
     """Return whether an array begins with an array."""
-    start = bytes(memoryview(json)[:64]).split()
-    return b"".join(start).startswith(b"[[")
+    view = memoryview(json)
+    if bytes(view[1:2]) not in _SPACES:
+        return bytes(view[:2]) == b"[["
+    return bytes(view[1:64]).lstrip().startswith(b"[")
+
+
+def missing_input(declared: Input, version: int) -> BadRequestError:
+    """Return what to say when a feature does not come."""
+    return BadRequestError(
+        f"{declared.name}: expected an input of type {declared.datatype}, as version {version}"
+        " reads it; found none"
+    )
 
 
 def shape_of(tensor: Shaped) -> str:
