@@ -73,8 +73,14 @@ def test_errors_and_latency_end_a_rollout_at_once():
     assert "p99" in by_latency.reason
 
 
+def test_a_paused_rollout_holds_its_step_and_still_ends_where_it_must():
+    held = State(Stage.SHADOW, paused=True)
+    assert decide(held, measured(10**6, 10**6), RULES) is None
+    assert isinstance(decide(held, measured(10, 10, failed=1), RULES), Abort)
+
+
 def test_an_ended_rollout_and_one_that_warms_up_do_not_move():
-    for stage in (Stage.COMPLETED, Stage.ABORTED, Stage.WARMING):
+    for stage in (Stage.COMPLETED, Stage.ABORTED, Stage.ROLLED_BACK, Stage.WARMING):
         assert decide(State(stage), measured(10**6, 10**6, failed=10**6), RULES) is None
 
 

@@ -11,7 +11,7 @@ from importlib import resources
 import pytest
 from pydantic import SecretStr
 
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted, RolloutSteered, Steer
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import RunRequested
 from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
@@ -113,6 +113,28 @@ def aborted(version, run_id, stage):
         reason="expected version 1 to answer, as when it was judged; found version 2",
     )
     return delivered(event)
+
+
+async def test_who_holds_a_rollout_is_in_the_audit_once(declared):
+    event = delivered(
+        RolloutSteered(
+            model="churn",
+            version=2,
+            run_id=RUN,
+            request_id=REQUEST,
+            epoch=4,
+            order=Steer.PAUSED,
+            stage="canary/0",
+            actor="ann",
+            reason="the weekend",
+        )
+    )
+    await handlers(declared).rollout_steered(event)
+    await handlers(declared).rollout_steered(event)
+    async with declared() as tx:
+        entries = await tx.audit_entries(after=0, limit=100)
+    found = [(it.actor, it.action, it.subject, it.reason) for it in entries]
+    assert found.count(("ann", "rollout.paused", "churn@2", "the weekend")) == 1
 
 
 async def test_a_redelivered_run_becomes_one_version(pool, declared):

@@ -34,6 +34,7 @@ EVENTS: tuple[type[Event], ...] = (
     deployment.RolloutAdvanced,
     deployment.RolloutCompleted,
     deployment.RolloutAborted,
+    deployment.RolloutSteered,
     deployment.RouteChanged,
     inference.PredictionLogged,
     monitoring.WindowMeasured,

@@ -70,6 +70,24 @@ class RolloutAborted(_OfRollout):
     as_of: AwareDatetime | None = None
 
 
+class Steer(StrEnum):
+    """What an operator may do with a rollout that goes on."""
+
+    PAUSED = "paused"
+    RESUMED = "resumed"
+
+
+class RolloutSteered(_OfRollout):
+    """An operator holds a rollout, or lets it go on; its route stays as it is."""
+
+    topic: ClassVar[Topic] = Topic("deployment.rollout.steered.v1")
+
+    order: Steer
+    stage: str = Field(max_length=40)
+    actor: str = Field(min_length=1, max_length=100)
+    reason: Reason
+
+
 class Datatype(StrEnum):
     """Tensor datatypes of Open Inference V2 that a model's input may have."""
 

@@ -63,6 +63,7 @@ PARTIES: Mapping[type[Event], Parties] = {
     deployment.RolloutAdvanced: Parties(("deployer",), (PEOPLE,)),
     deployment.RolloutCompleted: Parties(("deployer",), ("registry", "trainer")),
     deployment.RolloutAborted: Parties(("deployer",), ("registry", "trainer")),
+    deployment.RolloutSteered: Parties(("deployer",), ("registry",)),
     deployment.RouteChanged: Parties(("deployer",), ("gateway",)),
     inference.PredictionLogged: Parties(("gateway",), ("validation", "deployer", "monitor")),
     monitoring.WindowMeasured: Parties(("monitor",), (PEOPLE,)),

@@ -94,6 +94,13 @@ class Route(Struct, frozen=True):
     versions: list[Share]
 
 
+class Decided(Struct, frozen=True):
+    """Which versions the deployer wants to answer."""
+
+    epoch: int
+    shares: list[Share]
+
+
 class Request(Struct, frozen=True):
     """A retraining the monitor asked for."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypedDict
 
 from gyral.contracts.data import DatasetCommitted
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.deployment import RolloutAborted, RolloutCompleted, RolloutSteered
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.specs.model import ModelSpec
@@ -286,6 +286,20 @@ class Handlers:
                 change={"stage": event.stage, "measured": event.measured, "epoch": event.epoch},
             )
         self.changes.notify()
+
+    async def rollout_steered(self, event: RolloutSteered) -> None:
+        """Leave in the audit log who held a rollout or let it go on, and why."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.audit(
+                now=self.now(),
+                actor=event.actor,
+                action=f"rollout.{event.order}",
+                subject=f"{event.model}@{event.version}",
+                reason=event.reason,
+                change={"stage": event.stage, "epoch": event.epoch},
+            )
 
     async def _repeat_if_stale(self, tx: RegistryTx, event: RolloutAborted) -> None:
         version = await tx.version(event.model, event.version)

@@ -1,8 +1,9 @@
 """A rollout as a pure state machine: (state, measured, rules) to the next decision.
 
-warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere. No data is not
-success: a step that lacks its share of rows is extended once, then aborted, unless chance
-explains it.
+warming -> shadow -> canary[0] -> ... -> completed, or aborted from anywhere; an operator may
+roll a completed one back. No data is not success: a step that lacks its share of rows is
+extended once, then aborted, unless chance explains it. A paused rollout still ends at once
+where it must.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ class Stage(StrEnum):
     CANARY = "canary"
     COMPLETED = "completed"
     ABORTED = "aborted"
+    ROLLED_BACK = "rolled_back"
+    """It had completed, and the version before it answers again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,13 @@ class State:
     """Index of the canary step."""
     extended: bool = False
     """The step has been given its rows a second time."""
+    paused: bool = False
+    """An operator holds it in its step."""
 
     @property
     def ended(self) -> bool:
-        """True when nothing can happen to it any more."""
-        return self.stage in (Stage.COMPLETED, Stage.ABORTED)
+        """True when it is under way no more."""
+        return self.stage in (Stage.COMPLETED, Stage.ABORTED, Stage.ROLLED_BACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ def decide(state: State, measured: Measured, rules: Rollout) -> Decision:
         return None
     if reason := _hard_stop(measured, rules):
         return Abort(replace(state, stage=Stage.ABORTED), reason)
+    if state.paused:
+        return None
     needed = rules.shadow if state.stage is Stage.SHADOW else rules.per_step
     rows = _rows(state, measured)
     if rows < needed * (2 if state.extended else 1):

@@ -18,8 +18,8 @@ from gyral.deployer.domain.rollouts import Stage, State
 from gyral.deployer.domain.routes import answering
 from gyral.kit.tx import Tx
 
-_COLUMNS = """model, version, run_id, request_id, stage, step, extended, epoch, previous,
-              bootstrap, artifacts, spec, bento_key, reason, cause"""
+_COLUMNS = """model, version, run_id, request_id, stage, step, extended, paused, epoch,
+              previous, bootstrap, artifacts, spec, bento_key, actor, reason, cause"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class StoredRollout:
     artifacts: Artifacts
     spec: ModelSpec
     bento_key: str | None
+    actor: str | None
+    """Who decided last: an operator by name; None: the deployer by its rules."""
     reason: str | None
     cause: Delivery
     """The approval it follows from: its steps continue that trace."""
@@ -113,7 +115,7 @@ class RolloutTx(Tx):
             f"""
             SELECT {_COLUMNS}
               FROM rollout
-             WHERE model = $1 AND stage NOT IN ('completed', 'aborted')
+             WHERE model = $1 AND stage NOT IN ('completed', 'aborted', 'rolled_back')
             """,  # noqa: S608
             model,
         )
@@ -126,7 +128,8 @@ class RolloutTx(Tx):
             SELECT model || '@' || version AS slot
               FROM rollout
              WHERE model || '@' || version = ANY ($1::text[])
-               AND stage IN ('completed', 'aborted') AND updated_at < $2
+               AND stage IN ('completed', 'aborted', 'rolled_back')
+               AND coalesce(rolled_back_at, updated_at) < $2
             """,
             list(slots), before,
         )  # fmt: skip
@@ -138,7 +141,7 @@ class RolloutTx(Tx):
             """
             SELECT model, epoch
               FROM rollout
-             WHERE stage NOT IN ('completed', 'aborted') AND epoch IS NOT NULL
+             WHERE stage NOT IN ('completed', 'aborted', 'rolled_back') AND epoch IS NOT NULL
             """
         )
         return {row["model"]: row["epoch"] for row in rows}
@@ -165,19 +168,33 @@ class RolloutTx(Tx):
         state: State,
         *,
         epoch: int | None,
+        actor: str | None = None,
         reason: str | None,
         now: datetime,
     ) -> None:
-        """Remember where a rollout stands now."""
+        """Remember where a rollout stands now, and by whose word."""
         await self.conn.execute(
             """
             UPDATE rollout
-               SET stage = $3, step = $4, extended = $5, epoch = $6, reason = $7,
-                   updated_at = $8
+               SET stage = $3, step = $4, extended = $5, paused = $6, epoch = $7, actor = $8,
+                   reason = $9, updated_at = $10
              WHERE model = $1 AND version = $2
             """,
-            rollout.model, rollout.version,
-            state.stage, state.step, state.extended, epoch, reason, now,
+            rollout.model, rollout.version, state.stage, state.step, state.extended,
+            state.paused, epoch, actor, reason, now,
+        )  # fmt: skip
+
+    async def roll_back(
+        self, model: str, version: int, *, actor: str, reason: str, now: datetime
+    ) -> None:
+        """Remember that a completed version answers no more; when it completed stays known."""
+        await self.conn.execute(
+            """
+            UPDATE rollout
+               SET stage = 'rolled_back', actor = $3, reason = $4, rolled_back_at = $5
+             WHERE model = $1 AND version = $2
+            """,
+            model, version, actor, reason, now,
         )  # fmt: skip
 
     async def keep_bento(self, model: str, version: int, key: str) -> None:
@@ -205,22 +222,22 @@ class RolloutTx(Tx):
         return [RouteChanged.model_validate_json(row["event"]) for row in rows]
 
     async def set_route(self, route: RouteChanged) -> None:
-        """Make this the model's route and publish it; its epoch must be the next one."""
+        """Make this the model's route and publish it; its epoch must be a later one."""
         moved = await self.conn.fetchval(
             """
             INSERT INTO route (model, epoch, event)
             VALUES ($1, $2, $3)
                 ON CONFLICT (model) DO UPDATE
                SET epoch = $2, event = $3
-             WHERE route.epoch = $2 - 1
+             WHERE route.epoch < $2
             RETURNING epoch
             """,
             route.model, route.epoch, route.model_dump_json(),
         )  # fmt: skip
         if moved is None:
             raise ValueError(
-                f"route of {route.model}: expected epoch {route.epoch} to be the next; "
-                "found another"
+                f"route of {route.model}: expected an epoch before {route.epoch}; "
+                "found a later one"
             )
         await self.publish(route)
 
@@ -306,13 +323,14 @@ def _rollout(row: asyncpg.Record) -> StoredRollout:
         version=row["version"],
         run_id=str(row["run_id"]),
         request_id=str(row["request_id"]),
-        state=State(Stage(row["stage"]), row["step"], row["extended"]),
+        state=State(Stage(row["stage"]), row["step"], row["extended"], row["paused"]),
         epoch=row["epoch"],
         previous=row["previous"],
         bootstrap=row["bootstrap"],
         artifacts=Artifacts.model_validate_json(row["artifacts"]),
         spec=ModelSpec.model_validate_json(row["spec"]),
         bento_key=row["bento_key"],
+        actor=row["actor"],
         reason=row["reason"],
         cause=Delivery(event_id, correlation_id, traceparent=traceparent),
     )
