@@ -29,6 +29,7 @@ REPLAY = [
 ]
 
 
+ORDERS = ("abort", "promote", "pause", "resume", "approve", "rollback")
 COMMANDS = [
     ["up"],
     ["down"],
@@ -38,7 +39,8 @@ COMMANDS = [
     ["predict", "m"],
     ["send", "s"],
     ["runs"],
-    ["rollout", "m"],
+    ["rollout", "show", "m"],
+    *[["rollout", order, "m", "--reason", "why"] for order in ORDERS],
     ["trace", "m"],
     ["audit"],
     ["dlq", "ls"],
@@ -60,7 +62,6 @@ COMMANDS = [
         (["audit"], "GYRAL_HOME: expected the folder of an instance"),
         (["apply", "-f", "nowhere.yaml"], "nowhere.yaml: expected a YAML file or a folder"),
         (["get", "versions"], "get versions: expected a model's name after it"),
-        (["rollout", "m", "--abort", "bad"], "--abort: expected a version after the model"),
         (["predict", "m", "nowhere.json"], "nowhere.json: expected NDJSON"),
         ([*REPLAY, "--bootstrap", "soon"], "--bootstrap: expected a number and a unit"),
         ([*REPLAY, "--label-lag", "1 h"], "--label-lag: expected a number and a unit"),

@@ -15,7 +15,7 @@ OF_ONE_MODEL = [
     ["get", "versions", "m"],
     ["get", "alarms", "m"],
     ["runs", "m"],
-    ["rollout", "m"],
+    ["rollout", "show", "m"],
     ["trace", "m"],
 ]
 LISTS = (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gyral.contracts.deployment import Datatype, Input
 from gyral.contracts.specs.model import Rollout
 from gyral.deployer.domain.rollouts import Stage, State
-from gyral.deployer.domain.routes import Serving, shares
+from gyral.deployer.domain.routes import Serving, returned, shares
 
 RULES = Rollout()
 INPUTS = (Input(name="pages", datatype=Datatype.FP64),)
@@ -41,6 +41,16 @@ def test_a_completed_rollout_keeps_the_previous_version_warm():
     assert (after.version, after.weight) == (2, 100)
     third = shares((before, after), serving(3), State(Stage.SHADOW), RULES)
     assert [share.version for share in third] == [2, 3]
+
+
+def test_a_version_that_is_taken_out_leaves_all_to_the_one_kept_warm_beside_it():
+    completed = shares(FIRST, serving(2), State(Stage.COMPLETED), RULES)
+    back = returned(completed, 2)
+    assert back is not None
+    assert (back.version, back.weight) == (1, 100)
+    assert returned(FIRST, 1) is None
+    shadowed = shares(FIRST, serving(2), State(Stage.SHADOW), RULES)
+    assert returned(shadowed, 1) is None
 
 
 @given(st.lists(states, max_size=12))

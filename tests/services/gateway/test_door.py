@@ -240,7 +240,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 async def test_a_malformed_name_in_a_path_is_the_callers_fault_on_every_route(door, name):
     paths = [path for path in routes(door.api) if "{model}" in path]
-    assert len(paths) == 10
+    assert len(paths) == 11
     bad = [path.format(model=name) for path in paths]
     places = ("", "/v2", "/v1/models", f"/v1/models/{MODEL}", f"/v2/models/{MODEL}")
     version = f"/v2/models/{MODEL}/versions/{name}"

@@ -94,6 +94,22 @@ class Route(Struct, frozen=True):
     versions: list[Share]
 
 
+class Decided(Struct, frozen=True):
+    """Which versions the deployer wants to answer."""
+
+    epoch: int
+    shares: list[Share]
+
+
+class Pin(Struct, frozen=True):
+    """What a gateway answers by in an emergency, or what a pin would do there now."""
+
+    epoch: int
+    version: int
+    pin_id: str | None = None
+    instead_of: int | None = None
+
+
 class Request(Struct, frozen=True):
     """A retraining the monitor asked for."""
 

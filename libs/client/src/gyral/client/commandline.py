@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from gyral.client.errors import ClientError
+from gyral.client.options import Commands, command, group, output
 
 INTERRUPTED = 130
 _FAILED = 1
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _stack(commands)
     _declaring(commands)
+    _rollout(commands)
     _using(commands)
     _sending(commands)
     _replay(commands)
@@ -72,28 +73,15 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-class _Commands(Protocol):
-    """What sub-commands are added to; argparse has no public name for it."""
-
-    def add_parser(
-        self,
-        name: str,
-        *,
-        help: str,  # noqa: A002 - argparse calls it so
-        description: str,
-    ) -> argparse.ArgumentParser:
-        """Return the parser of a new command."""
-
-
-def _stack(commands: _Commands) -> None:
-    up = _command(commands, "up", "stack:up", "start the platform on this machine")
+def _stack(commands: Commands) -> None:
+    up = command(commands, "up", "stack:up", "start the platform on this machine")
     up.add_argument("names", nargs="*", metavar="NAME", help="only these, with their needs")
-    _command(commands, "down", "stack:down", "stop it")
-    _output(_command(commands, "status", "stack:status", "say how each process stands"))
+    command(commands, "down", "stack:down", "stop it")
+    output(command(commands, "status", "stack:status", "say how each process stands"))
 
 
-def _declaring(commands: _Commands) -> None:
-    apply = _command(commands, "apply", "declaring:apply", "declare streams and models")
+def _declaring(commands: Commands) -> None:
+    apply = command(commands, "apply", "declaring:apply", "declare streams and models")
     apply.add_argument(
         "-f", "--file", type=Path, required=True, metavar="PATH", help="a YAML file or a folder"
     )
@@ -103,45 +91,68 @@ def _declaring(commands: _Commands) -> None:
         action="store_false",
         help="do not wait until every service knows what was declared",
     )
-    _output(apply)
-    get = _command(commands, "get", "showing:get", "show what there is")
+    output(apply)
+    get = command(commands, "get", "showing:get", "show what there is")
     get.add_argument(
         "kind",
         choices=("streams", "models", "versions", "keys", "alarms"),
     )
     get.add_argument("name", nargs="?", help="of a stream or a model")
     get.add_argument("--limit", type=int, default=1000, help="most rows")
-    _output(get)
-    runs = _command(commands, "runs", "showing:runs", "list trainings, newest first")
+    output(get)
+    runs = command(commands, "runs", "showing:runs", "list trainings, newest first")
     runs.add_argument("model", nargs="?")
     runs.add_argument("--limit", type=int, default=20)
-    _output(runs)
-    rollout = _command(commands, "rollout", "showing:rollout", "show or steer rollouts")
-    rollout.add_argument("model")
-    rollout.add_argument("version", nargs="?", type=int)
-    rollout.add_argument("--abort", metavar="REASON", help="take the version back")
-    rollout.add_argument("--promote", metavar="REASON", help="let the version answer alone")
-    _output(rollout)
-    trace = _command(
+    output(runs)
+    trace = command(
         commands, "trace", "showing:trace", "follow a model's loop, cause to effect"
     )
     trace.add_argument("model")
-    _output(trace)
+    output(trace)
 
 
-def _using(commands: _Commands) -> None:
-    predict = _command(commands, "predict", "using:predict", "ask a model")
+def _rollout(commands: Commands) -> None:
+    of = group(commands, "rollout", "show, steer and take back rollouts")
+    show = command(of, "show", "rollouts:show", "show a model's rollouts, newest first")
+    show.add_argument("model")
+    show.add_argument("version", nargs="?", type=int)
+    output(show)
+    for name, summary in (
+        ("abort", "take back the version under way"),
+        ("promote", "let the version under way answer alone"),
+        ("pause", "hold the version under way in its step"),
+        ("resume", "let a paused version go on"),
+        ("approve", "let a version answer that awaits approval"),
+        ("rollback", "have the previous champion answer alone again"),
+    ):
+        order = command(of, name, f"rollouts:{name}", summary)
+        order.add_argument("model")
+        order.add_argument("version", nargs="?", type=int, help="default: the one meant")
+        order.add_argument(
+            "--reason", metavar="WHY", required=True, help="goes into the audit with your key"
+        )
+        if name == "rollback":
+            order.add_argument(
+                "--emergency",
+                action="store_true",
+                help="have the gateways do it themselves, with Kafka or Postgres down",
+            )
+        output(order)
+
+
+def _using(commands: Commands) -> None:
+    predict = command(commands, "predict", "using:predict", "ask a model")
     predict.add_argument("model")
     predict.add_argument(
         "rows", nargs="?", type=Path, help="NDJSON, an object of features a line; default stdin"
     )
     predict.add_argument("--key", metavar="FIELD", help="field with the entity's key")
     predict.add_argument("--time", metavar="FIELD", help="field with the event time")
-    _output(predict)
+    output(predict)
 
 
-def _sending(commands: _Commands) -> None:
-    send = _command(commands, "send", "sending:send", "send rows to a stream")
+def _sending(commands: Commands) -> None:
+    send = command(commands, "send", "sending:send", "send rows to a stream")
     send.add_argument("stream")
     send.add_argument(
         "files",
@@ -174,11 +185,11 @@ def _sending(commands: _Commands) -> None:
         help="read so much again, for changes that are committed late; default 5m",
     )
     table.add_argument("--dsn-file", type=Path, metavar="FILE", help="of mode 0600")
-    _output(send)
+    output(send)
 
 
-def _replay(commands: _Commands) -> None:
-    replay = _command(
+def _replay(commands: Commands) -> None:
+    replay = command(
         commands, "replay", "replaying:replay", "play a file of the past through the platform"
     )
     replay.add_argument("--spec", type=Path, required=True, metavar="DIR")
@@ -200,8 +211,8 @@ def _replay(commands: _Commands) -> None:
         help="do not wait for the platform at a day's end: the racing case",
     )
     replay.add_argument("--report", type=Path, required=True, metavar="OUT", help="a folder")
-    _output(replay)
-    check = _command(
+    output(replay)
+    check = command(
         commands, "check-report", "replaying:check", "hold a report to limits; 1 when one fails"
     )
     check.add_argument("report", type=Path, metavar="report.json")
@@ -227,33 +238,33 @@ def _replay(commands: _Commands) -> None:
     )
 
 
-def _datasets(commands: _Commands) -> None:
-    of = _group(commands, "dataset", "read the versions of a stream's table")
-    listing = _command(of, "ls", "datasets:ls", "list announced versions, oldest first")
+def _datasets(commands: Commands) -> None:
+    of = group(commands, "dataset", "read the versions of a stream's table")
+    listing = command(of, "ls", "datasets:ls", "list announced versions, oldest first")
     listing.add_argument("stream", nargs="?")
     listing.add_argument("--limit", type=int, default=1000, help="most rows")
-    _output(listing)
-    show = _command(of, "show", "datasets:show", "show what a version pins")
-    export = _command(of, "export", "datasets:export", "write a version to a Parquet file")
-    for command in (show, export):
-        command.add_argument("stream")
-        command.add_argument("--version", type=int, metavar="V", help="default: the newest")
+    output(listing)
+    show = command(of, "show", "datasets:show", "show what a version pins")
+    export = command(of, "export", "datasets:export", "write a version to a Parquet file")
+    for each in (show, export):
+        each.add_argument("stream")
+        each.add_argument("--version", type=int, metavar="V", help="default: the newest")
     export.add_argument("--to", type=Path, metavar="FILE", help="default: STREAM-V.parquet")
     export.add_argument("--fields", metavar="A,B", help="only these columns")
-    _output(show)
-    _output(export)
+    output(show)
+    output(export)
 
 
-def _dlq(commands: _Commands) -> None:
-    of = _group(commands, "dlq", "look at dead letters, and have them handled after all")
-    listing = _command(of, "ls", "letters:ls", "list dead letters, oldest first")
+def _dlq(commands: Commands) -> None:
+    of = group(commands, "dlq", "look at dead letters, and have them handled after all")
+    listing = command(of, "ls", "letters:ls", "list dead letters, oldest first")
     _letters(listing)
     _state(listing, "parked", "replayed", "handled")
-    _output(listing)
-    show = _command(of, "show", "letters:show", "show one with its headers and bytes")
+    output(listing)
+    show = command(of, "show", "letters:show", "show one with its headers and bytes")
     show.add_argument("id")
     _whole(show)
-    replay = _command(of, "replay", "letters:replay", "put letters back on their topics")
+    replay = command(of, "replay", "letters:replay", "put letters back on their topics")
     _letters(replay)
     _putting_back(replay)
 
@@ -264,23 +275,23 @@ def _letters(command: argparse.ArgumentParser) -> None:
     command.add_argument("--id", action="append", help="only this one; may be repeated")
 
 
-def _quarantine(commands: _Commands) -> None:
-    of = _group(commands, "quarantine", "look at refused rows, and have them judged again")
-    listing = _command(of, "ls", "quarantining:ls", "list refused rows, oldest first")
+def _quarantine(commands: Commands) -> None:
+    of = group(commands, "quarantine", "look at refused rows, and have them judged again")
+    listing = command(of, "ls", "quarantining:ls", "list refused rows, oldest first")
     _refused(listing)
     listing.add_argument("--id", action="append", type=int, help="only this one; repeatable")
     _state(listing, "held", "replayed")
     listing.add_argument("--limit", type=int, default=100, help="most rows to show")
-    _output(listing)
-    show = _command(of, "show", "quarantining:show", "show one with its headers and bytes")
+    output(listing)
+    show = command(of, "show", "quarantining:show", "show one with its headers and bytes")
     show.add_argument("id", type=int)
     _whole(show)
-    export = _command(of, "export", "quarantining:export", "write rows and bytes to a file")
+    export = command(of, "export", "quarantining:export", "write rows and bytes to a file")
     export.add_argument("file", type=Path, help="its name ends in .ndjson, .jsonl or .parquet")
     _refused(export)
     _state(export, "held", "replayed")
-    _output(export)
-    replay = _command(of, "replay", "quarantining:replay", "have held rows judged again")
+    output(export)
+    replay = command(of, "replay", "quarantining:replay", "have held rows judged again")
     _refused(replay)
     replay.add_argument("--id", action="append", type=int, help="only this one; repeatable")
     _putting_back(replay)
@@ -300,23 +311,23 @@ def _whole(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--bytes", type=int, default=4096, metavar="N", help="most bytes of a part to show"
     )
-    _output(command)
+    output(command)
 
 
 def _putting_back(command: argparse.ArgumentParser) -> None:
     command.add_argument("--because", metavar="WHY", help="goes into the audit with your key")
     command.add_argument("--dry-run", action="store_true", help="only count what would go back")
-    _output(command)
+    output(command)
 
 
-def _blocks(commands: _Commands) -> None:
-    of = _group(commands, "blocks", "look at what expectations found, and release blocks")
-    listing = _command(of, "ls", "blocks:ls", "list judged blocks of event time, oldest first")
+def _blocks(commands: Commands) -> None:
+    of = group(commands, "blocks", "look at what expectations found, and release blocks")
+    listing = command(of, "ls", "blocks:ls", "list judged blocks of event time, oldest first")
     listing.add_argument("stream")
     _state(listing, "held")
     listing.add_argument("--limit", type=int, default=1000, help="most rows to show")
-    _output(listing)
-    release = _command(
+    output(listing)
+    release = command(
         of,
         "release",
         "blocks:release",
@@ -329,12 +340,12 @@ def _blocks(commands: _Commands) -> None:
     release.add_argument(
         "--because", metavar="WHY", required=True, help="is kept with your key"
     )
-    _output(release)
+    output(release)
 
 
-def _subject(commands: _Commands) -> None:
-    of = _group(commands, "subject", "have subjects erased, and see what came of it")
-    erase = _command(
+def _subject(commands: Commands) -> None:
+    of = group(commands, "subject", "have subjects erased, and see what came of it")
+    erase = command(
         of, "erase", "subjects:erase", "erase a subject, read from standard input or a file"
     )
     erase.add_argument("stream")
@@ -343,40 +354,24 @@ def _subject(commands: _Commands) -> None:
     erase.add_argument(
         "--wait-s", type=float, default=600.0, help="how long to wait for the end of it"
     )
-    _output(erase)
-    show = _command(of, "show", "subjects:show", "say what an erasure took, and from where")
+    output(erase)
+    show = command(of, "show", "subjects:show", "say what an erasure took, and from where")
     show.add_argument("id")
-    _output(show)
-    listing = _command(of, "ls", "subjects:ls", "list erasures, oldest first")
+    output(show)
+    listing = command(of, "ls", "subjects:ls", "list erasures, oldest first")
     listing.add_argument("--stream", help="only of this stream")
     listing.add_argument("--limit", type=int, default=100, help="most rows to show")
-    _output(listing)
+    output(listing)
 
 
-def _audit(commands: _Commands) -> None:
-    audit = _command(
+def _audit(commands: Commands) -> None:
+    audit = command(
         commands, "audit", "auditing:audit", "check the invariants; 1 when one is violated"
     )
     audit.add_argument(
         "--sent", type=Path, metavar="FILE", help="a sender's journal, sent.jsonl"
     )
-    _output(audit)
-
-
-def _command(commands: _Commands, name: str, run: str, summary: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
-    made.set_defaults(run=run)
-    return made
-
-
-def _group(commands: _Commands, name: str, summary: str) -> _Commands:
-    made = commands.add_parser(name, help=summary, description=summary)
-    within: _Commands = made.add_subparsers(dest="action", required=True, metavar="ACTION")
-    return within
-
-
-def _output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    output(audit)
 
 
 def _first_line(error: BaseException) -> str:

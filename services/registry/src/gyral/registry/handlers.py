@@ -6,7 +6,12 @@ from datetime import datetime
 from typing import TypedDict
 
 from gyral.contracts.data import DatasetCommitted
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
+from gyral.contracts.deployment import (
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutSteered,
+    RoutePinned,
+)
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.specs.model import ModelSpec
@@ -286,6 +291,39 @@ class Handlers:
                 change={"stage": event.stage, "measured": event.measured, "epoch": event.epoch},
             )
         self.changes.notify()
+
+    async def rollout_steered(self, event: RolloutSteered) -> None:
+        """Leave in the audit log who held a rollout or let it go on, and why."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.audit(
+                now=self.now(),
+                actor=event.actor,
+                action=f"rollout.{event.order}",
+                subject=f"{event.model}@{event.version}",
+                reason=event.reason,
+                change={"stage": event.stage, "epoch": event.epoch},
+            )
+
+    async def route_pinned(self, event: RoutePinned) -> None:
+        """Leave an emergency's pin in the audit log, once for all gateways it was set at."""
+        [share] = event.route.shares
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.audit(
+                now=self.now(),
+                actor=event.actor,
+                action="route.pinned",
+                subject=f"{event.key}@{share.version}",
+                reason=event.reason,
+                change={
+                    "pin_id": event.pin_id,
+                    "pinned_at": event.pinned_at.isoformat(),
+                    "epoch": event.route.epoch,
+                },
+            )
 
     async def _repeat_if_stale(self, tx: RegistryTx, event: RolloutAborted) -> None:
         version = await tx.version(event.model, event.version)

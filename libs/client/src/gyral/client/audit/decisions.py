@@ -33,7 +33,7 @@ QUERIES: Mapping[str, str] = {
            AND NOT EXISTS (
                  SELECT FROM deployer.rollout
                   WHERE rollout.model = coalesce(champion.model, route.model)
-                    AND rollout.stage NOT IN ('completed', 'aborted')
+                    AND rollout.stage NOT IN ('completed', 'aborted', 'rolled_back')
                )
          UNION ALL
         SELECT route.model || ': weights add up to ' || sum((share ->> 'weight')::int)
@@ -62,7 +62,7 @@ QUERIES: Mapping[str, str] = {
             SELECT run.model, run.run_id, run.created_at,
                    CASE
                      WHEN run.in_flight
-                       OR rollout.stage NOT IN ('completed', 'aborted')
+                       OR rollout.stage NOT IN ('completed', 'aborted', 'rolled_back')
                        OR version.state = 'approved' AND rollout.version IS NULL
                      THEN 'infinity'
                      ELSE greatest(

@@ -1,13 +1,11 @@
-"""`gyral get`, `runs`, `rollout` and `trace`: how things stand."""
+"""`gyral get`, `runs` and `trace`: how things stand."""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-import orjson
-
 from gyral.client import addresses
-from gyral.client.answers import Outcome, Rollout
+from gyral.client.answers import Outcome
 from gyral.client.calls import PAGE, Platform, Row
 from gyral.client.commands import output
 from gyral.client.commands.existing import must_exist
@@ -32,7 +30,6 @@ _TRACED = (
     "request_id",
     "trace_id",
 )
-_ROLLOUTS = ("version", "stage", "weight", "epoch", "previous", "reason")
 
 
 async def get(given: argparse.Namespace) -> int:
@@ -69,27 +66,6 @@ async def runs(given: argparse.Namespace) -> int:
         if not found:
             await must_exist(platform, "models", given.model)
     output.rows(found, _RUNS, given.output)
-    return 0
-
-
-async def rollout(given: argparse.Namespace) -> int:
-    """Show a model's rollouts, or have one aborted or promoted."""
-    order = "abort" if given.abort else "promote" if given.promote else None
-    path = f"/v1/models/{quote(given.model, safe='')}/rollouts"
-    if order and given.version is None:
-        raise ClientError(f"--{order}: expected a version after the model; found none")
-    async with Platform(addresses.find()) as platform:
-        deployer = platform["deployer"]
-        if order:
-            body = orjson.dumps({"reason": given.abort or given.promote})
-            await deployer.post(f"{path}/{given.version}/{order}", body, Rollout)
-        if given.version is None:
-            found = await deployer.listed(path, "version")
-            if not found:
-                await must_exist(platform, "models", given.model)
-        else:
-            found = [await deployer.get(f"{path}/{given.version}", Row)]
-    output.rows(found, _ROLLOUTS, given.output)
     return 0
 
 

@@ -29,7 +29,7 @@ from gyral.contracts.versions import ChampionChanged
 T = TypeVar("T")
 _LOOK_S = 0.05
 _CHAMPIONS = ChampionChanged.topic.name
-_ENDED = ("completed", "aborted")
+_ENDED = ("completed", "aborted", "rolled_back")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,16 @@ def answering(shares: tuple[Share, ...]) -> int | None:
     return heaviest.version if heaviest else None
 
 
+def returned(before: tuple[Share, ...], version: int) -> Share | None:
+    """Return the share that answers alone once a version is taken out, or None without one.
+
+    It is the version kept warm beside it; a shadow never is.
+    """
+    others = [share for share in before if share.version != version and not share.shadow]
+    champion = max(others, key=lambda share: share.weight, default=None)
+    return champion.model_copy(update={"weight": 100}) if champion else None
+
+
 def shares(
     before: tuple[Share, ...], candidate: Serving, state: State, rules: Rollout
 ) -> tuple[Share, ...]:

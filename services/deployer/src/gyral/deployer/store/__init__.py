@@ -1,7 +1,7 @@
 """What the deployer remembers, one transaction at a time."""
 
-from gyral.deployer.store.transitions import TransitionTx
+from gyral.deployer.store.overrides import OverrideTx
 
 
-class DeployerTx(TransitionTx):
+class DeployerTx(OverrideTx):
     """A transaction over everything the deployer owns."""

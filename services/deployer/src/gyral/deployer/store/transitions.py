@@ -3,7 +3,6 @@
 Its state, the route that says the same, and the event that tells of it, at once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
@@ -19,11 +18,10 @@ from gyral.contracts.deployment import (
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
-from gyral.deployer.domain.rollouts import Abort, Advance, Extend, Stage, State
+from gyral.deployer.domain.measures import Measures
+from gyral.deployer.domain.rollouts import Abort, Advance, Await, Extend, Stage, State
 from gyral.deployer.domain.routes import Serving, shares
 from gyral.deployer.store.rollouts import RolloutTx, StoredRollout
-
-Measures = Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class TransitionTx(RolloutTx):
         epoch = await self._reroute(rollout, state, around)
         await self.publish(
             RolloutStarted(
-                **_ids(rollout, epoch), stage=_stage(state), previous=rollout.previous
+                **ids_of(rollout, epoch), stage=stage_name(state), previous=rollout.previous
             )
         )
         await self._settle(rollout, state, epoch, moment)
@@ -94,14 +92,14 @@ class TransitionTx(RolloutTx):
     async def take(
         self,
         rollout: StoredRollout,
-        decision: Advance | Extend | Abort,
+        decision: Advance | Extend | Await | Abort,
         measured: Measures,
         moment: Moment,
         *,
         by: Override | None = None,
     ) -> None:
         """Carry out a decision, of the state machine or of an operator."""
-        if isinstance(decision, Extend):
+        if isinstance(decision, Extend | Await):
             await self.move(
                 rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now
             )
@@ -116,8 +114,8 @@ class TransitionTx(RolloutTx):
         epoch = await self._reroute(rollout, decision.state, await self._around(rollout))
         await self.publish(
             RolloutAdvanced(
-                **_ids(rollout, epoch),
-                stage=_stage(decision.state),
+                **ids_of(rollout, epoch),
+                stage=stage_name(decision.state),
                 weight=rollouts.weight(decision.state, rollout.spec.spec.rollout),
                 measured=dict(measured),
                 as_of=moment.as_of,
@@ -141,11 +139,12 @@ class TransitionTx(RolloutTx):
         epoch = route.epoch if route else 1
         if route is not None and rollout.epoch is not None:
             epoch = await self._reroute(rollout, state, await self._around(rollout))
-        await self.move(rollout, state, epoch=epoch, reason=reason, now=moment.now)
+        actor = by.actor if by else None
+        await self.move(rollout, state, epoch=epoch, actor=actor, reason=reason, now=moment.now)
         await self.publish(
             RolloutAborted(
-                **_ids(rollout, epoch),
-                stage=_stage(rollout.state),
+                **ids_of(rollout, epoch),
+                stage=stage_name(rollout.state),
                 reason=reason[:500],
                 actor=by.actor if by else "deployer",
                 measured=dict(measured),
@@ -162,12 +161,19 @@ class TransitionTx(RolloutTx):
         by: Override | None = None,
     ) -> None:
         """Remember the new state; a completed rollout says so."""
-        await self.move(rollout, state, epoch=epoch, reason=None, now=moment.now)
+        await self.move(
+            rollout,
+            state,
+            epoch=epoch,
+            actor=by.actor if by else None,
+            reason=by.reason if by else None,
+            now=moment.now,
+        )
         await self.forget_observations(rollout.model, epoch)
         if state.stage is Stage.COMPLETED:
             await self.publish(
                 RolloutCompleted(
-                    **_ids(rollout, epoch),
+                    **ids_of(rollout, epoch),
                     previous=rollout.previous,
                     as_of=moment.as_of,
                     actor=by.actor if by else "deployer",
@@ -214,11 +220,12 @@ def slot(model: str, version: int) -> str:
     return f"{model}@{version}"
 
 
-def _stage(state: State) -> str:
+def stage_name(state: State) -> str:
+    """Return a stage as events name it: `shadow`, `canary/0`."""
     return f"{state.stage}/{state.step}" if state.stage is Stage.CANARY else str(state.stage)
 
 
-class _Ids(TypedDict):
+class Ids(TypedDict):
     """What every event of a rollout begins with."""
 
     model: str
@@ -228,8 +235,9 @@ class _Ids(TypedDict):
     epoch: int
 
 
-def _ids(rollout: StoredRollout, epoch: int) -> _Ids:
-    return _Ids(
+def ids_of(rollout: StoredRollout, epoch: int) -> Ids:
+    """Return what an event of this rollout begins with."""
+    return Ids(
         model=rollout.model,
         version=rollout.version,
         run_id=rollout.run_id,
