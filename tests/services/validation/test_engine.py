@@ -25,7 +25,6 @@ from gyral.validation.engine.intake import Sorting
 from gyral.validation.engine.schema import (
     Schema,
     UnusableSchemaError,
-    contents_of,
     micros,
 )
 from gyral.validation.engine.schemas import Schemas
@@ -196,6 +195,34 @@ def test_the_rows_of_a_batch_are_judged_one_by_one(schemas, form, encode):
     assert [row.record_key for row in again.refused] == ["f2"]
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(rows, min_size=1, max_size=4))
+def test_lines_are_taken_at_once_as_one_by_one(schemas, several):
+    """A line that is none makes the same lines before it be looked at one by one."""
+    value = ndjson(several)
+    batch = batch_of(BatchForm.NDJSON, value, len(several))
+    longer = batch_of(BatchForm.NDJSON, value + b"\n[]", len(several) + 1)
+    found, expected = (sort((Slice("t", 0, (one,), None),), schemas) for one in (batch, longer))
+    assert [(bad.place, bad.violation, bad.value) for bad in found.refused] == [
+        (bad.place, bad.violation, bad.value) for bad in expected.refused[:-1]
+    ]
+    assert found.groups.keys() == expected.groups.keys()
+    for name, group in found.groups.items():
+        other = expected.groups[name]
+        assert (group.keys, group.rows, group.row) == (other.keys, other.rows, other.row)
+        assert group.envelopes == other.envelopes
+        assert {record.value for record in group.records} == {value}
+
+
+def test_a_line_without_a_key_is_refused_among_good_ones(schemas):
+    batch = batch_of(BatchForm.NDJSON, ndjson([GOOD, {**GOOD, "flight_id": ""}]), 2)
+    found = sort((Slice("t", 0, (batch,), None),), schemas)
+    assert found.groups["departures"].keys == ["f1"]
+    assert [(bad.place.row, bad.violation.reason) for bad in found.refused] == [
+        (1, Reason.MALFORMED)
+    ]
+
+
 def typed(rows=1, *, compression=None, **columns):
     table = pa.table({"flight_id": pa.array(["a"] * rows), **columns})
     sink = io.BytesIO()
@@ -293,8 +320,8 @@ def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_late
     other = b'{"delay" : 5.0, "at":"2026-01-01T01:00:00+01:00","flight_id":"f1"}'
     two = row_of(wider, other)
     three = row_of(SCHEMA, {**GOOD, "delay": 6})
-    assert (contents_of([one]) == contents_of([two])).all()
-    assert (contents_of([one]) != contents_of([three])).any()
+    assert (SCHEMA.contents([one]) == wider.contents([two])).all()
+    assert (SCHEMA.contents([one]) != SCHEMA.contents([three])).any()
 
 
 good_rows = st.lists(
@@ -320,7 +347,7 @@ def test_what_a_commit_says_it_brings_is_what_the_lake_then_holds(values):
     places = np.zeros(len(rows), dtype=np.int64)
     table = SCHEMA.table(rows, places, places, places)
     wider = table.append_column("gate", pa.nulls(len(rows), pa.string()))
-    told = Content.of_digests(contents_of(rows))
+    told = Content.of_digests(SCHEMA.contents(rows))
     assert told == Content.of_rows(table.to_pylist()) == Content.of_rows(wider.to_pylist())
 
 
@@ -331,7 +358,7 @@ def test_the_lake_adds_up_to_the_content_of_wide_rows_too(known):
     row = row_of(schema, {**GOOD, **{f"n{at:02}": float(at) for at in range(known)}})
     place = np.zeros(1, dtype=np.int64)
     table = schema.table([row], place, place, place)
-    assert Content.of_rows(table.to_pylist()) == Content.of_digests(contents_of([row]))
+    assert Content.of_rows(table.to_pylist()) == Content.of_digests(schema.contents([row]))
 
 
 def test_times_are_exact_to_the_microsecond_in_any_offset():
