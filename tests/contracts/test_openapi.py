@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gyral.testkit import openapi
+from gyral.gateway.api.datatypes import KINDS
+from gyral.testkit import inference_protocol, openapi
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "contracts" / "openapi"
@@ -48,6 +49,8 @@ def test_the_gateway_documents_the_inference_protocol():
         "inputs"
     ]
     assert {"200", "400", "401", "429", "503"} <= set(infer["responses"])
+    assert {*inference_protocol.DATATYPES} == KINDS.keys()
+    assert "/v1/models/{model}:predict" in paths
 
 
 def test_a_body_that_a_route_reads_within_limits_is_described():

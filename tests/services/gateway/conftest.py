@@ -23,7 +23,7 @@ from gyral.testkit.backends import Backends, fresh_bucket
 from gyral.testkit.events import a_delivery
 from gyral.testkit.events import send as send_event
 from gyral.testkit.onnx_models import Logistic, VersionFiles
-from gyral.testkit.processes import ServiceProcess
+from gyral.testkit.processes import ServiceProcess, free_port
 
 TOPIC = PredictionLogged.topic
 MARKER = "data.watermark.advanced.v1"
@@ -103,7 +103,10 @@ class Served:
             },
             self.folder / "runtime.log",
         )
-        self.gateway = self.another_gateway("gateway", self.stack.kafka_brokers)
+        self.rpc_port = free_port()
+        self.gateway = self.another_gateway(
+            "gateway", self.stack.kafka_brokers, GATEWAY_GRPC_PORT=str(self.rpc_port)
+        )
 
     def another_gateway(self, name: str, brokers: str, **env: str) -> ServiceProcess:
         return ServiceProcess(

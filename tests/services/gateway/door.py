@@ -14,6 +14,7 @@ from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.deployment import Input, RouteChanged, Share
 from gyral.gateway import app
 from gyral.gateway.api.protocol import OpenInference
+from gyral.gateway.api.rpc import RpcServer
 from gyral.gateway.settings import Settings
 from gyral.kit.access import KeyRing
 from gyral.kit.frames import Batch, Kind
@@ -40,8 +41,10 @@ class Door:
 
     api: OpenInference
     port: int
+    rpc_port: int
     journal: Journal
     client: httpx.AsyncClient
+    peer: Peer
 
     async def ask(self, path: str, body: bytes = b"", *, key: str = "asker") -> httpx.Response:
         """POST as the holder of a key."""
@@ -70,11 +73,14 @@ async def open_door(
     folder: Path, socket: Path, inputs: tuple[Input, ...] = INPUTS
 ) -> AsyncIterator[Door]:
     """Yield the gateway as `app.build` makes it, its keys and its route put in by hand."""
-    service = app.build(Settings(kafka_brokers="127.0.0.1:1", state_dir=folder))
+    service = app.build(
+        Settings(kafka_brokers="127.0.0.1:1", state_dir=folder, gateway_grpc_port=0)
+    )
     api = service.api
     assert isinstance(api, OpenInference)
     keys = MemoryProjection(AccessKeyChanged)
-    api.keys = api.rest.state.keys = KeyRing(keys)  # type: ignore[attr-defined]
+    front = api.front
+    front.keys = api.rest.state.keys = KeyRing(keys)  # type: ignore[attr-defined]
     for name, scope in KEYS.items():
         digest = hashlib.sha256(name.encode()).hexdigest()
         key_id = str(uuid.uuid4())
@@ -85,23 +91,27 @@ async def open_door(
     peer.answer = halves
     await peer.start()
     share = Share(version=1, weight=100, slot=f"{MODEL}@1", sha256="0" * 64, inputs=inputs)
-    api.table.follow(
+    front.table.follow(
         MODEL,
         RouteChanged(
             model=MODEL, epoch=1, shares=(share,), runtime=f"unix:{socket}", event_clock=False
         ),
     )
-    journal = api.answering.journal
+    front.answering.fleet.follow(front.table.routes())
+    journal = front.answering.journal
     await journal.open()
     service.health.started = True
+    [rpc] = [part for part in service.parts if isinstance(part, RpcServer)]
+    await rpc.start()
     server = HttpServer(api, host="127.0.0.1", port=0)
     await server.start()
     url = f"http://127.0.0.1:{server.port}"
     try:
         async with httpx.AsyncClient(base_url=url) as client:
-            yield Door(api, server.port, journal, client)
+            yield Door(api, server.port, rpc.port, journal, client, peer)
     finally:
         await server.stop()
-        await api.answering.fleet.stop()
+        await rpc.stop()
+        await front.answering.fleet.stop()
         await peer.kill()
         journal.close()

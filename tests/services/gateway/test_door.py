@@ -1,6 +1,7 @@
 """What the gateway lets in: times, keys, slow and hostile requests, on every route it has."""
 
 import json
+import re
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -91,10 +92,42 @@ async def test_a_key_that_comes_twice_is_refused_and_named(door, was, instead, k
     assert await door.remembered() == []
 
 
-async def test_texts_with_colons_and_unknown_fields_are_still_answered(door):
-    body = infer_body(ROWS, id='a":b', parameters={"note": "at 12:30", "more": {"x": 1}})
+async def test_texts_with_colons_are_still_answered(door):
+    body = infer_body(ROWS, id='a":b', parameters={"content_type": "pd"})
     answer = await door.ask(INFER, json.dumps(body).encode())
     assert answer.status_code == 200, answer.text
+    assert answer.json()["id"] == 'a":b'
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "said"),
+    [
+        ((), {"parameters": {"priority": 3}}, "parameters: .* found 'priority' as 3"),
+        ((), {"parameters": {"timeout": 3}}, "found 'timeout' as 3"),
+        ((), {"parameters": {"sequence_id": "a"}}, "found 'sequence_id' as 'a'"),
+        ((), {"parameters": {"content_type": "base64"}}, "found 'content_type' as 'base64'"),
+        ((), {"parameters": {"binary_data_output": 1}}, "expected bool; found 1"),
+        ((), {"parameters": {"a": {}}}, "parameters"),
+        ((), {"output": []}, "unknown field `output`"),
+        ((), {"outputs": [{"name": "probability", "parameters": {"classification": 2}}]}, ""),
+        ((), {"outputs": [{"name": "probability"}, {"name": "probability"}]}, "found it twice"),
+        (("inputs", 0), {"parameters": {"binary_data_size": 8}}, "binary_data_size"),
+        (("inputs", 0), {"parameters": {"shared_memory_region": "a"}}, "shared_memory_region"),
+        (("inputs", 0), {"shapes": [3]}, "unknown field `shapes`"),
+    ],
+)
+async def test_what_the_gateway_does_not_do_is_refused_and_never_ignored(
+    door, place, more, said
+):
+    body = infer_body(ROWS)
+    at = body
+    for step in place:
+        at = at[step]
+    at.update(more)
+    refused = await door.ask(INFER, json.dumps(body).encode())
+    assert refused.status_code == 400
+    assert re.search(said, refused.json()["error"]), refused.text
+    assert await door.remembered() == []
 
 
 def head(path, *lines, method="POST", key="asker"):
@@ -135,7 +168,9 @@ def routes(api):
     rest = {route.path for route in iter_route_contexts(api.rest.routes) if route.path}
     versions = ("", "/versions/1")
     v2 = {f"/v2/models/{{model}}{v}{a}" for v in versions for a in ("", "/ready", "/infer")}
-    return sorted(rest | v2 | {"/v2", "/v2/health/live", "/v2/health/ready", "/nowhere"})
+    plain = {f"/v1/models/{{model}}{v}:predict" for v in versions}
+    others = {"/v2", "/v2/health/live", "/v2/health/ready", "/nowhere"}
+    return sorted(rest | v2 | plain | others)
 
 
 HOSTILE = {
@@ -205,7 +240,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 async def test_a_malformed_name_in_a_path_is_the_callers_fault_on_every_route(door, name):
     paths = [path for path in routes(door.api) if "{model}" in path]
-    assert len(paths) == 8
+    assert len(paths) == 10
     bad = [path.format(model=name) for path in paths]
     places = ("", "/v2", "/v1/models", f"/v1/models/{MODEL}", f"/v2/models/{MODEL}")
     version = f"/v2/models/{MODEL}/versions/{name}"

@@ -2,68 +2,24 @@ import json
 import tempfile
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyral.contracts.deployment import Datatype, Input, Share
-from gyral.gateway.api.questions import Expected, features_for, understand
+from gyral.contracts.deployment import Datatype, Input
 from gyral.gateway.api.tensors import BadRequestError
 
+from .asking import NUMERIC, features, one_a_feature
 from .conftest import ROWS
 from .door import MODEL, open_door
 
-NUMERIC = (
-    Input(name="distance", datatype=Datatype.FP64, nullable=True),
-    Input(name="hour", datatype=Datatype.INT64),
-    Input(name="wet", datatype=Datatype.BOOL),
-    Input(name="wind", datatype=Datatype.FP32),
-)
 ORDER = tuple(each.name for each in NUMERIC)
-
-
-def a_share(inputs=NUMERIC, version=1):
-    return Share(
-        version=version, weight=100, slot=f"{MODEL}@{version}", sha256="0" * 64, inputs=inputs
-    )
-
-
-def expected(inputs=NUMERIC, **more):
-    order = tuple(each.name for each in inputs)
-    return Expected(
-        **{
-            "inputs": frozenset(order),
-            "order": order,
-            "event_clock": False,
-            "latest_us": 1 << 60,
-            **more,
-        }
-    )
 
 
 def packed(rows, datatype="FP32", *, nested=False, **tensor):
     cells = [[*row] for row in rows] if nested else [cell for row in rows for cell in row]
     shape = [len(rows), len(rows[0])]
     return {"name": "features", "shape": shape, "datatype": datatype, "data": cells, **tensor}
-
-
-def features(tensors, inputs=NUMERIC, **more):
-    question = understand(json.dumps({"inputs": tensors}).encode(), expected(inputs, **more))
-    read = features_for(question, a_share(inputs))
-    return read.columns, json.loads(msgspec.json.encode(read.json))
-
-
-def one_a_feature(rows, inputs=NUMERIC):
-    return [
-        {
-            "name": each.name,
-            "shape": [len(rows)],
-            "datatype": each.datatype,
-            "data": list(cells),
-        }
-        for each, cells in zip(inputs, zip(*rows, strict=True), strict=True)
-    ]
 
 
 def numbers(rows):
@@ -104,8 +60,9 @@ GOOD = [0.5, 3, 1, 0.25]
         ([packed([GOOD], data=[GOOD, GOOD])], "expected 4 cells as its shape says; found 8"),
         ([packed([GOOD], data=[GOOD[:3]])], "expected 4 cells a row; found 3 in row 0"),
         ([packed([GOOD], data=[*GOOD[:3], [1]])], "features: Expected `float"),
+        ([packed([GOOD], "UINT8")], "features: Expected `int"),
         ([packed([GOOD], data=[*GOOD[:3], "1"])], "features: Expected `float"),
-        ([packed([GOOD], "BYTES")], "features: expected datatype FP32.*found 'BYTES'"),
+        ([packed([GOOD], "BYTES")], "features: expected datatype BOOL.*found 'BYTES'"),
         ([packed([GOOD], "FP64")], "wind: expected FP32; found FP64"),
         (
             [packed([[None, None, 1, 1]])],
@@ -114,8 +71,12 @@ GOOD = [0.5, 3, 1, 0.25]
         ([packed([[0, 1.5, 1, 1]])], "hour: expected INT64; found 1.5 in row 0"),
         ([packed([GOOD, [0, 1e19, 1, 1]])], r"hour: expected INT64; found 1e\+19 in row 1"),
         ([packed([[0, 1, 2, 1]])], "wet: expected BOOL; found 2.0 in row 0"),
-        ([packed([[0, 1, 1, 1e39]])], "wind: expected FP32; found a number too large"),
+        (
+            [packed([[0, 1, 1, 1e39]])],
+            "features: expected numbers that fit FP32; found a larger",
+        ),
         ([packed([[1, 1, 1, 1]], "INT64")], "distance: expected FP64; found INT64"),
+        ([packed([GOOD], "FP16")], "features: expected datatype.*as JSON has; found 'FP16'"),
         (
             [packed([[True] * 4], "BOOL")],
             "distance: expected FP64; found BOOL in 'features'",

@@ -1,24 +1,26 @@
-"""The Open Inference V2 routes of the gateway, which no framework describes for us.
+"""The gateway's routes for predictions, which no framework describes for us.
 
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
-
-from gyral.contracts.deployment import Datatype
 
 Document = dict[str, object]
 
 _SCALAR: Document = {"type": ["string", "number", "boolean"]}
 _PARAMETERS: Document = {"type": "object", "additionalProperties": _SCALAR}
-_DATATYPE: Document = {"type": "string", "enum": [each.value for each in Datatype]}
+DATATYPES = (
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "BF16", "FP32", "FP64", "BYTES"),
+)
+_DATATYPE: Document = {"type": "string", "enum": list(DATATYPES)}
 _SHAPE: Document = {"type": "array", "items": {"type": "integer", "minimum": -1}}
 _TENSOR: Document = {
     "type": "object",
-    "required": ["name", "shape", "datatype", "data"],
+    "required": ["name", "shape", "datatype"],
     "properties": {
         "name": {"type": "string"},
         "shape": _SHAPE,
         "datatype": _DATATYPE,
-        "parameters": _PARAMETERS,
+        "parameters": {**_PARAMETERS, "description": "binary_data_size, where data are binary"},
         "data": {"type": "array", "description": "row-major; null is a missing value"},
     },
 }
@@ -37,16 +39,55 @@ _REQUEST: Document = {
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string", "description": "echoed, and nothing else"},
-        "parameters": _PARAMETERS,
+        "parameters": {**_PARAMETERS, "description": "binary_data_output, and no other"},
         "inputs": {"type": "array", "items": _TENSOR},
         "outputs": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["name"],
-                "properties": {"name": {"enum": ["probability", "prediction_id"]}},
+                "properties": {
+                    "name": {"enum": ["probability", "prediction_id"]},
+                    "parameters": {**_PARAMETERS, "description": "binary_data, and no other"},
+                },
             },
         },
+    },
+}
+_CELL: Document = {"type": ["number", "string", "boolean", "null"]}
+_FIELDS: Document = {
+    "oneOf": [
+        {
+            "type": "object",
+            "required": ["instances"],
+            "additionalProperties": False,
+            "properties": {
+                "instances": {
+                    "type": "array",
+                    "items": {"type": "object", "additionalProperties": _CELL},
+                }
+            },
+        },
+        {
+            "type": "object",
+            "required": ["columns"],
+            "additionalProperties": False,
+            "properties": {
+                "columns": {
+                    "type": "object",
+                    "additionalProperties": {"type": "array", "items": _CELL},
+                }
+            },
+        },
+    ]
+}
+_PREDICTIONS: Document = {
+    "type": "object",
+    "required": ["predictions", "prediction_ids", "model_version"],
+    "properties": {
+        "predictions": {"type": "array", "items": {"type": "number"}},
+        "prediction_ids": {"type": "array", "items": {"type": "string"}},
+        "model_version": {"type": "string"},
     },
 }
 _ANSWER: Document = {
@@ -92,6 +133,7 @@ _REFUSALS = {
     "429": "too many requests in hand; Retry-After says when",
     "503": "no version answers, or the journal is full; Retry-After says when",
 }
+_BINARY: Document = {"application/octet-stream": {"schema": {"type": "string"}}}
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
 
@@ -112,6 +154,8 @@ def inference_paths() -> Document:
             "get": _keyed(_get("Would it be answered", _flag("ready"), *refused, "503")),
         }
         paths[f"{path}/infer"] = {**told, "post": _keyed(_infer())}
+        plain = path.replace("/v2/", "/v1/")
+        paths[f"{plain}:predict"] = {**told, "post": _keyed(_predict())}
     return paths
 
 
@@ -124,19 +168,42 @@ def _get(summary: str, schema: Document, *refusals: str) -> Document:
 
 
 def _infer() -> Document:
-    sticky = {
-        "name": "x-sticky-key",
+    return {
+        "summary": "Predict: an input a feature, or all in one; at most 256 rows",
+        "parameters": [
+            _header("x-sticky-key", "callers with the same key get the same version"),
+            _header("inference-header-content-length", "bytes of JSON; binary tensors follow"),
+        ],
+        "requestBody": {"required": True, **_content(_REQUEST, _BINARY)},
+        "responses": {
+            "200": {
+                "description": "a probability and an id a row",
+                **_content(_ANSWER, _BINARY),
+            }
+        }
+        | _refused(*_REFUSALS),
+    }
+
+
+def _predict() -> Document:
+    return {
+        "summary": "Predict: rows of named fields, or columns of them; at most 256 rows",
+        "parameters": [
+            _header("x-sticky-key", "callers with the same key get the same version")
+        ],
+        "requestBody": {"required": True, **_content(_FIELDS)},
+        "responses": {"200": _json("a prediction and its id a row", _PREDICTIONS)}
+        | _refused(*_REFUSALS),
+    }
+
+
+def _header(name: str, description: str) -> Document:
+    return {
+        "name": name,
         "in": "header",
         "required": False,
         "schema": {"type": "string"},
-        "description": "callers with the same key get the same version",
-    }
-    return {
-        "summary": "Predict: one input per feature, at most 256 rows",
-        "parameters": [sticky],
-        "requestBody": {"required": True, **_content(_REQUEST)},
-        "responses": {"200": _json("a probability and an id a row", _ANSWER)}
-        | _refused(*_REFUSALS),
+        "description": description,
     }
 
 
@@ -152,8 +219,8 @@ def _json(description: str, schema: Document) -> Document:
     return {"description": description, **_content(schema)}
 
 
-def _content(schema: Document) -> Document:
-    return {"content": {"application/json": {"schema": schema}}}
+def _content(schema: Document, more: Document | None = None) -> Document:
+    return {"content": {"application/json": {"schema": schema}, **(more or {})}}
 
 
 def _flag(name: str) -> Document:

@@ -10,8 +10,10 @@ from gyral.contracts.access import AccessKeyChanged
 from gyral.contracts.deployment import RouteChanged
 from gyral.contracts.events import Event
 from gyral.gateway.api.answering import Answering, Patience
+from gyral.gateway.api.front import Front
 from gyral.gateway.api.operations import Operations, create_router
 from gyral.gateway.api.protocol import OpenInference
+from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.gateway.api.shadows import Shadows
 from gyral.gateway.domain.routing import RouteTable
 from gyral.gateway.engine.fleet import Fleet
@@ -45,11 +47,19 @@ def build(settings: Settings) -> Service:
     operations = Operations(table, journal, shadows, changes, _now_us, latest_us)
     health.ready += [routes.ready, known_keys.ready, fleet.unreachable, journal.writable]
     patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
-    api = OpenInference(
+    front = Front(
         keys=keys,
         table=table,
         answering=Answering(fleet, journal, shadows, patience, _now_us),
         health=health,
+        new_id=_new_id,
+        latest_us=latest_us,
+        max_requests=settings.gateway_max_requests,
+    )
+    seconds = get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer")
+    spans = Sometimes(settings.gateway_span_one_in)
+    api = OpenInference(
+        front=front,
         rest=create_api(
             "gateway",
             [create_router(operations)],
@@ -57,11 +67,8 @@ def build(settings: Settings) -> Service:
             health=health,
             projections=[routes, known_keys],
         ),
-        seconds=get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer"),
-        spans=Sometimes(settings.gateway_span_one_in),
-        new_id=_new_id,
-        latest_us=latest_us,
-        max_requests=settings.gateway_max_requests,
+        seconds=seconds,
+        spans=spans,
         max_body_bytes=settings.gateway_max_body_bytes,
     )
     return Service(
@@ -69,8 +76,23 @@ def build(settings: Settings) -> Service:
         settings=settings,
         health=health,
         api=api,
-        parts=[Forwarder(settings.kafka_brokers, journal), known_keys, fleet, routes],
+        parts=[
+            Forwarder(settings.kafka_brokers, journal),
+            known_keys,
+            fleet,
+            routes,
+            *_rpc(settings, Servicer(front, seconds, spans)),
+        ],
     )
+
+
+def _rpc(settings: Settings, servicer: Servicer) -> list[RpcServer]:
+    """Return the gRPC server, where one is wanted."""
+    port = settings.gateway_grpc_port
+    if port is None:
+        return []
+    most = settings.gateway_max_body_bytes
+    return [RpcServer(servicer, host=settings.http_host, port=port, max_bytes=most)]
 
 
 def _journal(settings: Settings) -> Journal:

@@ -22,6 +22,8 @@ class Settings(ProcessSettings):
     """Largest request body."""
     gateway_future_s: Annotated[float, Field(ge=0)] = 300.0
     """How far ahead of now an event time may lie, of a row or of a marker."""
+    gateway_grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where gRPC is spoken, on HTTP_HOST; 0 is any free port, and None is nowhere."""
     gateway_max_shadows: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Shadow copies of one model in hand; more are not made."""
 

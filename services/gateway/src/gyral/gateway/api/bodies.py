@@ -37,13 +37,11 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
 
     Raises:
         RefusedError: 413 when it is longer than the cap, 408 when it takes too long, 415 when
-            it is packed, 400 when it is in the binary extension.
+            it is packed.
     """
     headers = request.headers
     if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise RefusedError(415, "content-encoding: expected none; send the JSON as it is")
-    if b"inference-header-content-length" in headers:
-        raise RefusedError(400, "expected a JSON body; found the binary tensor extension")
+        raise RefusedError(415, "content-encoding: expected none; send the body as it is")
     declared = headers.get(b"content-length", b"0")
     too_long = f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
     if declared.isdigit() and int(declared[:20]) > max_bytes:

@@ -1,11 +1,10 @@
-"""What is logged of an answered request, and how the answer itself reads."""
-
-from collections.abc import Sequence
+"""What is logged of an answered request."""
 
 import msgspec
 
 from gyral.contracts.inference import Role
 from gyral.gateway.api.questions import Features, Question
+from gyral.gateway.api.tensors import Json
 
 _encode = msgspec.json.Encoder().encode
 
@@ -22,45 +21,9 @@ class Logged(msgspec.Struct, gc=False, omit_defaults=True):
     latency_us: int
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
-    features: dict[str, msgspec.Raw | Sequence[float | str | None]]
+    features: dict[str, Json]
     probabilities: list[float | None]
     error: str | None = None
-
-
-class Output(msgspec.Struct, gc=False):
-    """One tensor of an answer."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[float] | list[str]
-
-
-class Answer(msgspec.Struct, gc=False, omit_defaults=True):
-    """The body of a 200."""
-
-    model_name: str
-    model_version: str
-    outputs: list[Output]
-    id: str | None = None
-
-
-def answer_body(
-    question: Question, model: str, version: int, request_id: str, probabilities: list[float]
-) -> bytes:
-    """Return the answer as the protocol has it: a probability and a prediction id a row."""
-    shape = [question.rows]
-    tensors = {
-        "probability": lambda: Output("probability", shape, "FP64", probabilities),
-        "prediction_id": lambda: Output(
-            "prediction_id",
-            shape,
-            "BYTES",
-            [f"{request_id}-{row}" for row in range(question.rows)],
-        ),
-    }
-    outputs = [tensors[name]() for name in question.outputs]
-    return _encode(Answer(model, str(version), outputs, question.client_id))
 
 
 def entry(

@@ -1,20 +1,22 @@
 """All features of a request in one tensor [rows, inputs], as array clients send them."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
 from gyral.contracts.deployment import Datatype, Input
+from gyral.gateway.api.binary import Numbers, Sent
+from gyral.gateway.api.datatypes import EXACT, KINDS
 from gyral.gateway.api.tensors import (
     BadRequestError,
-    Int64,
     Reading,
-    Tensor,
+    cell_type,
     check_rows,
     fits_float32,
     float_column,
     is_nested,
+    reading,
     shape_of,
 )
 
@@ -23,28 +25,30 @@ PACKED = "features"
 MAX_WHOLE = 1 << 53
 """Up to here every whole number is a float64."""
 _AXES = 2
-_FLOATS = (Datatype.FP32, Datatype.FP64)
+_KINDS = {name: kind for name, kind in KINDS.items() if kind.size_bytes}
 
-_Number: TypeAlias = "float | None"
+_Number: TypeAlias = float | None
 _Decode: TypeAlias = Callable[[msgspec.Raw], list[_Number]]
 _DecodeRows: TypeAlias = Callable[[msgspec.Raw], list[list[_Number]]]
 
-_FLAT: dict[str, _Decode] = {
-    "FP32": msgspec.json.Decoder(list[float | None]).decode,
-    "FP64": msgspec.json.Decoder(list[float | None]).decode,
-    "INT64": msgspec.json.Decoder(list[Int64 | None]).decode,
-    "BOOL": msgspec.json.Decoder(list[bool | None]).decode,
-}
-_NESTED: dict[str, _DecodeRows] = {
-    "FP32": msgspec.json.Decoder(list[list[float | None]]).decode,
-    "FP64": msgspec.json.Decoder(list[list[float | None]]).decode,
-    "INT64": msgspec.json.Decoder(list[list[Int64 | None]]).decode,
-    "BOOL": msgspec.json.Decoder(list[list[bool | None]]).decode,
-}
+
+def _pair(datatype: str) -> tuple[_Decode, _DecodeRows]:
+    """Return the decoders of a flat array of a datatype, and of one nested by rows."""
+    cell = cell_type(datatype) | None  # type: ignore[operator]
+    flat = msgspec.json.Decoder(list[cell]).decode  # type: ignore[valid-type]
+    nested = msgspec.json.Decoder(list[list[cell]]).decode  # type: ignore[valid-type]
+    return cast("_Decode", flat), cast("_DecodeRows", nested)
+
+
+_DECODERS = {name: _pair(name) for name, kind in _KINDS.items() if kind.json}
 
 
 class PackedColumn(msgspec.Struct, gc=False):
-    """One feature's cells out of a packed tensor; None is a missing value."""
+    """One feature's cells out of a packed tensor; None is a missing value.
+
+    As all columns have one datatype, a cell counts and not what another cell could be: whole
+    numbers and truth values may come as any numbers that are equal to them.
+    """
 
     name: str
     datatype: str
@@ -64,42 +68,23 @@ class PackedColumn(msgspec.Struct, gc=False):
         cells = self.cells
         if None in cells and not declared.nullable:
             raise self._refused(declared, f"a missing value in row {cells.index(None)}")
-        match declared.datatype:
-            case Datatype.FP64 | Datatype.FP32:
-                return self._floats(declared)
-            case Datatype.INT64:
-                whole = self._whole(declared, MAX_WHOLE)
-                return Reading(float_column(whole), whole)
-            case Datatype.BOOL:
-                self._whole(declared, 1, least=0)
-                flags = [None if cell is None else bool(cell) for cell in cells]
-                return Reading([*flags], flags)
-            case Datatype.BYTES:
-                raise self._refused(
-                    declared, f"{self.datatype} in {PACKED!r}; send one tensor an input"
-                )
+        if (self.datatype, declared.datatype) in EXACT:
+            return reading(declared.datatype, cells, cells)
+        if self.datatype == "BOOL" or declared.datatype not in (Datatype.INT64, Datatype.BOOL):
+            raise self._refused(declared, f"{self.datatype} in {PACKED!r}")
+        if declared.datatype is Datatype.INT64:
+            whole = self._whole(declared, -MAX_WHOLE, MAX_WHOLE)
+            return Reading(float_column(whole), whole)
+        flags = [None if cell is None else bool(cell) for cell in self._whole(declared, 0, 1)]
+        return Reading([*flags], flags)
 
-    def _floats(self, declared: Input) -> Reading:
-        sent = self.datatype
-        if sent not in _FLOATS or (sent == Datatype.FP64 and declared.datatype != sent):
-            raise self._refused(declared, f"{sent} in {PACKED!r}, which it cannot hold exactly")
-        column = float_column(self.cells)
-        if sent == Datatype.FP32 and not fits_float32(column):
-            raise self._refused(declared, "a number too large for FP32")
-        return Reading(column, self.cells)
-
-    def _whole(self, declared: Input, most: int, least: int | None = None) -> list[int | None]:
+    def _whole(self, declared: Input, least: int, most: int) -> list[int | None]:
         """Return the cells as whole numbers, when that is what they are."""
-        low = -most if least is None else least
-        sent = self.datatype
-        if sent == Datatype.BOOL != declared.datatype:
-            raise self._refused(declared, f"{sent} in {PACKED!r}")
-        exact = sent == declared.datatype
         whole: list[int | None] = []
         for row, cell in enumerate(self.cells):
             if cell is None:
                 whole.append(None)
-            elif exact or (low <= cell <= most and cell == int(cell)):
+            elif least <= cell <= most and cell == int(cell):
                 whole.append(int(cell))
             else:
                 raise self._refused(declared, f"{cell!r} in row {row}")
@@ -109,52 +94,57 @@ class PackedColumn(msgspec.Struct, gc=False):
         return BadRequestError(f"{self.name}: expected {declared.datatype}; found {found}")
 
 
-def unpacked(tensor: Tensor, order: tuple[str, ...]) -> dict[str, PackedColumn]:
+def unpacked(sent: Sent, order: tuple[str, ...]) -> dict[str, PackedColumn]:
     """Return the columns of a packed tensor by their names.
 
     Args:
-        tensor: of shape [rows, inputs].
+        sent: of shape [rows, inputs].
         order: the names of the inputs, as the model's metadata lists them.
 
     Raises:
         BadRequestError: another shape, datatype or number of cells, or a cell of another type.
     """
     width = len(order)
-    if len(tensor.shape) != _AXES or tensor.shape[1] != width:
+    if len(sent.shape) != _AXES or sent.shape[1] != width:
         raise BadRequestError(
             f"{PACKED}: expected shape [rows, {width}], a column for each of"
-            f" {', '.join(order)[:500]}; found {shape_of(tensor)}"
+            f" {', '.join(order)[:500]}; found {shape_of(sent)}"
         )
-    rows = check_rows(tensor)
-    cells = _cells(tensor, rows, width)
-    return {
-        name: PackedColumn(name, tensor.datatype, cells[place::width])
-        for place, name in enumerate(order)
-    }
-
-
-def _cells(tensor: Tensor, rows: int, width: int) -> list[_Number]:
-    flat = _FLAT.get(tensor.datatype)
-    if flat is None:
-        raise BadRequestError(
-            f"{PACKED}: expected datatype {', '.join(_FLAT)}; found {tensor.datatype[:20]!r}"
-        )
-    try:
-        if is_nested(tensor.data):
-            nested = _NESTED[tensor.datatype](tensor.data)
-            for row, inner in enumerate(nested):
-                if len(inner) != width:
-                    raise BadRequestError(
-                        f"{PACKED}: expected {width} cells a row; found {len(inner)} in row"
-                        f" {row}"
-                    )
-            cells = [cell for inner in nested for cell in inner]
-        else:
-            cells = flat(tensor.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"{PACKED}: {error}") from None
+    rows = check_rows(sent)
+    cells = _cells(sent, width)
     if len(cells) != rows * width:
         raise BadRequestError(
             f"{PACKED}: expected {rows * width} cells as its shape says; found {len(cells)}"
         )
-    return cells
+    if sent.datatype == Datatype.FP32 and not fits_float32(cells):
+        raise BadRequestError(f"{PACKED}: expected numbers that fit FP32; found a larger one")
+    return {
+        name: PackedColumn(name, sent.datatype, cells[place::width])
+        for place, name in enumerate(order)
+    }
+
+
+def _cells(sent: Sent, width: int) -> list[_Number]:
+    if isinstance(sent, Numbers):
+        return cast("list[_Number]", sent.cells)
+    decoders = _DECODERS.get(sent.datatype)
+    if decoders is None:
+        raise BadRequestError(
+            f"{PACKED}: expected datatype {', '.join(_DECODERS)}, as JSON has; found"
+            f" {sent.datatype[:20]!r}"
+        )
+    flat, nested = decoders
+    try:
+        return _joined(nested(sent.data), width) if is_nested(sent.data) else flat(sent.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = str(error) if sent.size_bytes else "expected data; found none"
+        raise BadRequestError(f"{PACKED}: {found}") from None
+
+
+def _joined(nested: list[list[_Number]], width: int) -> list[_Number]:
+    for row, inner in enumerate(nested):
+        if len(inner) != width:
+            raise BadRequestError(
+                f"{PACKED}: expected {width} cells a row; found {len(inner)} in row {row}"
+            )
+    return [cell for inner in nested for cell in inner]

@@ -4,6 +4,9 @@ from http import HTTPStatus
 
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
+_MAX_MESSAGE = 1000
+"""A message repeats some of what a caller sent, which may be a megabyte."""
+
 
 class RefusedError(Exception):
     """An answer other than 200; overload and outages say when to ask again.
@@ -14,7 +17,7 @@ class RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = message[:_MAX_MESSAGE]
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

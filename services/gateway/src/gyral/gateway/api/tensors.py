@@ -1,18 +1,23 @@
 """The tensors of an Open Inference request, read as the columns a version asks for."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated, Protocol, TypeAlias, cast
 
 import msgspec
 
 from gyral.contracts.deployment import Datatype, Input
+from gyral.gateway.api.datatypes import EXACT, KINDS, holders
 from gyral.gateway.domain.rows import MAX_ROWS, Column
 
-_Decode: TypeAlias = Callable[[msgspec.Raw], list[object]]
+Cell: TypeAlias = float | bool | str | None
+Json: TypeAlias = msgspec.Raw | Sequence[Cell]
+"""Cells on their way to the log: JSON, or what becomes it."""
+Parameters: TypeAlias = Mapping[str, str | bool | int | float | None]
+_Decode: TypeAlias = Callable[[msgspec.Raw], list[Cell]]
+_DecodeRows: TypeAlias = Callable[[msgspec.Raw], list[list[Cell]]]
 
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _EntityKey = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Micros = Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)]
 
@@ -21,36 +26,12 @@ class BadRequestError(ValueError):
     """The request cannot be answered as it is; the message names the input."""
 
 
-class Tensor(msgspec.Struct, gc=False):
-    """An input of a request; its data stay JSON until a version says how to read them."""
+class Shaped(Protocol):
+    """What has a name and a shape."""
 
     name: str
     shape: list[int]
     datatype: str
-    data: msgspec.Raw
-
-    @property
-    def size_bytes(self) -> int:
-        """How much it may add to the log."""
-        return len(memoryview(self.data))
-
-    def read(self, declared: Input, rows: int) -> "Reading":
-        """Return its cells as the runtime and the log take them; raises BadRequestError."""
-        return read_feature(self, declared, rows)
-
-
-class Requested(msgspec.Struct, gc=False):
-    """An output the client asks for."""
-
-    name: str
-
-
-class InferRequest(msgspec.Struct, gc=False):
-    """What is read of a request; other fields are ignored, as the protocol asks."""
-
-    inputs: list[Tensor]
-    id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
-    outputs: list[Requested] | None = None
 
 
 class Reading(msgspec.Struct, gc=False):
@@ -58,37 +39,91 @@ class Reading(msgspec.Struct, gc=False):
 
     column: Column
     """As the runtime takes it."""
-    json: msgspec.Raw | Sequence[float | str | None]
-    """As the prediction log takes it: a flat array, of JSON or to become one."""
+    json: Json
+    """As the prediction log takes it: a flat array."""
 
 
-def _decoders(cell: object) -> tuple[_Decode, _Decode]:
+class Tensor(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """An input of a request; its data stay JSON until a version says how to read them."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()
+    parameters: dict[str, str | bool | int | float | None] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it may add to the log."""
+        return len(memoryview(self.data))
+
+    def read(self, declared: Input, rows: int) -> Reading:
+        """Return its cells as the runtime and the log take them; raises BadRequestError."""
+        if self.datatype != declared.datatype:
+            expect_exact(self, declared.datatype)
+        decoders = _READ.get((self.datatype, declared.nullable))
+        if decoders is None:
+            raise BadRequestError(
+                f"{self.name}: expected {self.datatype} as binary data, as JSON has none of it;"
+                " found JSON"
+            )
+        cells, json = _cells(self, decoders, rows)
+        if self.datatype == Datatype.FP32 and not fits_float32(cells):
+            raise BadRequestError(
+                f"{self.name}: expected numbers that fit FP32; found a larger one"
+            )
+        return reading(declared.datatype, cells, json)
+
+
+class Field(msgspec.Struct, gc=False):
+    """An input whose data are JSON of no datatype but the one a version declares."""
+
+    name: str
+    shape: list[int]
+    data: msgspec.Raw
+    datatype: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it may add to the log."""
+        return len(memoryview(self.data))
+
+    def read(self, declared: Input, rows: int) -> Reading:
+        """Return its cells as the runtime and the log take them; raises BadRequestError."""
+        typed = Tensor(self.name, self.shape, declared.datatype.value, self.data)
+        return typed.read(declared, rows)
+
+
+def _pair(cell: object) -> tuple[_Decode, _DecodeRows]:
     """Return the decoders of a flat array of such cells, and of one nested by rows."""
     row = Annotated[list[cell], msgspec.Meta(min_length=1, max_length=1)]  # type: ignore[valid-type]
     flat = msgspec.json.Decoder(list[cell]).decode  # type: ignore[valid-type]
-    return cast("tuple[_Decode, _Decode]", (flat, msgspec.json.Decoder(list[row]).decode))
+    nested = msgspec.json.Decoder(list[row]).decode
+    return cast("_Decode", flat), cast("_DecodeRows", nested)
 
 
-_CELLS: dict[Datatype, object] = {
-    Datatype.BOOL: bool,
-    Datatype.INT64: Int64,
-    Datatype.FP32: float,
-    Datatype.FP64: float,
-    Datatype.BYTES: str,
-}
+def cell_type(datatype: str) -> object:
+    """Return the type of a datatype's cells in JSON."""
+    kind = KINDS[datatype]
+    if kind.whole:
+        return Annotated[int, msgspec.Meta(ge=kind.least, le=min(kind.most, 2**63 - 1))]
+    return {"BOOL": bool, "BYTES": str}.get(datatype, float)
+
+
 _READ = {
-    (datatype, nullable): _decoders(cell | None if nullable else cell)  # type: ignore[operator]
-    for datatype, cell in _CELLS.items()
+    (datatype, nullable): _pair(cell_type(datatype) | None if nullable else cell_type(datatype))  # type: ignore[operator]
+    for datatype, kind in KINDS.items()
     for nullable in (False, True)
+    if kind.json
 }
-_ENTITY_KEYS = _decoders(_EntityKey | None)
-_EVENT_TIMES = _decoders(_Micros)
-_EVENT_TIMES_IF_ANY = _decoders(_Micros | None)
+_ENTITY_KEYS = _pair(_EntityKey | None)
+_EVENT_TIMES = _pair(_Micros)
+_EVENT_TIMES_IF_ANY = _pair(_Micros | None)
 _encode = msgspec.json.Encoder().encode
 _NAN = float("nan")
 
 
-def rows_of(tensors: Sequence[Tensor]) -> int:
+def rows_of(tensors: Sequence[Shaped]) -> int:
     """Return the number of rows that all inputs share.
 
     Raises:
@@ -102,7 +137,7 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
     return rows
 
 
-def check_rows(tensor: Tensor) -> int:
+def check_rows(tensor: Shaped) -> int:
     """Return a tensor's first axis; raises BadRequestError when that is no number of rows."""
     rows = tensor.shape[0] if tensor.shape else 0
     if not 0 < rows <= MAX_ROWS:
@@ -112,7 +147,7 @@ def check_rows(tensor: Tensor) -> int:
     return rows
 
 
-def expect_rows(tensor: Tensor, rows: int) -> None:
+def expect_rows(tensor: Shaped, rows: int) -> None:
     """Raise BadRequestError unless a tensor is a column of so many rows."""
     if tensor.shape not in ([rows], [rows, 1]):
         raise BadRequestError(
@@ -121,25 +156,19 @@ def expect_rows(tensor: Tensor, rows: int) -> None:
         )
 
 
-def read_feature(tensor: Tensor, declared: Input, rows: int) -> Reading:
-    """Return a feature's cells as the runtime and the log take them.
+def expect_exact(tensor: Shaped, declared: Datatype) -> None:
+    """Raise BadRequestError unless an input of this datatype holds what was sent exactly."""
+    if tensor.datatype != declared and (tensor.datatype, declared) not in EXACT:
+        raise BadRequestError(
+            f"{tensor.name[:80]}: expected {holders(declared)}; found {tensor.datatype[:20]!r}"
+        )
 
-    Raises:
-        BadRequestError: another datatype or number of cells, or a cell of another type.
-    """
-    if tensor.datatype != declared.datatype:
-        raise BadRequestError(
-            f"{tensor.name}: expected {declared.datatype}; found {tensor.datatype[:20]!r}"
-        )
-    cells, json = _cells(tensor, _READ[declared.datatype, declared.nullable], rows)
-    if declared.datatype in (Datatype.BYTES, Datatype.BOOL):
+
+def reading(datatype: Datatype, cells: Sequence[Cell], json: Json) -> Reading:
+    """Return cells of the right type as the runtime and the log take them."""
+    if datatype in (Datatype.BYTES, Datatype.BOOL):
         return Reading(cells, json)  # type: ignore[arg-type]
-    column = float_column(cast("list[float | None]", cells))
-    if declared.datatype is Datatype.FP32 and not fits_float32(column):
-        raise BadRequestError(
-            f"{tensor.name}: expected numbers that fit FP32; found a larger one"
-        )
-    return Reading(column, json)
+    return Reading(float_column(cast("Sequence[float | None]", cells)), json)
 
 
 def float_column(cells: Sequence[float | None]) -> bytes:
@@ -149,9 +178,11 @@ def float_column(cells: Sequence[float | None]) -> bytes:
     return array("d", cast("Sequence[float]", cells)).tobytes()
 
 
-def fits_float32(column: bytes) -> bool:
-    """Return whether none of a column's numbers is too large for FP32."""
-    rounded = array("f", array("d", column))
+def fits_float32(cells: Sequence[Cell]) -> bool:
+    """Return whether none of the numbers is too large for FP32."""
+    if None in cells:
+        cells = [cell for cell in cells if cell is not None]
+    rounded = array("f", cast("Sequence[float]", cells))
     return inf not in rounded and -inf not in rounded
 
 
@@ -161,7 +192,7 @@ def read_entity_keys(tensor: Tensor, rows: int) -> tuple[list[str | None], msgsp
     Raises:
         BadRequestError: they are no BYTES of 1 to 256 characters, one a row.
     """
-    _expect(tensor, Datatype.BYTES)
+    expect_exact(tensor, Datatype.BYTES)
     cells, json = _cells(tensor, _ENTITY_KEYS, rows)
     return cells, json  # type: ignore[return-value]
 
@@ -172,10 +203,10 @@ def read_event_times(
     """Return the rows' event times as JSON: microseconds since 1970-01-01 UTC.
 
     Raises:
-        BadRequestError: they are no INT64 >= 0, one is missing that must be there, or has not
-            come yet.
+        BadRequestError: they are no whole numbers >= 0, one is missing that must be there, or
+            has not come yet.
     """
-    _expect(tensor, Datatype.INT64)
+    expect_exact(tensor, Datatype.INT64)
     cells, json = _cells(tensor, _EVENT_TIMES if required else _EVENT_TIMES_IF_ANY, rows)
     latest = max((cell for cell in cast("list[int | None]", cells) if cell), default=0)
     if latest > latest_us:
@@ -186,29 +217,23 @@ def read_event_times(
     return json
 
 
-def _expect(tensor: Tensor, datatype: Datatype) -> None:
-    if tensor.datatype != datatype:
-        raise BadRequestError(
-            f"{tensor.name}: expected datatype {datatype}; found {tensor.datatype[:20]!r}"
-        )
-
-
 def _cells(
-    tensor: Tensor, decoders: tuple[_Decode, _Decode], rows: int
-) -> tuple[list[object], msgspec.Raw]:
+    tensor: Tensor, decoders: tuple[_Decode, _DecodeRows], rows: int
+) -> tuple[list[Cell], msgspec.Raw]:
     flat, nested = decoders
     json = tensor.data
     try:
         if tensor.shape == [rows, 1] and is_nested(json):
-            cells = [row[0] for row in nested(json)]  # type: ignore[index]
+            cells = [row[0] for row in nested(json)]
             json = msgspec.Raw(_encode(cells))
         else:
             cells = flat(json)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"{tensor.name}: {error}") from None
+        found = str(error) if tensor.size_bytes else "expected data; found none"
+        raise BadRequestError(f"{tensor.name[:80]}: {found}") from None
     if len(cells) != rows:
         raise BadRequestError(
-            f"{tensor.name}: expected {rows} cells as its shape says; found {len(cells)}"
+            f"{tensor.name[:80]}: expected {rows} cells as its shape says; found {len(cells)}"
         )
     return cells, json
 
@@ -219,6 +244,6 @@ def is_nested(json: msgspec.Raw) -> bool:
     return b"".join(start).startswith(b"[[")
 
 
-def shape_of(tensor: Tensor) -> str:
+def shape_of(tensor: Shaped) -> str:
     """Return a tensor's shape as a message shows it."""
     return str(tensor.shape)[:40]

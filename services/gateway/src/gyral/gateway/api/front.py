@@ -1,0 +1,163 @@
+"""What every protocol of the gateway does alike: who asks, of which model, and what it says."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gyral.contracts import access
+from gyral.contracts.deployment import Share
+from gyral.gateway.api.answering import Answer, Answering, Asking
+from gyral.gateway.api.asked import Asked, Expected
+from gyral.gateway.api.questions import Question, TooLargeError, understand
+from gyral.gateway.api.refusals import RefusedError
+from gyral.gateway.api.shadows import Copy
+from gyral.gateway.api.tensors import BadRequestError
+from gyral.gateway.domain.routing import (
+    NoLiveVersionError,
+    Plan,
+    RouteTable,
+    choose,
+    names_of,
+)
+from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
+from gyral.kit.access import AccessDenied, KeyRing
+from gyral.kit.health import Health
+from gyral.kit.journal import JournalBrokenError, JournalFullError
+from gyral.kit.refusals import Refusal
+
+_MAX_STICKY_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """A model that was found for somebody who may ask it."""
+
+    plan: Plan
+    named: Share | None
+    """The version that was asked for by name, when one was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answered question; its shadows begin when the answer is on its way."""
+
+    question: Question
+    asking: Asking
+    answer: Answer
+    copies: Sequence[Copy]
+
+
+@dataclass(slots=True)
+class Front:
+    """Keys, routes and the load in hand, the same for each protocol."""
+
+    keys: KeyRing
+    table: RouteTable
+    answering: Answering
+    health: Health
+    new_id: Callable[[], str]
+    latest_us: Callable[[], int]
+    """The latest event time that may be predicted now."""
+    max_requests: int
+    in_hand: int = 0
+
+    def check_key(
+        self, authorization: str | bytes | None, scope: access.Scope = access.Scope.INFER
+    ) -> None:
+        """Let through who has the scope.
+
+        Raises:
+            RefusedError: 503 while the gateway starts or stops.
+            AccessDenied: the key will not do.
+        """
+        if not self.health.started or self.health.stopping:
+            raise RefusedError(503, "the gateway is starting or stopping; ask again")
+        self.keys.check(authorization, scope)
+
+    def find(self, model: str, version: int | None) -> Addressed:
+        """Return a model by its name.
+
+        Raises:
+            RefusedError: 404, no route leads to it or to this version.
+        """
+        plan = self.table.get(model)
+        if plan is None:
+            raise RefusedError(404, f"{model[:80]}: expected a model with a route; found none")
+        return Addressed(plan, _named(plan, version))
+
+    def check_load(self) -> None:
+        """Raise RefusedError 429 while more is in hand than may be."""
+        if self.in_hand > self.max_requests:
+            raise RefusedError(429, f"expected at most {self.max_requests} requests at once")
+
+    def expected(self, to: Addressed) -> Expected:
+        """Return what a question to this model may and must bring."""
+        return Expected(
+            inputs=to.plan.known_inputs,
+            order=to.plan.order if to.named is None else names_of(to.named),
+            event_clock=to.plan.route.event_clock,
+            latest_us=self.latest_us(),
+        )
+
+    async def ask(
+        self, to: Addressed, asked: Asked, expected: Expected, sticky: bytes = b""
+    ) -> Said:
+        """Return the answer, once it is on the journal.
+
+        Args:
+            to: whom.
+            asked: what.
+            expected: what that may be.
+            sticky: callers with the same key get the same version.
+
+        Raises:
+            RefusedError, BadRequestError and what else `refusals` turns into a status.
+        """
+        if len(sticky) > _MAX_STICKY_BYTES:
+            raise RefusedError(
+                400,
+                f"x-sticky-key: expected at most {_MAX_STICKY_BYTES} bytes; found"
+                f" {len(sticky)}",
+            )
+        question = understand(asked, expected)
+        asking = Asking(to.plan, question, self.new_id())
+        key = sticky.decode("latin-1") or question.first_entity_key or asking.request_id
+        share = to.named or choose(to.plan, key)
+        said = await self.answering.answer(asking, share, fixed=to.named is not None)
+        return Said(question, asking, said, list(self.answering.copies(asking, said)))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what can go wrong into a status."""
+    try:
+        yield
+    except AccessDenied as error:
+        raise RefusedError(error.status, error.message) from error
+    except BadRequestError as error:
+        raise RefusedError(400, str(error)) from error
+    except Refusal as error:
+        raise RefusedError(error.status, error.message) from error
+    except TooLargeError as error:
+        raise RefusedError(413, str(error)) from error
+    except (
+        RuntimeAwayError,
+        NoLiveVersionError,
+        JournalFullError,
+        JournalBrokenError,
+    ) as error:
+        raise RefusedError(503, str(error)) from error
+    except ModelFailedError as error:
+        raise RefusedError(500, f"the model gave no answer: {error}") from error
+
+
+def _named(plan: Plan, version: int | None) -> Share | None:
+    if version is None:
+        return None
+    share = plan.share_of(version)
+    if share is None:
+        known = ", ".join(str(each.version) for each in plan.route.shares)
+        raise RefusedError(
+            404, f"{plan.route.model}: expected one of the versions {known}; found {version}"
+        )
+    return share

@@ -1,0 +1,244 @@
+"""Open Inference V2 over gRPC: the same questions, keys, caps and log as over HTTP."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TypeAlias, cast
+
+import grpc
+import grpc.aio
+import msgspec
+from opentelemetry.metrics import Histogram
+
+from gyral.contracts import access
+from gyral.gateway.api import metadata, repository
+from gyral.gateway.api.contents import answer_of, asked_of
+from gyral.gateway.api.front import Addressed, Front, refusals
+from gyral.gateway.api.messages import (
+    SERVICE,
+    IndexRequest,
+    InferRequest,
+    Messages,
+    Named,
+    Value,
+)
+from gyral.gateway.api.refusals import RefusedError
+from gyral.kit.health import UnstartableError
+from gyral.kit.telemetry import Sometimes, get_log
+
+Call: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_Method: TypeAlias = "Callable[[bytes, Call], Awaitable[bytes]]"
+_CODES: Mapping[int, grpc.StatusCode] = {
+    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+_MAX_METADATA_BYTES = 16 << 10
+_STOP_S = 10.0
+log = get_log()
+
+
+@dataclass(frozen=True, slots=True)
+class Servicer:
+    """The methods of the service; each takes and returns a message as bytes.
+
+    So a caller without a key, or one too many, is refused before anything is parsed.
+    """
+
+    front: Front
+    seconds: Histogram
+    spans: Sometimes
+    messages: Messages = field(default_factory=Messages)
+
+    async def server_live(self, content: bytes, _call: Call) -> bytes:
+        """Say whether the process must be restarted."""
+        self._read("ServerLiveRequest", content)
+        return self.messages.write("ServerLiveResponse", live=not self.front.health.dead())
+
+    async def server_ready(self, content: bytes, _call: Call) -> bytes:
+        """Say whether work may come here."""
+        self._read("ServerReadyRequest", content)
+        return self.messages.write("ServerReadyResponse", ready=not self.front.health.unready())
+
+    async def server_metadata(self, content: bytes, _call: Call) -> bytes:
+        """Say who answers."""
+        self._read("ServerMetadataRequest", content)
+        return self.messages.write("ServerMetadataResponse", **metadata.SERVER)
+
+    async def model_ready(self, content: bytes, call: Call) -> bytes:
+        """Say whether a model's question would be answered."""
+        to = self._model("ModelReadyRequest", content, call)
+        ready = metadata.is_ready(to, self.front.answering.fleet)
+        return self.messages.write("ModelReadyResponse", ready=ready)
+
+    async def model_metadata(self, content: bytes, call: Call) -> bytes:
+        """Say what to send."""
+        to = self._model("ModelMetadataRequest", content, call)
+        about = metadata.about(to)
+        return self.messages.write(
+            "ModelMetadataResponse",
+            name=about.name,
+            versions=about.versions,
+            platform=about.platform,
+            inputs=[_port(each) for each in about.inputs],
+            outputs=[_port(each) for each in about.outputs],
+        )
+
+    async def model_infer(self, content: bytes, call: Call) -> bytes:
+        """Answer a question."""
+        front, began = self.front, time.perf_counter()
+        front.in_hand += 1
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        try:
+            with refusals():
+                answer = await self._infer(content, call)
+            status = HTTPStatus.OK.value
+        except RefusedError as refused:
+            status = refused.status
+            raise
+        else:
+            return answer
+        finally:
+            front.in_hand -= 1
+            self.seconds.record(time.perf_counter() - began, {"status": status})
+
+    async def repository_index(self, content: bytes, call: Call) -> bytes:
+        """List every version of every route, for operators."""
+        self.front.check_key(_metadata(call).get("authorization"), access.Scope.OPERATE)
+        asked = cast("IndexRequest", self._read("RepositoryIndexRequest", content))
+        if asked.repository_name:
+            raise RefusedError(
+                400,
+                "repository_name: expected none, as there is one repository; found"
+                f" {asked.repository_name[:80]!r}",
+            )
+        listed = await repository.index(self.front, ready=asked.ready)
+        models = [msgspec.structs.asdict(each) for each in listed]
+        return self.messages.write("RepositoryIndexResponse", models=models)
+
+    async def _infer(self, content: bytes, call: Call) -> bytes:
+        front, given = self.front, _metadata(call)
+        front.check_key(given.get("authorization"))
+        front.check_load()
+        request = cast("InferRequest", self._read("ModelInferRequest", content))
+        version = metadata.version_of(request.model_version)
+        to = front.find(request.model_name, version)
+        with self.spans.span("gateway.infer", model=to.plan.route.model):
+            asked, expected = asked_of(request), front.expected(to)
+            sticky = given.get("x-sticky-key", "").encode()
+            said = await front.ask(to, asked, expected, sticky)
+        call.set_trailing_metadata((("x-gyral-request-id", said.asking.request_id),))
+
+        def begin(_call: Call) -> None:
+            for copy in said.copies:
+                copy.begin()
+
+        call.add_done_callback(begin)  # type: ignore[arg-type]
+        return answer_of(self.messages, said, raw=bool(request.raw_input_contents))
+
+    def _model(self, message: str, content: bytes, call: Call) -> Addressed:
+        self.front.check_key(_metadata(call).get("authorization"))
+        named = cast("Named", self._read(message, content))
+        return self.front.find(named.name, metadata.version_of(named.version))
+
+    def _read(self, message: str, content: bytes) -> object:
+        try:
+            return self.messages.read(message, content)
+        except ValueError as error:
+            raise RefusedError(400, str(error)) from error
+
+
+class RpcServer:
+    """Serves the methods on a port of their own."""
+
+    def __init__(self, servicer: Servicer, *, host: str, port: int, max_bytes: int) -> None:
+        self._servicer = servicer
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._max_bytes = max_bytes
+        self._server: grpc.aio.Server | None = None
+        self.port = port
+        """The real one once started, when 0 was asked for."""
+
+    async def start(self) -> None:
+        """Return once it accepts calls.
+
+        Raises:
+            UnstartableError: the address is taken.
+        """
+        options = [
+            ("grpc.max_receive_message_length", self._max_bytes),
+            ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+            ("grpc.so_reuseport", 0),
+        ]
+        server = grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers((_handlers(self._servicer),))
+        try:
+            self.port = server.add_insecure_port(self._address)
+        except RuntimeError:
+            raise UnstartableError(
+                f"grpc: expected {self._address} to be free; found it taken. Set"
+                " GATEWAY_GRPC_PORT to another port."
+            ) from None
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Answer what is being asked, then close."""
+        if self._server is not None:
+            await self._server.stop(_STOP_S)
+
+    def healthy(self) -> str | None:
+        """Answer None while it accepts calls."""
+        return None if self._server is not None else "grpc: expected it to listen"
+
+
+def _handlers(servicer: Servicer) -> grpc.GenericRpcHandler:
+    methods = {
+        "ServerLive": servicer.server_live,
+        "ServerReady": servicer.server_ready,
+        "ServerMetadata": servicer.server_metadata,
+        "ModelReady": servicer.model_ready,
+        "ModelMetadata": servicer.model_metadata,
+        "ModelInfer": servicer.model_infer,
+        "RepositoryIndex": servicer.repository_index,
+    }
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            name: grpc.unary_unary_rpc_method_handler(_guarded(method))
+            for name, method in methods.items()
+        },
+    )
+
+
+def _guarded(method: _Method) -> _Method:
+    """Give every error a code and a sentence, and none of them a stack."""
+
+    async def answer(content: bytes, call: Call) -> bytes:
+        try:
+            with refusals():
+                return await method(content, call)
+        except RefusedError as refused:
+            code = _CODES.get(refused.status, grpc.StatusCode.INTERNAL)
+            message = refused.message
+        except Exception:
+            log.exception("rpc.failed")
+            code, message = grpc.StatusCode.INTERNAL, "an error of ours; it was logged"
+        return await call.abort(code, message)
+
+    return answer
+
+
+def _port(port: metadata.Port) -> Mapping[str, Value]:
+    return {"name": port.name, "datatype": port.datatype.value, "shape": port.shape}
+
+
+def _metadata(call: Call) -> Mapping[str, str]:
+    return {
+        key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)
+    }
