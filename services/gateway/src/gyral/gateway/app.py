@@ -1,8 +1,8 @@
 """The gateway, assembled."""
 
+import os
 import random
 import time
-import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from gyral.gateway.api.operations import Operations, create_router
 from gyral.gateway.api.protocol import OpenInference
 from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.gateway.api.shadows import Shadows
+from gyral.gateway.domain.ids import Ids
 from gyral.gateway.domain.routing import RouteTable
 from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.handlers import Handlers
@@ -27,7 +28,8 @@ from gyral.kit.http import create_api
 from gyral.kit.journal import Journal, Limits
 from gyral.kit.projection import Projection
 from gyral.kit.service import Service
-from gyral.kit.telemetry import Sometimes, get_meter
+from gyral.kit.telemetry import Sometimes
+from gyral.kit.timings import Timings
 
 E = TypeVar("E", bound=Event)
 
@@ -52,11 +54,11 @@ def build(settings: Settings) -> Service:
         table=table,
         answering=Answering(fleet, journal, shadows, patience, _now_us),
         health=health,
-        new_id=_new_id,
+        new_id=Ids(os.urandom),
         latest_us=latest_us,
         max_requests=settings.gateway_max_requests,
     )
-    seconds = get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer")
+    seconds = Timings("gyral_gateway_seconds", "Time to answer", label="status").shown_in()
     spans = Sometimes(settings.gateway_span_one_in)
     api = OpenInference(
         front=front,
@@ -122,7 +124,3 @@ def _ahead(future_s: float) -> Callable[[], int]:
     """Return a clock that runs so far ahead."""
     future_us = round(future_s * 1e6)
     return lambda: _now_us() + future_us
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())

@@ -1,6 +1,7 @@
 """All features of a request in one tensor [rows, inputs], as array clients send them."""
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 import msgspec
@@ -25,6 +26,9 @@ PACKED = "features"
 MAX_WHOLE = 1 << 53
 """Up to here every whole number is a float64."""
 _AXES = 2
+_CELL_BYTES = 25
+"""A number in the log, generously."""
+_FLOATS = (Datatype.FP32, Datatype.FP64)
 _KINDS = {name: kind for name, kind in KINDS.items() if kind.size_bytes}
 
 _Number: TypeAlias = float | None
@@ -57,7 +61,7 @@ class PackedColumn(msgspec.Struct, gc=False):
     @property
     def size_bytes(self) -> int:
         """How much it may add to the log."""
-        return 25 * len(self.cells)
+        return _CELL_BYTES * len(self.cells)
 
     def read(self, declared: Input, rows: int) -> Reading:  # noqa: ARG002 - counted before
         """Return the cells as the runtime and the log take them.
@@ -94,8 +98,54 @@ class PackedColumn(msgspec.Struct, gc=False):
         return BadRequestError(f"{self.name}: expected {declared.datatype}; found {found}")
 
 
-def unpacked(sent: Sent, order: tuple[str, ...]) -> dict[str, PackedColumn]:
-    """Return the columns of a packed tensor by their names.
+class Block(msgspec.Struct, gc=False):
+    """All features of all rows, row after row."""
+
+    order: tuple[str, ...]
+    """The inputs that the columns are."""
+    datatype: str
+    cells: list[_Number]
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it may add to the log."""
+        return _CELL_BYTES * len(self.cells) + sum(map(len, self.order))
+
+    def columns(self) -> dict[str, PackedColumn]:
+        """Return the columns by their names."""
+        return {
+            name: PackedColumn(name, self.datatype, cells)
+            for name, cells in self.cells_by_name().items()
+        }
+
+    def cells_by_name(self) -> dict[str, list[_Number]]:
+        """Return the cells of each column."""
+        width = len(self.order)
+        return {name: self.cells[place::width] for place, name in enumerate(self.order)}
+
+    def floats(self, declared: Sequence[Input]) -> bytes | None:
+        """Return all cells at once as the runtime takes them, or None when that is not as easy.
+
+        What is hard, or wrong, is then found column by column.
+        """
+        if len(declared) != len(self.order):
+            return None
+        for name, each in zip(self.order, declared, strict=True):
+            wanted = each.datatype
+            if (
+                each.name != name
+                or wanted not in _FLOATS
+                or (self.datatype, wanted) not in EXACT
+            ):
+                return None
+        try:
+            return array("d", cast("Sequence[float]", self.cells)).tobytes()
+        except TypeError:  # one of them is missing
+            return None
+
+
+def unpacked(sent: Sent, order: tuple[str, ...]) -> Block:
+    """Return the cells of a packed tensor.
 
     Args:
         sent: of shape [rows, inputs].
@@ -118,10 +168,7 @@ def unpacked(sent: Sent, order: tuple[str, ...]) -> dict[str, PackedColumn]:
         )
     if sent.datatype == Datatype.FP32 and not fits_float32(cells):
         raise BadRequestError(f"{PACKED}: expected numbers that fit FP32; found a larger one")
-    return {
-        name: PackedColumn(name, sent.datatype, cells[place::width])
-        for place, name in enumerate(order)
-    }
+    return Block(order, sent.datatype, cells)
 
 
 def _cells(sent: Sent, width: int) -> list[_Number]:

@@ -9,7 +9,7 @@ import msgspec
 from gyral.contracts.deployment import Share
 from gyral.gateway.api.asked import Asked, Expected, Wanted
 from gyral.gateway.api.binary import Sent, as_json
-from gyral.gateway.api.packed import PACKED, PackedColumn, unpacked
+from gyral.gateway.api.packed import PACKED, Block, PackedColumn, unpacked
 from gyral.gateway.api.tensors import (
     BadRequestError,
     Json,
@@ -18,7 +18,7 @@ from gyral.gateway.api.tensors import (
     read_event_times,
     rows_of,
 )
-from gyral.gateway.domain.rows import Column
+from gyral.gateway.domain.rows import Column, Columns
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
@@ -40,7 +40,7 @@ class TooLargeError(ValueError):
 class Features:
     """What one version reads of a request."""
 
-    columns: list[Column]
+    columns: Columns
     json: dict[str, Json]
 
 
@@ -50,7 +50,9 @@ class Question:
 
     client_id: str | None
     rows: int
-    tensors: Mapping[str, Given]
+    tensors: Mapping[str, Sent]
+    block: Block | None
+    """All features at once, when they came so."""
     first_entity_key: str | None
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
@@ -66,11 +68,11 @@ def understand(asked: Asked, expected: Expected) -> Question:
     """
     tensors = _by_name(asked.inputs, expected.inputs)
     packed = tensors.get(PACKED) if PACKED not in expected.inputs else None
-    given: Mapping[str, Given] = tensors
+    block = None
     if packed is None:
         rows = rows_of(asked.inputs)
     else:
-        given = _unpacked(packed, tensors, expected.order)
+        block = _unpacked(packed, tensors, expected.order)
         rows = packed.shape[0]
     keys = tensors.get(ENTITY_KEY) if ENTITY_KEY not in expected.inputs else None
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in expected.inputs else None
@@ -79,14 +81,15 @@ def understand(asked: Asked, expected: Expected) -> Question:
             f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
             " clock; found none"
         )
-    _check_size(given, rows)
+    _check_size(tensors, block, rows)
     entity_keys, keys_json = (
         ([None], _nulls(rows)) if keys is None else read_entity_keys(as_json(keys), rows)
     )
     return Question(
         client_id=asked.client_id,
         rows=rows,
-        tensors=given,
+        tensors=tensors,
+        block=block,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
         event_times=_nulls(rows)
@@ -107,10 +110,16 @@ def features_for(question: Question, share: Share) -> Features:
     Raises:
         BadRequestError: one is missing, or is not what the version declares.
     """
+    block = question.block
+    if block is not None:
+        floats = block.floats(share.inputs)
+        if floats is not None:
+            return Features(floats, {**block.cells_by_name()})
+    sent: Mapping[str, Given] = question.tensors if block is None else block.columns()
     columns: list[Column] = []
     json: dict[str, Json] = {}
     for declared in share.inputs:
-        given = question.tensors.get(declared.name)
+        given = sent.get(declared.name)
         if given is None:
             raise BadRequestError(
                 f"{declared.name}: expected an input of type {declared.datatype}, as version"
@@ -141,8 +150,8 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
 
 def _unpacked(
     packed: Sent, tensors: Mapping[str, Sent], order: tuple[str, ...] | None
-) -> Mapping[str, Given]:
-    """Return the packed features and what came beside them, which may be no feature."""
+) -> Block:
+    """Return the packed features; what came beside them may be no feature."""
     beside = {name: tensor for name, tensor in tensors.items() if tensor is not packed}
     single = beside.keys() - {ENTITY_KEY, EVENT_TIME}
     if single:
@@ -155,14 +164,20 @@ def _unpacked(
             f"{PACKED}: expected one tensor a feature, as the model's versions read different"
             " ones, or a version in the path; found them packed"
         )
-    columns = unpacked(packed, order)
+    block = unpacked(packed, order)
     for tensor in beside.values():
         expect_rows(tensor, packed.shape[0])
-    return {**columns, **beside}
+    return block
 
 
-def _check_size(given: Mapping[str, Given], rows: int) -> None:
-    content = sum(each.size_bytes + len(name) + 8 for name, each in given.items())
+def _check_size(tensors: Mapping[str, Sent], block: Block | None, rows: int) -> None:
+    content = sum(
+        each.size_bytes + len(name) + 8
+        for name, each in tensors.items()
+        if block is None or name != PACKED
+    )
+    if block is not None:
+        content += block.size_bytes
     size = content + rows * _ROW_BYTES + _ENTRY_OVERHEAD_BYTES
     if size > MAX_ENTRY_BYTES:
         raise TooLargeError(

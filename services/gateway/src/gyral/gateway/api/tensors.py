@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from math import isfinite
 from typing import Annotated, Protocol, TypeAlias, cast
 
 import msgspec
@@ -173,17 +173,20 @@ def reading(datatype: Datatype, cells: Sequence[Cell], json: Json) -> Reading:
 
 def float_column(cells: Sequence[float | None]) -> bytes:
     """Return numbers as the runtime takes them: float64, missing as NaN."""
-    if None in cells:
-        cells = [_NAN if cell is None else cell for cell in cells]
-    return array("d", cast("Sequence[float]", cells)).tobytes()
+    try:
+        return array("d", cast("Sequence[float]", cells)).tobytes()
+    except TypeError:  # one of them is missing
+        return array("d", [_NAN if cell is None else cell for cell in cells]).tobytes()
 
 
 def fits_float32(cells: Sequence[Cell]) -> bool:
     """Return whether none of the numbers is too large for FP32."""
-    if None in cells:
-        cells = [cell for cell in cells if cell is not None]
-    rounded = array("f", cast("Sequence[float]", cells))
-    return inf not in rounded and -inf not in rounded
+    try:
+        rounded = array("f", cast("Sequence[float]", cells))
+    except TypeError:  # one of them is missing
+        rounded = array("f", [cell for cell in cells if cell is not None])  # type: ignore[misc]
+    # None of them was infinite before: a sum of float32, in float64, is finite as they are.
+    return isfinite(sum(rounded))
 
 
 def read_entity_keys(tensor: Tensor, rows: int) -> tuple[list[str | None], msgspec.Raw]:
