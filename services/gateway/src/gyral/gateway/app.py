@@ -17,6 +17,7 @@ from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.gateway.api.shadows import Shadows
 from gyral.gateway.domain.ids import Ids
 from gyral.gateway.domain.routing import RouteTable
+from gyral.gateway.engine.crowding import Room
 from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.handlers import Handlers
 from gyral.gateway.jobs import Forwarder
@@ -32,12 +33,18 @@ from gyral.kit.telemetry import Sometimes
 from gyral.kit.timings import Timings
 
 E = TypeVar("E", bound=Event)
+_CONNECTIONS = 8192
+"""Beyond it connections get 503; requests are bounded before, by what is in hand."""
 
 
 def build(settings: Settings) -> Service:
     """Return the gateway, ready to run; nothing of it needs Postgres or the object store."""
     table, changes, health = RouteTable(), Changes(), Health()
-    fleet = Fleet(random.Random(), hang_s=settings.gateway_hang_timeout_s)  # noqa: S311 - jitter
+    fleet = Fleet(
+        random.Random(),  # noqa: S311 - jitter
+        hang_s=settings.gateway_hang_timeout_s,
+        room=Room(settings.gateway_max_version_requests, settings.gateway_queue_s),
+    )
     journal = _journal(settings)
     shadows = Shadows(limit=settings.gateway_max_shadows)
     handlers = Handlers(table, fleet, changes)
@@ -85,6 +92,7 @@ def build(settings: Settings) -> Service:
             routes,
             *_rpc(settings, Servicer(front, seconds, spans)),
         ],
+        limit_concurrency=_CONNECTIONS,
     )
 
 

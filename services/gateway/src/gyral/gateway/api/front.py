@@ -20,6 +20,7 @@ from gyral.gateway.domain.routing import (
     names_of,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.crowding import CrowdedError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
@@ -90,6 +91,18 @@ class Front:
         if self.in_hand > self.max_requests:
             raise RefusedError(429, f"expected at most {self.max_requests} requests at once")
 
+    def check_room(self, to: Addressed) -> None:
+        """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
+        chosen = to.plan.live if to.named is None else (to.named,)
+        route, fleet = to.plan.route, self.answering.fleet
+        crowds = [fleet.batcher(route, each, shadow=False).crowd for each in chosen]
+        if crowds and all(crowd.full for crowd in crowds):
+            raise RefusedError(
+                429,
+                f"{route.model}: expected room for one more request; found"
+                f" {crowds[0].requests} in hand",
+            )
+
     def expected(self, to: Addressed) -> Expected:
         """Return what a question to this model may and must bring."""
         return Expected(
@@ -151,6 +164,8 @@ class refusals:  # noqa: N801 - used as a function; one of contextlib's costs fo
                 raise RefusedError(400, str(error)) from error
             case TooLargeError():
                 raise RefusedError(413, str(error)) from error
+            case CrowdedError():
+                raise RefusedError(429, str(error)) from error
             case (
                 RuntimeAwayError()
                 | NoLiveVersionError()

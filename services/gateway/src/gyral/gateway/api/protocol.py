@@ -102,6 +102,7 @@ class OpenInference:
             return _found(*metadata.of_model(to, target.action, front.answering.fleet))
         request.expect("POST")
         front.check_load()
+        front.check_room(to)
         if self.spans.turn():
             with span("gateway.infer", model=target.model):
                 return await self._infer(request, to, form)

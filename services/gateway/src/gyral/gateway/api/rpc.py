@@ -128,6 +128,7 @@ class Servicer:
         request = cast("InferRequest", self._read("ModelInferRequest", content))
         version = metadata.version_of(request.model_version)
         to = front.find(request.model_name, version)
+        front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
             asked, expected = asked_of(request), front.expected(to)
             sticky = given.get("x-sticky-key", "").encode()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gyral.contracts.deployment import Share
 from gyral.gateway.domain.rows import MAX_ROWS, Columns
+from gyral.gateway.engine.crowding import Crowd
 from gyral.gateway.engine.link import Link
 from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
 
@@ -44,6 +45,7 @@ class Batcher:
     share: Share
     hang_s: float
     """Silence after which the runtime counts as hanging."""
+    crowd: Crowd = field(default_factory=Crowd)
     let_go: Callable[[], None] | None = None
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
@@ -82,9 +84,11 @@ class Batcher:
             deadline: the loop's time after which nobody wants the answer any more.
 
         Raises:
+            CrowdedError: too much is in hand.
             RuntimeAwayError: the deadline passed.
             ModelFailedError: the version cannot answer these rows.
         """
+        self.crowd.enter(rows)
         loop = asyncio.get_running_loop()
         asked = _Asked(Rows(rows, columns), loop.create_future(), deadline)
         self._waiting.append(asked)
@@ -95,6 +99,7 @@ class Batcher:
         try:
             return await asked.future
         finally:
+            self.crowd.leave(rows)
             self.rest()
 
     def _look(self) -> None:
@@ -132,9 +137,13 @@ class Batcher:
         )
         loop = asyncio.get_running_loop()
         hanging = loop.call_later(self.hang_s, self.link.reset)
+        began = loop.time()
 
         def answered(frame: Frame | None) -> None:
             hanging.cancel()
+            if frame is not None and frame.kind is Kind.PROBABILITIES:
+                rows = sum(asked.rows.count for asked in batch)
+                self.crowd.answered(rows, loop.time() - began)
             self._out = False
             self._under_way = []
             self._react(batch, frame)
