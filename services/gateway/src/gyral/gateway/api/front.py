@@ -1,8 +1,8 @@
 """What every protocol of the gateway does alike: who asks, of which model, and what it says."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from gyral.contracts import access
 from gyral.contracts.deployment import Share
@@ -20,6 +20,7 @@ from gyral.gateway.domain.routing import (
     names_of,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.crowding import CrowdedError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
@@ -90,6 +91,18 @@ class Front:
         if self.in_hand > self.max_requests:
             raise RefusedError(429, f"expected at most {self.max_requests} requests at once")
 
+    def check_room(self, to: Addressed) -> None:
+        """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
+        chosen = to.plan.live if to.named is None else (to.named,)
+        route, fleet = to.plan.route, self.answering.fleet
+        crowds = [fleet.batcher(route, each, shadow=False).crowd for each in chosen]
+        if crowds and all(crowd.full for crowd in crowds):
+            raise RefusedError(
+                429,
+                f"{route.model}: expected room for one more request; found"
+                f" {crowds[0].requests} in hand",
+            )
+
     def expected(self, to: Addressed) -> Expected:
         """Return what a question to this model may and must bring."""
         return Expected(
@@ -127,28 +140,41 @@ class Front:
         return Said(question, asking, said, list(self.answering.copies(asking, said)))
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
+class refusals:  # noqa: N801 - used as a function; one of contextlib's costs four times as much
     """Turn what can go wrong into a status."""
-    try:
-        yield
-    except AccessDenied as error:
-        raise RefusedError(error.status, error.message) from error
-    except BadRequestError as error:
-        raise RefusedError(400, str(error)) from error
-    except Refusal as error:
-        raise RefusedError(error.status, error.message) from error
-    except TooLargeError as error:
-        raise RefusedError(413, str(error)) from error
-    except (
-        RuntimeAwayError,
-        NoLiveVersionError,
-        JournalFullError,
-        JournalBrokenError,
-    ) as error:
-        raise RefusedError(503, str(error)) from error
-    except ModelFailedError as error:
-        raise RefusedError(500, f"the model gave no answer: {error}") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Watch."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Raise RefusedError instead of what is known to go wrong."""
+        match error:
+            case None:
+                return
+            case AccessDenied() | Refusal():
+                raise RefusedError(error.status, error.message) from error
+            case BadRequestError():
+                raise RefusedError(400, str(error)) from error
+            case TooLargeError():
+                raise RefusedError(413, str(error)) from error
+            case CrowdedError():
+                raise RefusedError(429, str(error)) from error
+            case (
+                RuntimeAwayError()
+                | NoLiveVersionError()
+                | JournalFullError()
+                | JournalBrokenError()
+            ):
+                raise RefusedError(503, str(error)) from error
+            case ModelFailedError():
+                raise RefusedError(500, f"the model gave no answer: {error}") from error
 
 
 def _named(plan: Plan, version: int | None) -> Share | None:

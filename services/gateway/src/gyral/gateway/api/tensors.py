@@ -10,7 +10,7 @@ import msgspec
 
 from gyral.contracts.deployment import Datatype, Input
 from gyral.gateway.api.datatypes import EXACT, KINDS, holders
-from gyral.gateway.domain.rows import MAX_ROWS, Column
+from gyral.gateway.domain.rows import MAX_ROWS, Column, Columns
 
 Cell: TypeAlias = float | bool | str | None
 Json: TypeAlias = msgspec.Raw | Sequence[Cell]
@@ -48,7 +48,7 @@ class Reading(msgspec.Struct, gc=False):
 class Features:
     """What one version reads of a request."""
 
-    columns: list[Column]
+    columns: Columns
     json: dict[str, Json]
 
 
