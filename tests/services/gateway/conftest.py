@@ -85,6 +85,7 @@ class Served:
     reader: str = field(default_factory=lambda: secrets.token_hex(16))
     sender: str = field(default_factory=lambda: secrets.token_hex(16))
     admin: str = field(default_factory=lambda: secrets.token_hex(16))
+    operator: str = field(default_factory=lambda: secrets.token_hex(16))
     epoch: int = 0
     shas: dict[int, str] = field(default_factory=dict)
 
@@ -187,6 +188,7 @@ class Served:
                 (self.reader, {Scope.READ}),
                 (self.sender, {Scope.INGEST}),
                 (self.admin, {Scope.ADMIN}),
+                (self.operator, {Scope.OPERATE}),
             )
         ]
 

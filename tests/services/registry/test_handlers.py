@@ -11,7 +11,17 @@ from importlib import resources
 import pytest
 from pydantic import SecretStr
 
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted, RolloutSteered, Steer
+from gyral.contracts.deployment import (
+    Datatype,
+    Input,
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutSteered,
+    RouteChanged,
+    RoutePinned,
+    Share,
+    Steer,
+)
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import RunRequested
 from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRejected
@@ -135,6 +145,29 @@ async def test_who_holds_a_rollout_is_in_the_audit_once(declared):
         entries = await tx.audit_entries(after=0, limit=100)
     found = [(it.actor, it.action, it.subject, it.reason) for it in entries]
     assert found.count(("ann", "rollout.paused", "churn@2", "the weekend")) == 1
+
+
+async def test_a_pin_is_in_the_audit_once_however_many_gateways_tell_of_it(declared):
+    pin_id = "9d3c2a8e-51f6-4d1c-8a70-3f0f6f0f2b11"
+    share = Share(
+        version=1,
+        weight=100,
+        slot="churn@1",
+        sha256="a" * 64,
+        inputs=(Input(name="pages", datatype=Datatype.FP64),),
+    )
+    route = RouteChanged(
+        model="churn", epoch=1003, shares=(share,), runtime="unix:/r", event_clock=True
+    )
+    for _gateway in range(2):
+        event = RoutePinned(
+            pin_id=pin_id, route=route, actor="ann", reason="too high", pinned_at=NOW
+        )
+        await handlers(declared).route_pinned(delivered(event, pin_id))
+    async with declared() as tx:
+        entries = await tx.audit_entries(after=0, limit=100)
+    [entry] = [it for it in entries if it.action == "route.pinned"]
+    assert (entry.actor, entry.subject, entry.reason) == ("ann", "churn@1", "too high")
 
 
 async def test_a_redelivered_run_becomes_one_version(pool, declared):

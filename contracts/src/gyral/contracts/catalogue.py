@@ -36,6 +36,7 @@ EVENTS: tuple[type[Event], ...] = (
     deployment.RolloutAborted,
     deployment.RolloutSteered,
     deployment.RouteChanged,
+    deployment.RoutePinned,
     inference.PredictionLogged,
     monitoring.WindowMeasured,
     monitoring.DriftDetected,

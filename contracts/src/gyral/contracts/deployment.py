@@ -1,12 +1,14 @@
 """Events of the deployer: rollouts and the routes the gateway follows."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from gyral.contracts.events import Contract, Event, Topic
 from gyral.contracts.names import ModelName, Reason, Sha256, Uuid, Version
+
+_LARGEST_EPOCH = 2**62
 
 
 class _OfRollout(Event):
@@ -148,3 +150,36 @@ class RouteChanged(Event):
     def generation(self) -> int:
         """The epoch, under the name every projection uses."""
         return self.epoch
+
+
+class RoutePinned(Event):
+    """A gateway answers by a route of its own: an operator took a version back in an emergency.
+
+    It came into effect without the deployer, which adopts it and publishes a later epoch.
+    """
+
+    topic: ClassVar[Topic] = Topic("deployment.route.pinned.v1")
+
+    pin_id: Uuid
+    """The same at every gateway that the operator reached; the event's id too."""
+    route: RouteChanged
+    """One version with all requests; its epoch lies beyond any that the deployer can have
+    decided on before it hears of the pin."""
+    actor: str = Field(min_length=1, max_length=100)
+    reason: Reason
+    pinned_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _one_version_has_all(self) -> Self:
+        weights = [share.weight for share in self.route.shares]
+        if weights != [100] or self.route.epoch >= _LARGEST_EPOCH:
+            raise ValueError(
+                "route: expected one version with all requests, at an epoch below 2**62; "
+                f"found weights {weights} at {self.route.epoch}"
+            )
+        return self
+
+    @property
+    def key(self) -> str:
+        """The model's name."""
+        return self.route.model

@@ -65,6 +65,7 @@ PARTIES: Mapping[type[Event], Parties] = {
     deployment.RolloutAborted: Parties(("deployer",), ("registry", "trainer")),
     deployment.RolloutSteered: Parties(("deployer",), ("registry",)),
     deployment.RouteChanged: Parties(("deployer",), ("gateway",)),
+    deployment.RoutePinned: Parties(("gateway",), ("deployer", "registry")),
     inference.PredictionLogged: Parties(("gateway",), ("validation", "deployer", "monitor")),
     monitoring.WindowMeasured: Parties(("monitor",), (PEOPLE,)),
     monitoring.DriftDetected: Parties(("monitor",), (PEOPLE,)),

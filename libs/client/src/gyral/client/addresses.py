@@ -1,7 +1,7 @@
 """Where the services are and which key opens them: told by environment or instance."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,17 @@ class Addresses:
                 f"{service}: expected an address; found neither GYRAL_{service.upper()}_URL "
                 f"nor an instance: {_START}"
             ) from error
+
+
+def gateways(environment: Mapping[str, str] = os.environ) -> Sequence[str]:
+    """Return the address of each gateway: GYRAL_GATEWAY_URLS, comma-separated, or the only one.
+
+    Raises:
+        ClientError: nothing says where one is.
+    """
+    listed = environment.get("GYRAL_GATEWAY_URLS", "")
+    given = [each.strip().rstrip("/") for each in listed.split(",") if each.strip()]
+    return given or [find(environment).url("gateway")]
 
 
 def home(environment: Mapping[str, str] = os.environ) -> Path:

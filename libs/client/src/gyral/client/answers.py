@@ -101,6 +101,15 @@ class Decided(Struct, frozen=True):
     shares: list[Share]
 
 
+class Pin(Struct, frozen=True):
+    """What a gateway answers by in an emergency, or what a pin would do there now."""
+
+    epoch: int
+    version: int
+    pin_id: str | None = None
+    instead_of: int | None = None
+
+
 class Request(Struct, frozen=True):
     """A retraining the monitor asked for."""
 

@@ -130,6 +130,12 @@ def _rollout(commands: Commands) -> None:
         order.add_argument(
             "--reason", metavar="WHY", required=True, help="goes into the audit with your key"
         )
+        if name == "rollback":
+            order.add_argument(
+                "--emergency",
+                action="store_true",
+                help="have the gateways do it themselves, with Kafka or Postgres down",
+            )
         output(order)
 
 

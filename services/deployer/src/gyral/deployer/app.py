@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import httpx
 
 from gyral.contracts.data import StreamDeclared
+from gyral.contracts.deployment import RoutePinned
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
@@ -49,6 +50,7 @@ def build(settings: Settings) -> Service:
     worker = f"{socket.gethostname()}/{os.getpid()}"
     bus = ground.bus()
     bus.on(VersionApproved, handlers.version_approved)
+    bus.on(RoutePinned, handlers.route_pinned)
     return ground.service(
         [
             api.views(opened, changes, partitions),
@@ -64,7 +66,7 @@ def build(settings: Settings) -> Service:
                 pool=pool,
                 handle=handlers.predictions,
                 max_wait_s=0.5,
-                instance_id=settings.member(f"{NAME}-predictions"),
+                instance_id=f"{settings.member(NAME)}-predictions",
             ),
             Worker(
                 preparations,

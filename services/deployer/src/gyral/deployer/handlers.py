@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from gyral.contracts.data import WatermarkAdvanced
+from gyral.contracts.deployment import RoutePinned
 from gyral.contracts.inference import Role
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
@@ -83,6 +84,15 @@ class Handlers:
             else:
                 await tx.begin_rollout(event, spec, now=moment.now)
                 await self._enqueue(tx, event)
+        self.changes.notify()
+
+    async def route_pinned(self, event: RoutePinned) -> None:
+        """Adopt an operator's pin of an emergency before anything else is decided."""
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.hold(event.key)
+            await tx.adopt(event, await tx.moment(event.key, self.now(), self.partitions))
         self.changes.notify()
 
     async def _enqueue(self, tx: DeployerTx, event: VersionApproved) -> None:

@@ -4,6 +4,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from gyral.contracts.access import AccessKeyChanged
@@ -11,13 +12,16 @@ from gyral.contracts.deployment import RouteChanged
 from gyral.contracts.events import Event
 from gyral.gateway.api.answering import Answering, Patience
 from gyral.gateway.api.operations import Operations, create_router
+from gyral.gateway.api.pins import Pinning, create_pin_router
 from gyral.gateway.api.protocol import OpenInference
 from gyral.gateway.api.shadows import Shadows
+from gyral.gateway.domain.pins import Pins
 from gyral.gateway.domain.routing import RouteTable
 from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.handlers import Handlers
-from gyral.gateway.jobs import Forwarder
+from gyral.gateway.jobs import Announcer, Forwarder
 from gyral.gateway.settings import Settings
+from gyral.gateway.store.pins import PinFiles
 from gyral.kit.access import KeyRing
 from gyral.kit.changes import Changes
 from gyral.kit.health import Health
@@ -36,9 +40,14 @@ def build(settings: Settings) -> Service:
     fleet = Fleet(random.Random(), hang_s=settings.gateway_hang_timeout_s)  # noqa: S311 - jitter
     journal = _journal(settings)
     shadows = Shadows(limit=settings.gateway_max_shadows)
-    handlers = Handlers(table, fleet, changes)
+    pins, pin_files = Pins(), PinFiles(settings.state_dir / "pins")
+    announcer = Announcer(settings.kafka_brokers, pin_files)
+    handlers = Handlers(table, fleet, changes, pins, announcer.forget)
+    announcer.subscribe(handlers.route_pinned)
     routes = _projection(settings, RouteChanged, "routes")
     routes.subscribe(handlers.route_changed)
+    took_effect = [handlers.route_pinned, announcer.tell]
+    pinning = Pinning(table, pins, pin_files, took_effect, routes.ready, _now)
     known_keys = _projection(settings, AccessKeyChanged, "keys")
     keys = KeyRing(known_keys)
     latest_us = _ahead(settings.gateway_future_s)
@@ -52,7 +61,7 @@ def build(settings: Settings) -> Service:
         health=health,
         rest=create_api(
             "gateway",
-            [create_router(operations)],
+            [create_router(operations), create_pin_router(pinning)],
             keys=keys,
             health=health,
             projections=[routes, known_keys],
@@ -69,7 +78,13 @@ def build(settings: Settings) -> Service:
         settings=settings,
         health=health,
         api=api,
-        parts=[Forwarder(settings.kafka_brokers, journal), known_keys, fleet, routes],
+        parts=[
+            Forwarder(settings.kafka_brokers, journal),
+            known_keys,
+            fleet,
+            announcer,
+            routes,
+        ],
     )
 
 
@@ -90,6 +105,10 @@ def _projection(settings: Settings, event_type: type[E], name: str) -> Projectio
         snapshot=settings.state_dir / f"{name}.jsonl",
         snapshot_after_s=settings.gateway_snapshot_after_s,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _now_us() -> int:

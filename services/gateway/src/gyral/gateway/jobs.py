@@ -1,7 +1,8 @@
-"""From the journal to Kafka, in the journal's order, until everything is acknowledged."""
+"""To Kafka until acknowledged: what the journal holds, in its order, and pins."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +11,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from gyral.contracts.data import WatermarkAdvanced
+from gyral.contracts.deployment import RoutePinned
 from gyral.contracts.inference import PredictionLogged
 from gyral.gateway.store.kinds import Kind
+from gyral.gateway.store.pins import PinFiles
 from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import INFRASTRUCTURE
@@ -123,6 +126,86 @@ class Forwarder:
         self._journal.ack(position)
 
 
+class Announcer:
+    """Tells the deployer of pins until Kafka has them; keeps each on disk until it was adopted.
+
+    A pin is told again by every process that finds its file: the deployer knows it by its id.
+    """
+
+    def __init__(self, brokers: str, files: PinFiles) -> None:
+        self._brokers = brokers
+        self._files = files
+        self._on_found: list[Callable[[RoutePinned], None]] = []
+        self._waiting: deque[RoutePinned] = deque()
+        self._told: set[str] = set()
+        self._over: dict[str, RoutePinned] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, on_found: Callable[[RoutePinned], None]) -> None:
+        """Have a callback called with each pin that an earlier process left; before `start`."""
+        self._on_found.append(on_found)
+
+    async def start(self) -> None:
+        """Let the pins of an earlier process hold again, before any request is answered."""
+        for pinned in await asyncio.to_thread(self._files.load):
+            for callback in self._on_found:
+                callback(pinned)
+            self.tell(pinned)
+        self._task = asyncio.create_task(self._run(), name="announcer")
+
+    async def stop(self) -> None:
+        """Stop telling; what nobody knows yet is on disk."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def healthy(self) -> str | None:
+        """Answer None while it goes on."""
+        if self._task is None or self._task.done():
+            return "announcer: expected it to run; found it ended"
+        return None
+
+    def tell(self, pinned: RoutePinned) -> None:
+        """Tell of a pin that is on disk."""
+        self._waiting.append(pinned)
+        self._wake.set()
+
+    def forget(self, pinned: RoutePinned) -> None:
+        """Remove a pin that holds no more, once it was told: its audit hangs on that."""
+        self._over[pinned.pin_id] = pinned
+        self._wake.set()
+
+    async def _run(self) -> None:
+        backoff = Backoff(first_s=0.1, limit_s=5.0)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting or self._over.keys() & self._told:
+                try:
+                    await self._tell_all()
+                    await self._forget_all()
+                    backoff.reset()
+                except (*INFRASTRUCTURE, KafkaError) as error:
+                    log.warning("pin.waits", error=type(error).__name__)
+                    await backoff.wait()
+
+    async def _tell_all(self) -> None:
+        if not self._waiting:
+            return
+        async with _producer(self._brokers) as producer:
+            while self._waiting:
+                await _send_all(producer, [_pin(self._waiting[0])], RoutePinned.topic.name)
+                self._told.add(self._waiting.popleft().pin_id)
+
+    async def _forget_all(self) -> None:
+        for pin_id in self._over.keys() & self._told:
+            await asyncio.to_thread(self._files.forget, self._over.pop(pin_id))
+            self._told.discard(pin_id)
+            log.info("pin.lifted", pin_id=pin_id)
+
+
 @asynccontextmanager
 async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
     producer = open_producer(brokers, linger_ms=_LINGER_MS)
@@ -135,12 +218,14 @@ async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
                 await producer.stop()
 
 
-async def _send_all(producer: AIOKafkaProducer, records: Sequence[_Outgoing]) -> None:
+async def _send_all(
+    producer: AIOKafkaProducer, records: Sequence[_Outgoing], topic: str = _TOPIC
+) -> None:
     """Return when Kafka has acknowledged all of them."""
     async with asyncio.timeout(_ACK_TIMEOUT_S):
         acks = [
             await producer.send(
-                _TOPIC,
+                topic,
                 key=record.key,
                 value=record.value,
                 headers=record.headers,
@@ -149,6 +234,13 @@ async def _send_all(producer: AIOKafkaProducer, records: Sequence[_Outgoing]) ->
             for record in records
         ]
         await asyncio.gather(*acks)
+
+
+def _pin(pinned: RoutePinned) -> _Outgoing:
+    headers = cloudevents.headers(
+        RoutePinned.topic.name, pinned.pin_id, _SOURCE, time=pinned.pinned_at
+    )
+    return _Outgoing(pinned.key.encode(), pinned.model_dump_json().encode(), headers)
 
 
 def _prediction(entry: Entry) -> _Outgoing:

@@ -5,7 +5,12 @@ import uuid
 from datetime import UTC, datetime
 
 from gyral.contracts.data import DatasetCommitted
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted, RolloutSteered
+from gyral.contracts.deployment import (
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutSteered,
+    RoutePinned,
+)
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.training import RunCancelled, RunFailed, RunSucceeded, RunSuppressed
 from gyral.kit.assembly import Ground
@@ -32,6 +37,7 @@ def build(settings: Settings) -> Service:
     bus.on(RolloutCompleted, handlers.rollout_completed)
     bus.on(RolloutAborted, handlers.rollout_aborted)
     bus.on(RolloutSteered, handlers.rollout_steered)
+    bus.on(RoutePinned, handlers.route_pinned)
     bus.on(QualityDropped, handlers.quality_dropped)
     bus.on(DatasetCommitted, handlers.dataset_committed)
     desk = Desk(begin, _now, _new_id, os.urandom, changes)

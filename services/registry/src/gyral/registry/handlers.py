@@ -6,7 +6,12 @@ from datetime import datetime
 from typing import TypedDict
 
 from gyral.contracts.data import DatasetCommitted
-from gyral.contracts.deployment import RolloutAborted, RolloutCompleted, RolloutSteered
+from gyral.contracts.deployment import (
+    RolloutAborted,
+    RolloutCompleted,
+    RolloutSteered,
+    RoutePinned,
+)
 from gyral.contracts.evaluation import EvaluationReport
 from gyral.contracts.monitoring import QualityDropped
 from gyral.contracts.specs.model import ModelSpec
@@ -299,6 +304,25 @@ class Handlers:
                 subject=f"{event.model}@{event.version}",
                 reason=event.reason,
                 change={"stage": event.stage, "epoch": event.epoch},
+            )
+
+    async def route_pinned(self, event: RoutePinned) -> None:
+        """Leave an emergency's pin in the audit log, once for all gateways it was set at."""
+        [share] = event.route.shares
+        async with self.begin() as tx:
+            if not await tx.claim(event):
+                return
+            await tx.audit(
+                now=self.now(),
+                actor=event.actor,
+                action="route.pinned",
+                subject=f"{event.key}@{share.version}",
+                reason=event.reason,
+                change={
+                    "pin_id": event.pin_id,
+                    "pinned_at": event.pinned_at.isoformat(),
+                    "epoch": event.route.epoch,
+                },
             )
 
     async def _repeat_if_stale(self, tx: RegistryTx, event: RolloutAborted) -> None:

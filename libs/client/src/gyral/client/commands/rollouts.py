@@ -8,7 +8,7 @@ import orjson
 from gyral.client import addresses
 from gyral.client.answers import Counted, Decided, Rollout
 from gyral.client.calls import Api, Platform, Row
-from gyral.client.commands import output
+from gyral.client.commands import emergencies, output
 from gyral.client.commands.existing import must_exist
 from gyral.client.errors import ClientError
 
@@ -60,6 +60,8 @@ async def resume(given: argparse.Namespace) -> int:
 
 async def rollback(given: argparse.Namespace) -> int:
     """Have the previous champion answer alone again."""
+    if given.emergency:
+        return await emergencies.rollback(given)
     return await _order(given, "rollback")
 
 

@@ -1,4 +1,4 @@
-"""What operators do to rollouts: hold them, let them go on, roll completed ones back."""
+"""What operators do to rollouts: hold them, let them go on, take completed ones back."""
 
 from dataclasses import replace
 
@@ -6,9 +6,11 @@ from gyral.contracts.deployment import (
     RolloutCompleted,
     RolloutSteered,
     RouteChanged,
+    RoutePinned,
     Share,
     Steer,
 )
+from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.domain.routes import answering, returned
 from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.transitions import (
@@ -16,8 +18,13 @@ from gyral.deployer.store.transitions import (
     Override,
     TransitionTx,
     ids_of,
+    slot,
     stage_name,
 )
+from gyral.kit.telemetry import get_log
+from gyral.kit.tx import PermanentError
+
+log = get_log()
 
 
 class NothingToReturnToError(LookupError):
@@ -77,34 +84,86 @@ class OverrideTx(TransitionTx):
         if running is not None:
             why = f"version {rollout.version} was rolled back: {by.reason}"
             await self.abort(running, why[:500], {}, moment, by=by)
-        await self._hand_back(route, rollout, back, by, moment)
-
-    async def _hand_back(
-        self,
-        route: RouteChanged,
-        rollout: StoredRollout,
-        back: Share,
-        by: Override,
-        moment: Moment,
-    ) -> None:
-        target = await self.rollout(rollout.model, back.version)
-        if target is None:
-            raise LookupError(f"{rollout.model}@{back.version}: expected a rollout; found none")
         epoch = route.epoch + 1
         self.because(rollout.cause, step=f"{rollout.version}/rolled_back")
         await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (back,)}))
+        await self._hand_back(rollout, back.version, epoch, by, moment)
+
+    async def adopt(self, pinned: RoutePinned, moment: Moment) -> None:
+        """Make a pin the model's route, at an epoch that lifts it.
+
+        What is under way is taken back. A pin whose version never was champion with those bytes
+        is refused: the route stays, and the pin is lifted all the same.
+        """
+        route = await self.route(pinned.key)
+        if route is None:
+            raise PermanentError(f"{pinned.key}: expected a model with a route; found none")
+        if route.epoch > pinned.route.epoch:
+            return
+        [share] = pinned.route.shares
+        epoch, by = pinned.route.epoch + 1, Override(pinned.actor, pinned.reason)
+        target = await self.rollout(pinned.key, share.version)
+        running = await self.in_flight(pinned.key)
+        if target is None or not _has_served(target, share):
+            log.warning("pin.refused", model=pinned.key, version=share.version)
+            await self._repeat(route, running, epoch, moment)
+            return
+        champion = answering(route.shares)
+        if running is not None:
+            champion = running.previous
+            await self.abort(running, f"pinned: {by.reason}"[:500], {}, moment, by=by)
+        self.because(pinned.delivery, step=f"{pinned.key}/adopted")
+        await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (share,)}))
+        if champion is not None and champion != share.version:
+            taken = await self._known(pinned.key, champion)
+            await self._hand_back(taken, share.version, epoch, by, moment)
+
+    async def _repeat(
+        self, route: RouteChanged, running: StoredRollout | None, epoch: int, moment: Moment
+    ) -> None:
+        """Publish the route as it is at another epoch; a step under way begins anew there."""
+        await self.set_route(route.model_copy(update={"epoch": epoch}))
+        if running is not None and running.epoch is not None:
+            await self.move(
+                running,
+                running.state,
+                epoch=epoch,
+                actor=running.actor,
+                reason=running.reason,
+                now=moment.now,
+            )
+
+    async def _hand_back(
+        self, taken: StoredRollout, to: int, epoch: int, by: Override, moment: Moment
+    ) -> None:
+        """Remember that a version was rolled back, and tell which one is champion again."""
+        target = await self._known(taken.model, to)
         await self.roll_back(
-            rollout.model, rollout.version, actor=by.actor, reason=by.reason, now=moment.now
+            taken.model, taken.version, actor=by.actor, reason=by.reason, now=moment.now
         )
         await self.publish(
             RolloutCompleted(
                 **ids_of(target, epoch),
-                previous=rollout.version,
+                previous=taken.version,
                 as_of=moment.as_of,
                 actor=by.actor,
                 reason=by.reason,
             )
         )
+
+    async def _known(self, model: str, version: int) -> StoredRollout:
+        rollout = await self.rollout(model, version)
+        if rollout is None:
+            raise LookupError(f"{model}@{version}: expected a rollout; found none")
+        return rollout
+
+
+def _has_served(rollout: StoredRollout, share: Share) -> bool:
+    return (
+        rollout.state.stage is Stage.COMPLETED
+        and rollout.artifacts.onnx.sha256 == share.sha256
+        and share.slot == slot(rollout.model, rollout.version)
+    )
 
 
 def _back(route: RouteChanged | None, version: int) -> Share | None:
