@@ -29,7 +29,7 @@ REPLAY = [
 ]
 
 
-ORDERS = ("abort", "promote", "pause", "resume", "rollback")
+ORDERS = ("abort", "promote", "pause", "resume", "approve", "rollback")
 COMMANDS = [
     ["up"],
     ["down"],

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gyral.contracts.inference import PredictionLogged
+from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
 from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
@@ -34,12 +35,16 @@ class KnownSpecs(Specs):
     """One declared model, on an event clock unless told otherwise."""
 
     _on_event_clock: bool
+    _rollout: dict[str, object]
 
-    def __init__(self, *, event_clock=True):
+    def __init__(self, *, event_clock=True, **rollout):
         object.__setattr__(self, "_on_event_clock", event_clock)  # its parent is frozen
+        object.__setattr__(self, "_rollout", rollout)
 
     async def model(self, _name, _generation):
-        return a_model()
+        plain = a_model().model_dump(mode="json")
+        plain["spec"]["rollout"] |= self._rollout
+        return ModelSpec.model_validate(plain)
 
     async def stream(self, _name):
         return a_stream()
@@ -72,7 +77,7 @@ def approved(version, *, bootstrap=False, against=None, made=None):
     return delivered(event)
 
 
-def answer(number, *, version, epoch, role="live", rows=100, failed=False):
+def answer(number, *, version, epoch, role="live", rows=100, failed=False, score=0.5, key=None):
     columns = {
         "request_id": f"00000000-0000-4000-8000-{number:012d}",
         "model": "churn",
@@ -80,7 +85,8 @@ def answer(number, *, version, epoch, role="live", rows=100, failed=False):
         "role": role,
         "epoch": epoch,
         "latency_us": 900,
-        "probabilities": [None if failed else 0.5] * rows,
+        "probabilities": [None if failed else score] * rows,
+        "entity_keys": [key] * rows,
     }
     return json.dumps(columns).encode()
 
@@ -93,12 +99,13 @@ def marker(day):
 class Deployer:
     """The handlers with their database, and a log that grows."""
 
-    def __init__(self, pool, opened, *, event_clock=True):
+    def __init__(self, pool, opened, *, event_clock=True, **rollout):
         self.pool, self.opened, self.offset = pool, opened, 0
         self.around = replace(AROUND, event_clock=event_clock)
         jobs = (Jobs(pool, "prepare"), Jobs(pool, "export"))
-        specs = KnownSpecs(event_clock=event_clock)
-        self.handlers = Handlers(opened, *jobs, specs, 3, lambda: NOW, Changes())
+        specs = KnownSpecs(event_clock=event_clock, **rollout)
+        self.now = NOW
+        self.handlers = Handlers(opened, *jobs, specs, 3, lambda: self.now, Changes())
 
     async def live(self, version, **approval):
         await self.handlers.version_approved(approved(version, **approval))

@@ -19,6 +19,16 @@ async def wall_deployer(pool):
     return await _migrated(pool, event_clock=False)
 
 
-async def _migrated(pool, **clock):
+@pytest.fixture
+def deployer_with(pool):
+    """Make one whose model is rolled out otherwise, on a wall clock unless told."""
+
+    async def make(*, event_clock=False, **rollout):
+        return await _migrated(pool, event_clock=event_clock, **rollout)
+
+    return make
+
+
+async def _migrated(pool, **given):
     await migrate(pool, resources.files("gyral.deployer") / "migrations", service="deployer")
-    return Deployer(pool, begin(pool, DeployerTx, service="deployer"), **clock)
+    return Deployer(pool, begin(pool, DeployerTx, service="deployer"), **given)

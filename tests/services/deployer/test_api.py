@@ -37,11 +37,14 @@ async def client(deployer):
 async def calling(deployer):
     keys = MemoryProjection(AccessKeyChanged)
     ring = KeyRing(keys)
-    key, issued = an_access_key(Scope.OPERATE, name="ann")
+    key, issued = an_access_key(Scope.OPERATE, Scope.READ, name="ann")
     await keys.put(issued)
     app = create_api(
         "deployer",
-        [api.orders(deployer.opened, Changes(), lambda: NOW, 3)],
+        [
+            api.views(deployer.opened, Changes(), 3),
+            api.orders(deployer.opened, Changes(), lambda: deployer.now, 3),
+        ],
         keys=ring,
         health=Health(started=True),
     )

@@ -1,22 +1,27 @@
 """The rollout as a state machine: it only moves on evidence, and it always ends."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyral.contracts.specs.model import Rollout
+from gyral.contracts.specs.model import AbortIf, Approval, Rollout
 from gyral.deployer.domain.rollouts import (
     Abort,
     Advance,
     Arm,
+    Await,
     Extend,
     Measured,
     Stage,
     State,
+    approved,
     decide,
     warmed,
     weight,
 )
+from gyral.modelling.sequences import Interval
 
+DAY_S = 86_400.0
 RULES = Rollout(shadow=500, canary=(5, 25, 100), per_step=2000)
 SHADOW = State(Stage.SHADOW)
 FIRST = State(Stage.CANARY, 0)
@@ -82,6 +87,87 @@ def test_a_paused_rollout_holds_its_step_and_still_ends_where_it_must():
 def test_an_ended_rollout_and_one_that_warms_up_do_not_move():
     for stage in (Stage.COMPLETED, Stage.ABORTED, Stage.ROLLED_BACK, Stage.WARMING):
         assert decide(State(stage), measured(10**6, 10**6, failed=10**6), RULES) is None
+
+
+def failing(failed, requests, *, of_champion=0):
+    """One row a request, so few failures that no rate is above its limit."""
+    return Measured(
+        Arm(requests, requests, failed_rows=of_champion, failed_requests=of_champion),
+        Arm(requests, requests, failed_rows=failed, failed_requests=failed),
+    )
+
+
+def test_more_errors_than_the_champion_has_for_certain_end_it_below_the_limit():
+    lenient = Rollout(shadow=10**6, abort_if=AbortIf(error_rate=0.5))
+    stopped = decide(SHADOW, failing(40, 4000), lenient)
+    assert isinstance(stopped, Abort)
+    assert stopped.reason == (
+        "errors: expected no more than the champion's 0 of 4000 requests; found 40 of 4000"
+    )
+    assert decide(SHADOW, failing(40, 4000, of_champion=40), lenient) is None
+    assert decide(SHADOW, failing(1, 20), lenient) is None
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "ends"),
+    [(0.31, 0.5, True), (-0.6, -0.35, True), (0.2, 0.5, False), (-0.1, 0.1, False)],
+)
+def test_scores_that_are_elsewhere_for_certain_end_it(lower, upper, ends):
+    seen = Measured(Arm(10, 10), Arm(10, 10), score_shift=Interval(lower, upper))
+    decision = decide(SHADOW, seen, RULES)
+    assert isinstance(decision, Abort) is ends
+    if isinstance(decision, Abort):
+        assert decision.reason.startswith("scores: expected a mean within 0.3")
+
+
+def test_a_step_that_takes_too_long_takes_the_version_back_unless_it_is_paused():
+    soon = Rollout(shadow=500, step_limit="7d")
+    late = Measured(Arm(499, 50), Arm(499, 50), elapsed_s=7 * DAY_S + 1)
+    stopped = decide(SHADOW, late, soon)
+    assert isinstance(stopped, Abort)
+    assert stopped.reason == "time: expected 500 rows within 7d; found 499"
+    assert decide(SHADOW, Measured(Arm(), Arm(), elapsed_s=7 * DAY_S), soon) is None
+    assert decide(State(Stage.SHADOW, paused=True), late, soon) is None
+    enough = Measured(Arm(500, 50), Arm(500, 50), elapsed_s=8 * DAY_S)
+    assert decide(SHADOW, enough, soon) == Advance(FIRST)
+
+
+def test_a_shadow_that_passed_awaits_approval_where_the_spec_asks_for_it():
+    rules = Rollout(shadow=500, approval=Approval.REQUIRED, step_limit="7d")
+    waiting = State(Stage.SHADOW, awaiting=True)
+    assert decide(SHADOW, measured(500, 500), rules) == Await(waiting)
+    assert decide(waiting, measured(10**6, 10**6), rules) is None
+    assert approved(rules) == FIRST
+    late = decide(waiting, Measured(Arm(), Arm(), elapsed_s=8 * DAY_S), rules)
+    assert isinstance(late, Abort)
+    assert late.reason == "time: expected an operator's word within 7d; found none"
+    assert isinstance(decide(waiting, measured(10, 10, failed=1), rules), Abort)
+
+
+def test_an_experiment_keeps_its_weight_until_an_operator_decides():
+    rules = Rollout(shadow=500, canary=(), ab=40)
+    both = State(Stage.AB)
+    assert decide(SHADOW, measured(500, 500), rules) == Advance(both)
+    assert weight(both, rules) == 40
+    assert decide(both, measured(10**6, 10**6), rules) is None
+    assert isinstance(decide(both, measured(10, 10, failed=1), rules), Abort)
+    assert warmed(Rollout(shadow=0, canary=(), ab=40), bootstrap=False) == both
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"approval": "required", "shadow": 0},
+        {"ab": 50},
+        {"ab": 100, "canary": []},
+        {"step_limit": "0s"},
+        {"abort_if": {"score_shift": 0}},
+        {"approval": "sometimes"},
+    ],
+)
+def test_what_cannot_be_done_is_refused_when_it_is_declared(declared):
+    with pytest.raises(ValueError, match="for Rollout"):
+        Rollout.model_validate(declared)
 
 
 @given(

@@ -77,6 +77,7 @@ class Steer(StrEnum):
 
     PAUSED = "paused"
     RESUMED = "resumed"
+    APPROVED = "approved"
 
 
 class RolloutSteered(_OfRollout):

@@ -161,6 +161,15 @@ class AbortIf(SpecModel):
 
     error_rate: float = Field(default=0.01, ge=0, le=1)
     p99_ratio: float = Field(default=2.0, gt=0)
+    score_shift: float = Field(default=0.3, gt=0, le=1)
+    """How far the mean of the version's scores may surely lie from the champion's."""
+
+
+class Approval(StrEnum):
+    """Whether an operator must let a version answer after its shadow."""
+
+    NONE = "none"
+    REQUIRED = "required"
 
 
 class Rollout(SpecModel):
@@ -170,6 +179,15 @@ class Rollout(SpecModel):
     canary: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (5, 25, 100)
     per_step: int = Field(default=2000, ge=1)
     abort_if: AbortIf = AbortIf()
+    approval: Approval = Approval.NONE
+    ab: int | None = Field(default=None, ge=1, le=99)
+    """Percent of requests that the version answers after its shadow, in place of canary steps,
+    until an operator promotes or aborts it."""
+    step_limit: Duration = "30d"
+    """Longest time a step may take, on the stream's clock; then the version is taken back.
+
+    While it is paused no time counts.
+    """
 
     @model_validator(mode="after")
     def _steps_grow_to_all(self) -> Self:
@@ -179,6 +197,18 @@ class Rollout(SpecModel):
             raise ValueError(
                 f"canary: expected growing percents that end in 100; found {list(self.canary)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_can_be_taken(self) -> Self:
+        if self.approval is Approval.REQUIRED and not self.shadow:
+            raise ValueError("approval: expected a shadow to approve by; found shadow: 0")
+        if self.ab is not None and self.canary:
+            raise ValueError(
+                f"ab: expected no canary steps beside it, canary: []; found {list(self.canary)}"
+            )
+        if duration_seconds(self.step_limit) == 0:
+            raise ValueError(f"step_limit: expected a time above 0; found {self.step_limit}")
         return self
 
 

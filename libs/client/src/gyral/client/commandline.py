@@ -122,6 +122,7 @@ def _rollout(commands: Commands) -> None:
         ("promote", "let the version under way answer alone"),
         ("pause", "hold the version under way in its step"),
         ("resume", "let a paused version go on"),
+        ("approve", "let a version answer that awaits approval"),
         ("rollback", "have the previous champion answer alone again"),
     ):
         order = command(of, name, f"rollouts:{name}", summary)

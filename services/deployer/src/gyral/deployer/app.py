@@ -76,6 +76,7 @@ def build(settings: Settings) -> Service:
                 on_exhausted=preparation.gave_up,
             ),
             Worker(exports, Export(opened, Blobs(settings)).run, name=worker, lease_s=60),
+            Periodic("time-limits", handlers.time_passed, every_s=10),
             Periodic(
                 "reconcile",
                 Reconciliation(opened, runtime, _now).run_once,

@@ -1,5 +1,6 @@
 """What the deployer does when versions are approved and predictions are logged."""
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,23 +12,21 @@ from gyral.contracts.deployment import RoutePinned
 from gyral.contracts.inference import Role
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
-from gyral.deployer.domain.rollouts import Arm, Measured, Stage
+from gyral.deployer.domain.measures import Measures, compare
+from gyral.deployer.domain.rollouts import Measured, Stage
 from gyral.deployer.store import DeployerTx
-from gyral.deployer.store.rollouts import Observation, Observed, StoredRollout
+from gyral.deployer.store.observations import Observation
+from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.specs import Specs
-from gyral.deployer.store.transitions import Measures, Moment
+from gyral.deployer.store.transitions import Moment
 from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch, is_marker
 from gyral.kit.jobs import Scalar
 from gyral.kit.leases import Jobs
 from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin
-from gyral.modelling.sequences import quantile_ratio_lower_bound
 
 log = get_log()
-
-LATENCY_MIN_REQUESTS = 500
-"""Fewer an arm say nothing about a p99."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,6 +39,7 @@ class Answer(msgspec.Struct, frozen=True):
     epoch: int
     latency_us: int
     probabilities: list[float | None]
+    entity_keys: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +119,29 @@ class Handlers:
                     await self._judge(tx, model)
         self.changes.notify()
 
+    async def time_passed(self) -> None:
+        """Judge what may have taken too long, though nobody asks its model any more.
+
+        A model on an event clock stands still with its data.
+        """
+        async with self.begin() as tx:
+            for model in sorted(await tx.epochs_under_way()):
+                if not await self.specs.event_clock(model):
+                    await self._judge(tx, model)
+        self.changes.notify()
+
     async def _judge(self, tx: DeployerTx, model: str) -> None:
         """Decide about the model's rollout, if one is in a step that can end."""
         await tx.hold(model)
         rollout = await tx.in_flight(model)
         if rollout is None or rollout.epoch is None:
             return
-        measured, measures = await _measure(tx, rollout)
+        moment = await tx.moment(model, self.now(), self.partitions)
+        measured, measures = await _measure(tx, rollout, moment)
+        await tx.keep_measured(rollout, measures, moment.as_of)
         decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
         if decision is None:
             return
-        moment = await tx.moment(model, self.now(), self.partitions)
         with span(
             "rollout.decided",
             parent=rollout.cause.traceparent,
@@ -185,6 +197,8 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
 
 
 def _observation(answer: Answer) -> Observation:
+    failed = sum(probability is None for probability in answer.probabilities)
+    known = [each for each in answer.probabilities if each is not None]
     return Observation(
         model=answer.model,
         request_id=answer.request_id,
@@ -192,34 +206,37 @@ def _observation(answer: Answer) -> Observation:
         epoch=answer.epoch,
         version=answer.version,
         rows=len(answer.probabilities),
-        failed_rows=sum(probability is None for probability in answer.probabilities),
+        failed_rows=failed,
         latency_us=answer.latency_us,
+        score=None if failed or not known else sum(known) / len(known),
+        block=_block(answer),
     )
 
 
-async def _measure(tx: DeployerTx, rollout: StoredRollout) -> tuple[Measured, Measures]:
+def _block(answer: Answer) -> int:
+    """Return a number for the entity asked about first, as the gateway routes by it.
+
+    Not the key itself: it may be about somebody.
+    """
+    keys = msgspec.json.decode(answer.entity_keys, type=list[str | None])
+    return zlib.crc32((next(filter(None, keys), None) or answer.request_id).encode())
+
+
+async def _measure(
+    tx: DeployerTx, rollout: StoredRollout, moment: Moment
+) -> tuple[Measured, Measures]:
     """Sum up what both versions answered under the rollout's present epoch."""
     assert rollout.epoch is not None and rollout.previous is not None  # noqa: S101, PT018
-    # In a canary the gateway logs a request that another version answered as a failed shadow.
-    role = Role.SHADOW if rollout.state.stage is Stage.SHADOW else None
-    candidate = await tx.observed(rollout.model, rollout.version, rollout.epoch, role)
-    champion = await tx.observed(rollout.model, rollout.previous, rollout.epoch, Role.LIVE)
-    lower = None
-    arms = [arm.latencies_us[arm.latencies_us > 0] for arm in (candidate, champion)]
-    if min(map(len, arms)) >= LATENCY_MIN_REQUESTS:
-        lower = quantile_ratio_lower_bound(*arms)
-    measured = Measured(_arm(champion), _arm(candidate), lower)
-    return measured, {
-        "champion_rows": champion.rows,
-        "candidate_rows": candidate.rows,
-        "candidate_failed_rows": candidate.failed_rows,
-        "p99_ratio_lower": lower,
-    }
-
-
-def _arm(observed: Observed) -> Arm:
-    return Arm(
-        rows=observed.rows,
-        requests=len(observed.latencies_us),
-        failed_rows=observed.failed_rows,
-    )
+    model, epoch = rollout.model, rollout.epoch
+    shadow = rollout.state.stage is Stage.SHADOW
+    # Live, the gateway logs a request that another version answered as a failed shadow.
+    mine, its = (Role.SHADOW, Role.LIVE) if shadow else (None, None)
+    candidate = await tx.observed(model, rollout.version, epoch, mine)
+    champion = await tx.observed(model, rollout.previous, epoch, its)
+    paired = None
+    if shadow:
+        paired = await tx.score_differences(model, rollout.version, rollout.previous, epoch)
+    elapsed_s = 0.0
+    if rollout.since is not None and moment.as_of is not None:
+        elapsed_s = (moment.as_of - rollout.since).total_seconds()
+    return compare(champion, candidate, paired=paired, elapsed_s=elapsed_s)

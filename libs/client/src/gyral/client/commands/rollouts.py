@@ -19,6 +19,7 @@ _COLUMNS = (
     "epoch",
     "previous",
     "paused",
+    "awaiting_approval",
     "actor",
     "reason",
 )
@@ -35,6 +36,8 @@ async def show(given: argparse.Namespace) -> int:
         else:
             found = [await deployer.get(f"{path}/{given.version}", Row)]
     output.rows(found, _COLUMNS, given.output)
+    if given.version is not None and given.output == "table":
+        _measures(found[0])
     return 0
 
 
@@ -58,6 +61,11 @@ async def resume(given: argparse.Namespace) -> int:
     return await _order(given, "resume")
 
 
+async def approve(given: argparse.Namespace) -> int:
+    """Let a version answer that awaits approval."""
+    return await _order(given, "approve")
+
+
 async def rollback(given: argparse.Namespace) -> int:
     """Have the previous champion answer alone again."""
     if given.emergency:
@@ -75,6 +83,15 @@ async def _order(given: argparse.Namespace, order: str) -> int:
         found = [await deployer.get(path, Row)]
     output.rows(found, _COLUMNS, given.output)
     return 0
+
+
+def _measures(rollout: Row) -> None:
+    """Print what both versions did in the step that was judged last."""
+    measured = rollout.get("measured")
+    if isinstance(measured, dict) and measured:
+        output.say("")
+        rows = [{"measured": name, "value": value} for name, value in measured.items()]
+        output.rows(rows, ("measured", "value"), "table")
 
 
 async def _meant(deployer: Api, model: str, order: str) -> int:

@@ -88,6 +88,19 @@ async def resume(tx: DeployerTx, rollout: StoredRollout, by: Override, moment: M
     await tx.steer(rollout, Steer.RESUMED, by, moment)
 
 
+async def approve(tx: DeployerTx, rollout: StoredRollout, by: Override, moment: Moment) -> None:
+    """Let a version answer whose shadow is over and that waits for this."""
+    if not rollout.state.awaiting:
+        raise Refusal(
+            HTTPStatus.CONFLICT,
+            "not_awaiting",
+            f"{rollout.model}@{rollout.version}: expected a rollout that awaits approval; "
+            f"found it {rollout.state.stage}",
+        )
+    _routed(rollout)
+    await tx.approve(rollout, by, moment)
+
+
 async def rollback(
     tx: DeployerTx, rollout: StoredRollout, by: Override, moment: Moment
 ) -> None:
@@ -109,7 +122,7 @@ def orders(
     """Return one route an order, each with its reason in the body."""
     router = APIRouter()
     desk = Desk(begin, changes, now, partitions)
-    for carry_out in (abort, promote, pause, resume, rollback):
+    for carry_out in (abort, promote, pause, resume, approve, rollback):
         _route(router, desk, carry_out)
     return router
 

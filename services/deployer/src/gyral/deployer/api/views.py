@@ -35,10 +35,13 @@ class RolloutView(Contract):
     epoch: int | None
     previous: int | None
     paused: bool
+    awaiting_approval: bool
     actor: str | None
     """Who decided last by hand; None: the deployer, by its rules."""
     reason: str | None
     bento: str | None
+    measured: dict[str, float | int | None]
+    """What the step came to when it was judged last."""
 
 
 class Progress(Contract):
@@ -126,9 +129,11 @@ def view(rollout: StoredRollout) -> RolloutView:
         epoch=rollout.epoch,
         previous=rollout.previous,
         paused=rollout.state.paused,
+        awaiting_approval=rollout.state.awaiting,
         actor=rollout.actor,
         reason=rollout.reason,
         bento=rollout.bento_key,
+        measured=dict(rollout.measured),
     )
 
 

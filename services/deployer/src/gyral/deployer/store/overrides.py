@@ -10,7 +10,8 @@ from gyral.contracts.deployment import (
     Share,
     Steer,
 )
-from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.domain import rollouts
+from gyral.deployer.domain.rollouts import Advance, Stage
 from gyral.deployer.domain.routes import answering, returned
 from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.transitions import (
@@ -49,6 +50,19 @@ class OverrideTx(TransitionTx):
             reason=by.reason,
             now=moment.now,
         )
+        await self._tell_steered(rollout, order, by, moment)
+
+    async def approve(self, rollout: StoredRollout, by: Override, moment: Moment) -> None:
+        """Let a version that awaits its approval answer requests."""
+        await self._tell_steered(rollout, Steer.APPROVED, by, moment)
+        state = rollouts.approved(rollout.spec.spec.rollout)
+        await self.take(rollout, Advance(state), rollout.measured, moment, by=by)
+
+    async def _tell_steered(
+        self, rollout: StoredRollout, order: Steer, by: Override, moment: Moment
+    ) -> None:
+        if rollout.epoch is None:
+            return
         self.because(rollout.cause, step=f"{rollout.version}/{order}/{moment.now.isoformat()}")
         await self.publish(
             RolloutSteered(

@@ -1,13 +1,11 @@
-"""What the deployer remembers: rollouts, observations of their steps, routes and watermarks."""
+"""What the deployer remembers: rollouts, routes and watermarks."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
-import numpy as np
-import numpy.typing as npt
 
 from gyral.contracts.deployment import RouteChanged
 from gyral.contracts.events import Delivery
@@ -16,10 +14,11 @@ from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain.rollouts import Stage, State
 from gyral.deployer.domain.routes import answering
-from gyral.kit.tx import Tx
+from gyral.deployer.store.observations import ObservationTx
 
-_COLUMNS = """model, version, run_id, request_id, stage, step, extended, paused, epoch,
-              previous, bootstrap, artifacts, spec, bento_key, actor, reason, cause"""
+_COLUMNS = """model, version, run_id, request_id, stage, step, extended, paused, awaiting,
+              since, measured, epoch, previous, bootstrap, artifacts, spec, bento_key,
+              actor, reason, cause"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,10 @@ class StoredRollout:
     run_id: str
     request_id: str
     state: State
+    since: datetime | None
+    """When its step began, on the model's clock; None before its first judgement."""
+    measured: Mapping[str, float | int | None]
+    """What its step came to when it was judged last."""
     epoch: int | None
     """Epoch of its present route; None while it warms up."""
     previous: int | None
@@ -45,31 +48,7 @@ class StoredRollout:
     """The approval it follows from: its steps continue that trace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One answered request, as the prediction log tells of it."""
-
-    model: str
-    request_id: str
-    role: str
-    epoch: int
-    version: int
-    rows: int
-    failed_rows: int
-    latency_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """All requests one version answered in a step."""
-
-    rows: int
-    failed_rows: int
-    latencies_us: npt.NDArray[np.float64]
-    """One entry a request, shape (requests,)."""
-
-
-class RolloutTx(Tx):
+class RolloutTx(ObservationTx):
     """A transaction over rollouts, what was observed in them, and routes."""
 
     async def hold(self, model: str) -> None:
@@ -176,12 +155,30 @@ class RolloutTx(Tx):
         await self.conn.execute(
             """
             UPDATE rollout
-               SET stage = $3, step = $4, extended = $5, paused = $6, epoch = $7, actor = $8,
-                   reason = $9, updated_at = $10
+               SET stage = $3, step = $4, extended = $5, paused = $6, awaiting = $7, epoch = $8,
+                   actor = $9, reason = $10, updated_at = $11,
+                   since = CASE
+                             WHEN (stage, step, paused, awaiting) = ($3, $4, $6, $7) THEN since
+                           END
              WHERE model = $1 AND version = $2
             """,
             rollout.model, rollout.version, state.stage, state.step, state.extended,
-            state.paused, epoch, actor, reason, now,
+            state.paused, state.awaiting, epoch, actor, reason, now,
+        )  # fmt: skip
+
+    async def keep_measured(
+        self,
+        rollout: StoredRollout,
+        measured: Mapping[str, float | int | None],
+        since: datetime | None,
+    ) -> None:
+        """Remember what a step has come to, and when it began if nobody knew yet."""
+        await self.conn.execute(
+            """
+            UPDATE rollout SET measured = $3, since = coalesce(since, $4)
+             WHERE model = $1 AND version = $2
+            """,
+            rollout.model, rollout.version, json.dumps(dict(measured)), since,
         )  # fmt: skip
 
     async def roll_back(
@@ -241,56 +238,6 @@ class RolloutTx(Tx):
             )
         await self.publish(route)
 
-    async def observe(self, observations: Iterable[Observation]) -> None:
-        """Count answered requests, each once however often it is logged."""
-        await self.conn.executemany(
-            """
-            INSERT INTO observation (model, request_id, role, epoch, version,
-                                     rows, failed_rows, latency_us)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                ON CONFLICT DO NOTHING
-            """,
-            [
-                (
-                    o.model,
-                    o.request_id,
-                    o.role,
-                    o.epoch,
-                    o.version,
-                    o.rows,
-                    o.failed_rows,
-                    o.latency_us,
-                )
-                for o in observations
-            ],
-        )
-
-    async def observed(
-        self, model: str, version: int, epoch: int, role: str | None = None
-    ) -> Observed:
-        """Return what one version answered under one epoch, in one role or in any."""
-        rows = await self.conn.fetch(
-            """
-            SELECT rows, failed_rows, latency_us
-              FROM observation
-             WHERE model = $1 AND version = $2 AND epoch = $3
-               AND ($4::text IS NULL OR role = $4)
-             ORDER BY request_id
-            """,
-            model, version, epoch, role,
-        )  # fmt: skip
-        return Observed(
-            rows=sum(row["rows"] for row in rows),
-            failed_rows=sum(row["failed_rows"] for row in rows),
-            latencies_us=np.array([row["latency_us"] for row in rows], np.float64),
-        )
-
-    async def forget_observations(self, model: str, before_epoch: int) -> None:
-        """Drop what was observed under earlier epochs."""
-        await self.conn.execute(
-            "DELETE FROM observation WHERE model = $1 AND epoch < $2", model, before_epoch
-        )
-
     async def advance_watermark(self, model: str, partition: int, event_time: datetime) -> None:
         """Remember how far one partition is; it never goes back."""
         await self.conn.execute(
@@ -323,7 +270,11 @@ def _rollout(row: asyncpg.Record) -> StoredRollout:
         version=row["version"],
         run_id=str(row["run_id"]),
         request_id=str(row["request_id"]),
-        state=State(Stage(row["stage"]), row["step"], row["extended"], row["paused"]),
+        state=State(
+            Stage(row["stage"]), row["step"], row["extended"], row["paused"], row["awaiting"]
+        ),
+        since=row["since"],
+        measured=json.loads(row["measured"]),
         epoch=row["epoch"],
         previous=row["previous"],
         bootstrap=row["bootstrap"],

@@ -3,7 +3,6 @@
 Its state, the route that says the same, and the event that tells of it, at once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
@@ -19,11 +18,10 @@ from gyral.contracts.deployment import (
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
-from gyral.deployer.domain.rollouts import Abort, Advance, Extend, Stage, State
+from gyral.deployer.domain.measures import Measures
+from gyral.deployer.domain.rollouts import Abort, Advance, Await, Extend, Stage, State
 from gyral.deployer.domain.routes import Serving, shares
 from gyral.deployer.store.rollouts import RolloutTx, StoredRollout
-
-Measures = Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +92,14 @@ class TransitionTx(RolloutTx):
     async def take(
         self,
         rollout: StoredRollout,
-        decision: Advance | Extend | Abort,
+        decision: Advance | Extend | Await | Abort,
         measured: Measures,
         moment: Moment,
         *,
         by: Override | None = None,
     ) -> None:
         """Carry out a decision, of the state machine or of an operator."""
-        if isinstance(decision, Extend):
+        if isinstance(decision, Extend | Await):
             await self.move(
                 rollout, decision.state, epoch=rollout.epoch, reason=None, now=moment.now
             )
