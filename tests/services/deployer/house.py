@@ -19,7 +19,9 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import onnx
 from aiokafka import AIOKafkaProducer
+from onnx import ModelProto
 
 from gyral.client import commandline
 from gyral.contracts.access import Scope
@@ -233,6 +235,14 @@ class Served:
         """Return how far a version is, or None while nobody knows it."""
         status, said = self.house.type("rollout", "show", self.name, str(version), "-o", "json")
         return json.loads(said)[0]["stage"] if status == 0 else None
+
+    def plant(self, spoil: Callable[[ModelProto], None]) -> int:
+        """Have the next version approved with its model spoilt, its manifest true to it."""
+        sound = a_version(0.2)
+        model = onnx.load_model_from_string(sound.onnx())
+        spoil(model)
+        files = sound.files(GOLDEN, model=self.name, onnx=model.SerializeToString())
+        return self.approve(files, against=1)
 
     def reach(self, version: int, *stages: str, asking: float | None = None) -> dict[str, Any]:
         """Return how a version stands once it is in one of these stages.

@@ -53,9 +53,17 @@ class Logistic:
         )
         return 1.0 / (1.0 + math.exp(-total))
 
-    def files(self, rows: Sequence[Mapping[str, Cell]], *, model: str = "m") -> VersionFiles:
-        """Return the version's files, with these rows as the golden ones."""
-        file = self.onnx()
+    def files(
+        self, rows: Sequence[Mapping[str, Cell]], *, model: str = "m", onnx: bytes | None = None
+    ) -> VersionFiles:
+        """Return the version's files, with these rows as the golden ones.
+
+        Args:
+            rows: what the golden answers are worked out for.
+            model: its name.
+            onnx: another file in place of the one that answers so.
+        """
+        file = self.onnx() if onnx is None else onnx
         golden = GoldenRows(
             columns={name: tuple(row[name] for row in rows) for name in self.weights},
             probabilities=tuple(self.probability(row) for row in rows),
