@@ -36,7 +36,11 @@ def expected(inputs=NUMERIC, **more):
 def read(asked: Asked, inputs=NUMERIC, **more):
     """Columns as the runtime takes them, and what is logged of the features."""
     features = features_for(understand(asked, expected(inputs, **more)), a_share(inputs))
-    return features.columns, json.loads(msgspec.json.encode(features.json))
+    columns = features.columns
+    if isinstance(columns, bytes):  # all numbers at once, row after row
+        block = np.frombuffer(columns, "<f8").reshape(-1, len(inputs))
+        columns = [block[:, place].tobytes() for place in range(len(inputs))]
+    return columns, json.loads(msgspec.json.encode(features.json))
 
 
 def features(tensors, inputs=NUMERIC, **more):
