@@ -117,6 +117,32 @@ class DataReport(Figures):
     visible_s: Seconds
 
 
+class Density(Figures):
+    """Many models in one runtime under one budget; MB beyond what an empty runtime holds."""
+
+    budget_mb: float
+    ready_s: float
+    """From its start until it answers with all of them."""
+    loaded_mb: float
+    end_mb: float
+    same_ms: Mapping[str, float]
+    """One model asked over and over."""
+    turns_ms: Mapping[str, float]
+    """All models asked in turn: where they do not fit, each was put out before it is asked."""
+
+
+class DensityReport(Figures):
+    """What `make bench-density` prints."""
+
+    benchmark: Literal["bench-density"] = "bench-density"
+    date: str
+    machine: Machine
+    models: int
+    model_bytes: int
+    empty_mb: float
+    runs: Sequence[Density]
+
+
 def machine() -> Machine:
     """Return what this machine is."""
     told = Path("/proc/cpuinfo").read_text().splitlines()
@@ -135,7 +161,7 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def publish(report: LongReport | DataReport, folder: Path = OUT) -> None:
+def publish(report: LongReport | DataReport | DensityReport, folder: Path = OUT) -> None:
     """Keep a report where the page's command finds it, and print it as one line."""
     folder.mkdir(parents=True, exist_ok=True)
     text = report.model_dump_json()
