@@ -15,7 +15,7 @@ PEER_LOCKS := $(basename $(patsubst requirements/%,%,$(wildcard requirements/pee
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long bench-data bench-data-long bench-serving bench-serving-long scale lint format types arch up down logs status env contracts picture lock ci clean
+.PHONY: help setup demo test test-long bench-data bench-data-long bench-serving bench-serving-long bench-density scale lint format types arch up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -47,6 +47,9 @@ bench-serving: setup ## the gateway against KServe in the same run, up to ten mi
 
 bench-serving-long: setup ## what the gateway holds over 10 million requests, a quarter of an hour
 	@$(PY) -m tests.bench.serving.long
+
+bench-density: setup ## 500 models in one runtime: what they hold, and what waking one takes, in half a minute
+	@$(PY) -m tests.bench.serving.density
 
 scale: setup ## write docs/scale.md, docs/serving-figures.md and their pictures from the reports
 	$(PY) -m tests.bench.page

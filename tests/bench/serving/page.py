@@ -1,7 +1,8 @@
-"""Figures and picture of docs/serving-figures.md, from what `make bench-serving` found."""
+"""Figures and picture of docs/serving-figures.md, from what its benchmarks found."""
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,13 +13,22 @@ from gyral.testkit.picture import Line, composed
 from tests.bench.figures import as_table, measured_on, not_measured
 from tests.bench.page import DOCS, blocks_written
 from tests.bench.report import OUT
-from tests.bench.serving.report import PEERS, Cell, Cells, Ratios, ServingReport
+from tests.bench.serving.report import PEERS, Cell, Cells, DensityReport, Ratios, ServingReport
 
 PAGE = "serving-figures.md"
 PICTURE = "serving.svg"
-_REPORT = "bench-serving.json"
 _COLOURS = {"ceiling": "grey", "gateway": "blue", "kserve": "amber"}
-Block = Callable[[ServingReport | None], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The reports there are."""
+
+    serving: ServingReport | None
+    density: DensityReport | None
+
+
+Block = Callable[[Found], str]
 
 
 def servers_of(told: ServingReport) -> Mapping[str, Cells]:
@@ -27,7 +37,8 @@ def servers_of(told: ServingReport) -> Mapping[str, Cells]:
     return {name: cells for name, cells in found.items() if cells is not None}
 
 
-def _servers(told: ServingReport | None) -> str:
+def _servers(found: Found) -> str:
+    told = found.serving
     if told is None:
         return not_measured("bench-serving")
     rows = [
@@ -43,7 +54,8 @@ def _servers(told: ServingReport | None) -> str:
     )
 
 
-def _ratios(told: ServingReport | None) -> str:
+def _ratios(found: Found) -> str:
+    told = found.serving
     if told is None:
         return not_measured("bench-serving")
     rates, late = _three(told.over_kserve), _three(told.p99_over_kserve)
@@ -61,7 +73,8 @@ def _ratios(told: ServingReport | None) -> str:
     )
 
 
-def _overload(told: ServingReport | None) -> str:
+def _overload(found: Found) -> str:
+    told = found.serving
     if told is None or told.overload is None:
         return not_measured("bench-serving")
     flood = told.overload
@@ -82,7 +95,8 @@ def _overload(told: ServingReport | None) -> str:
     )
 
 
-def _stages(told: ServingReport | None) -> str:
+def _stages(found: Found) -> str:
+    told = found.serving
     if told is None:
         return not_measured("bench-serving")
     rows = [(name, f"{us:.1f}") for name, us in told.stages_us.items()]
@@ -95,23 +109,55 @@ def _stages(told: ServingReport | None) -> str:
     )
 
 
+def _density(found: Found) -> str:
+    told = found.density
+    if told is None:
+        return not_measured("bench-density")
+    rows = [
+        (
+            f"{one.budget_mb:,.0f}",
+            f"{one.end_mb:,.0f}",
+            f"{one.ready_s:.1f}",
+            f"{one.same_ms['p50']:.2f} / {one.same_ms['p99']:.2f}",
+            f"{one.turns_ms['p50']:.2f} / {one.turns_ms['p99']:.2f}",
+        )
+        for one in told.runs
+    ]
+    titles = (
+        "budget, MB",
+        "held, MB",
+        "ready after, s",
+        "one model again and again, p50 / p99 ms",
+        "each in turn",
+    )
+    return (
+        f"{measured_on(told.date, told.machine)} {told.models} models of {told.model_bytes:,}"
+        f" bytes in one runtime, beyond the {told.empty_mb:,.0f} MB of an empty one:\n\n"
+        f"{as_table(titles, rows)}"
+    )
+
+
 BLOCKS: Mapping[str, Block] = {
     "servers": _servers,
     "ratios": _ratios,
     "overload": _overload,
     "stages": _stages,
+    "density": _density,
 }
 
 
-def read(folder: Path) -> ServingReport | None:
-    """Return the report kept in a folder; raises ValidationError when it is of another form."""
-    path = folder / _REPORT
-    return ServingReport.model_validate_json(path.read_text()) if path.exists() else None
+def read(folder: Path) -> Found:
+    """Return the reports kept in a folder; raises ValidationError when one has another form."""
+    serving, density = folder / "bench-serving.json", folder / "bench-density.json"
+    return Found(
+        ServingReport.model_validate_json(serving.read_text()) if serving.exists() else None,
+        DensityReport.model_validate_json(density.read_text()) if density.exists() else None,
+    )
 
 
-def rendered(page: str, told: ServingReport | None) -> str:
+def rendered(page: str, found: Found) -> str:
     """Return the page with each block of figures written anew."""
-    return blocks_written(page, lambda name: BLOCKS[name](told))
+    return blocks_written(page, lambda name: BLOCKS[name](found))
 
 
 def picture(told: ServingReport) -> str:
@@ -142,15 +188,17 @@ def keep(out: Path, docs: Path) -> None:
     """Take over the newest report into docs/results, and write the page and its picture."""
     fresh = read(out)
     results = docs / "results"
-    if fresh is not None:
-        results.mkdir(exist_ok=True)
-        text = fresh.model_dump_json(indent=1) + "\n"
-        (results / _REPORT).write_text(text, encoding="utf-8")
-    told = read(results)
-    if told is not None:
-        (docs / "images" / PICTURE).write_text(picture(told), encoding="utf-8")
+    for report in (fresh.serving, fresh.density):
+        if report is not None:
+            results.mkdir(exist_ok=True)
+            text = report.model_dump_json(indent=1) + "\n"
+            (results / f"{report.benchmark}.json").write_text(text, encoding="utf-8")
+    found = read(results)
+    if found.serving is not None:
+        drawn = picture(found.serving)
+        (docs / "images" / PICTURE).write_text(drawn, encoding="utf-8")
     page = docs / PAGE
-    page.write_text(rendered(page.read_text(encoding="utf-8"), told), encoding="utf-8")
+    page.write_text(rendered(page.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 def _cell(cell: Cell) -> str:

@@ -1,6 +1,6 @@
 """What `make bench-serving` found, as its last line says it and the page reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from tests.bench.report import Figures, Report
@@ -85,6 +85,30 @@ class ServingReport(Report):
     """Largest share of the machine that others had in a window."""
     logged: int
     """Records of the prediction log after the gateway's windows: all that was answered."""
+
+
+class Density(Figures):
+    """Many models in one runtime under one budget; MB beyond what an empty runtime holds."""
+
+    budget_mb: float
+    ready_s: float
+    """From its start until it answers with all of them."""
+    loaded_mb: float
+    end_mb: float
+    same_ms: Mapping[str, float]
+    """One model asked over and over."""
+    turns_ms: Mapping[str, float]
+    """All models asked in turn: where they do not fit, each was put out before it is asked."""
+
+
+class DensityReport(Report):
+    """What `make bench-density` prints."""
+
+    benchmark: Literal["bench-density"] = "bench-density"
+    models: int
+    model_bytes: int
+    empty_mb: float
+    runs: Sequence[Density]
 
 
 def over(ours: Cells, theirs: Cells, figure: str) -> Ratios:

@@ -9,12 +9,14 @@ import sys
 import pytest
 
 from tests.bench.page import DOCS
-from tests.bench.report import Machine, publish
+from tests.bench.report import Machine, machine, publish
 from tests.bench.serving import load, page
 from tests.bench.serving.load import NoWrkError, Target, WrongAnswerError
 from tests.bench.serving.report import (
     Cell,
     Cells,
+    Density,
+    DensityReport,
     Overload,
     Rows,
     ServingReport,
@@ -61,6 +63,19 @@ def a_report():
     )
 
 
+def a_density():
+    ms = {"p50": 0.1, "p99": 2.0}
+    one = Density(budget_mb=67.1, ready_s=2.0, loaded_mb=75, end_mb=76, same_ms=ms, turns_ms=ms)
+    return DensityReport(
+        date="2026-01-01",
+        machine=machine(),
+        models=500,
+        model_bytes=224_000,
+        empty_mb=130,
+        runs=[one],
+    )
+
+
 def test_ratios_are_of_the_gateway_over_kserve():
     told = a_report()
     assert told.over_kserve.c64 == pytest.approx(4 / 3, abs=1e-3)
@@ -68,12 +83,12 @@ def test_ratios_are_of_the_gateway_over_kserve():
 
 
 def test_the_page_and_its_picture_are_those_of_the_kept_report():
-    told = page.read(DOCS / "results")
+    found = page.read(DOCS / "results")
     text = (DOCS / page.PAGE).read_text()
-    assert page.rendered(text, told) == text, "run `make scale`"
-    if told is not None:
+    assert page.rendered(text, found) == text, "run `make scale`"
+    if found.serving is not None:
         kept = (DOCS / "images" / page.PICTURE).read_text()
-        assert page.picture(told) == kept, "run `make scale`"
+        assert page.picture(found.serving) == kept, "run `make scale`"
 
 
 def test_the_page_has_every_block_of_figures_once():
@@ -85,15 +100,23 @@ def test_one_command_takes_a_report_over(tmp_path, capsys):
     docs = tmp_path / "docs"
     (docs / "images").mkdir(parents=True)
     shutil.copy(DOCS / page.PAGE, docs / page.PAGE)
+    publish(a_density(), tmp_path)
+    capsys.readouterr()
     publish(a_report(), tmp_path)
     line = json.loads(capsys.readouterr().out)
     assert line["gateway"]["c64"]["rps"] == 20_000
     page.keep(tmp_path, docs)
     written = (docs / page.PAGE).read_text()
     assert "Not measured yet" not in written
-    for shown in ("20,000 / 0.25 / 2.50", "| 1.33 | 1.33 | 1.33 |", "2.50 times", "95%"):
+    for shown in (
+        "20,000 / 0.25 / 2.50",
+        "| 1.33 | 1.33 | 1.33 |",
+        "2.50 times",
+        "95%",
+        "| 67 | 76 |",
+    ):
         assert shown in written, shown
-    assert page.read(docs / "results") == a_report()
+    assert page.read(docs / "results") == page.Found(a_report(), a_density())
     assert (docs / "images" / page.PICTURE).read_text().startswith("<svg ")
 
 

@@ -3,6 +3,7 @@ import json
 import secrets
 import socket
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,13 @@ HEADERS = {"authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 def runtime(stack, blobs):
+    with started(stack, blobs) as process:
+        yield process
+
+
+@contextmanager
+def started(stack, blobs, **more):
+    """Run a runtime with settings of its own."""
     s3 = stack.s3(blobs.bucket)
     with tempfile.TemporaryDirectory(prefix="rt-") as folder:
         env = {
@@ -33,11 +41,14 @@ def runtime(stack, blobs):
             "S3_ACCESS_KEY": s3.s3_access_key,
             "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
             "S3_BUCKET": s3.s3_bucket,
+            **more,
         }
         process = ServiceProcess("gyral.runtime", env, Path(folder, "log"))
         process.start()
-        yield process
-        process.stop()
+        try:
+            yield process
+        finally:
+            process.stop()
 
 
 @pytest.fixture
@@ -175,3 +186,23 @@ def test_a_cache_that_was_tampered_with_does_not_answer_after_a_restart(runtime,
     assert states(runtime) == {"m@1": "UNAVAILABLE"}
     assert load(runtime, refs).status_code == 200  # fetched anew
     assert states(runtime) == {"m@1": "READY"}
+
+
+def test_more_versions_answer_than_fit_into_memory(stack, blobs, refs, files):
+    """The budget holds three of them, whatever is asked in which order."""
+    asked = {"x": [True], "kind": ["b"], "on": [True]}
+    with started(stack, blobs, RUNTIME_MEMORY_BYTES=str(1 << 20)) as runtime:
+        slots = [f"m@{number}" for number in range(1, 7)]
+        for slot in slots:
+            assert load(runtime, refs, slot).status_code == 200
+        answers = {ask(runtime, files.sha256, slot, **asked) for slot in [*slots, *slots]}
+        assert len(answers) == 1
+        assert answers.pop()[0] is Kind.PROBABILITIES
+        # One that sleeps is found damaged when it is woken, and can be loaded anew.
+        Path(runtime.env["STATE_DIR"], "files", refs["onnx"].sha256).write_bytes(b"evil")
+        kind, why = ask(runtime, files.sha256, "m@1", **asked)
+        assert (kind, b"expected sha256" in why) == (Kind.NOT_LOADED, True)
+        assert states(runtime)["m@1"] == "UNAVAILABLE"
+        assert ask(runtime, files.sha256, "m@6", **asked)[0] is Kind.PROBABILITIES
+        assert load(runtime, refs, "m@1").status_code == 200
+        assert ask(runtime, files.sha256, "m@1", **asked)[0] is Kind.PROBABILITIES

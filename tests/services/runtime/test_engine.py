@@ -1,5 +1,6 @@
 import array
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ from onnx import TensorProto, helper
 
 from gyral.kit.frames import Batch, Rows
 from gyral.runtime.engine import PredictionError, Predictor, UnusableModelError
-from gyral.runtime.engine.shelf import Loaded, NotLoadedError, Shelf
+from gyral.runtime.engine.shelf import NotLoadedError, Shelf, Version
 from gyral.runtime.engine.trial import try_out
 
 from .conftest import ROWS
@@ -136,22 +137,83 @@ def rows(picked):
     )
 
 
+def version_of(files):
+    """A version on disk."""
+
+    def load():
+        return Predictor.of(files.manifest, files.onnx)
+
+    return Version(files.sha256, load().memory_bytes, load)
+
+
+def shelved(*slots, files, room=100):
+    """A shelf with room in memory for so many of these versions."""
+    version = version_of(files)
+    shelf = Shelf(memory_bytes=room * version.memory_bytes)
+    for slot in slots:
+        shelf.put(slot, version, version.load())
+    return shelf
+
+
+NAMES = ("x", "kind", "on")
+
+
 def test_requests_joined_in_a_batch_are_answered_as_they_would_be_alone(files):
-    shelf = Shelf()
-    shelf.put("m@1", Loaded(files.sha256, Predictor.of(files.manifest, files.onnx)))
-    names = ("x", "kind", "on")
+    shelf = shelved("m@1", files=files)
     alone = b"".join(
-        shelf.answer(Batch("m@1", files.sha256, names, [rows([row])])) for row in ROWS
+        shelf.answer(Batch("m@1", files.sha256, NAMES, [rows([row])])) for row in ROWS
     )
-    joined = Batch("m@1", files.sha256, names, [rows(ROWS[:1]), rows(ROWS[1:])])
+    joined = Batch("m@1", files.sha256, NAMES, [rows(ROWS[:1]), rows(ROWS[1:])])
     assert shelf.answer(joined) == alone
 
 
 def test_other_bytes_than_those_asked_for_never_answer(files):
-    shelf = Shelf()
-    batch = Batch("m@1", "0" * 64, ("x", "kind", "on"), [rows(ROWS)])
+    shelf = Shelf(memory_bytes=1 << 30)
+    batch = Batch("m@1", "0" * 64, NAMES, [rows(ROWS)])
     with pytest.raises(NotLoadedError, match="found nothing"):
         shelf.answer(batch)
-    shelf.put("m@1", Loaded(files.sha256, Predictor.of(files.manifest, files.onnx)))
-    with pytest.raises(NotLoadedError, match=f"found sha256 {files.sha256[:12]}"):
+    shelf = shelved("m@1", files=files)
+    with pytest.raises(NotLoadedError, match=files.sha256[:12]):
         shelf.answer(batch)
+    shelf.drop("m@1")
+    with pytest.raises(NotLoadedError, match="found nothing"):
+        shelf.answer(batch)
+
+
+def test_who_was_not_asked_longest_makes_room_and_answers_alike_when_woken(files):
+    shelf = shelved("a@1", "b@1", files=files, room=2)
+
+    def ask(slot):
+        return shelf.answer(Batch(slot, files.sha256, NAMES, [rows(ROWS)]))
+
+    before = ask("a@1")
+    version = version_of(files)
+    shelf.put("c@1", version, version.load())  # b@1 was not asked since it came
+    assert [shelf.awake(slot) for slot in ("a@1", "b@1", "c@1")] == [True, False, True]
+    assert ask("b@1") == before
+    assert [shelf.awake(slot) for slot in ("a@1", "b@1", "c@1")] == [False, True, True]
+
+
+def test_a_version_larger_than_the_budget_answers_alone(files):
+    shelf = shelved("a@1", "b@1", files=files, room=0.5)
+    for slot in ("a@1", "b@1", "a@1"):
+        shelf.answer(Batch(slot, files.sha256, NAMES, [rows(ROWS)]))
+        assert [shelf.awake(each) for each in ("a@1", "b@1")] == [slot == "a@1", slot == "b@1"]
+
+
+def test_a_version_that_cannot_be_woken_says_why_until_it_is_put_anew(files):
+    sound = version_of(files)
+
+    def gone():
+        raise UnusableModelError("model.onnx: expected a cached file; found none")
+
+    shelf = Shelf(memory_bytes=sound.memory_bytes)
+    shelf.put("a@1", replace(sound, load=gone), sound.load())
+    shelf.put("b@1", sound, sound.load())
+    batch = Batch("a@1", files.sha256, NAMES, [rows(ROWS)])
+    with pytest.raises(NotLoadedError, match="expected a cached file"):
+        shelf.answer(batch)
+    assert shelf.fault("a@1") == "model.onnx: expected a cached file; found none"
+    shelf.put("a@1", sound, sound.load())
+    assert shelf.fault("a@1") is None
+    assert shelf.answer(batch)

@@ -14,7 +14,7 @@ from gyral.runtime.store import Cache
 
 def build(settings: Settings) -> Service:
     """Return the runtime, ready to run; it listens for batches once its cache is loaded."""
-    shelf = Shelf()
+    shelf = Shelf(memory_bytes=settings.runtime_memory_bytes)
     limits = Limits(
         max_models=settings.runtime_max_models,
         trial_timeout_s=settings.runtime_trial_timeout_s,

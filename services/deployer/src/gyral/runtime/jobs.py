@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from gyral.kit.frames import Batch, FrameError, FrameReader, Kind, batch_of, packed
 from gyral.kit.frames import Frame as Received
-from gyral.kit.frames import FrameError, FrameReader, Kind, batch_of, packed
 from gyral.kit.telemetry import get_log
 from gyral.runtime.engine import PredictionError
 from gyral.runtime.engine.shelf import NotLoadedError, Shelf
@@ -23,6 +23,10 @@ class _Connection(socketserver.BaseRequestHandler):
     request: socket.socket
     server: "_Server"
 
+    def setup(self) -> None:
+        """Share the way back with what is answered later."""
+        self._sending = threading.Lock()
+
     def handle(self) -> None:
         """Answer frames until the gateway hangs up or stops making sense."""
         reader = FrameReader()
@@ -30,20 +34,41 @@ class _Connection(socketserver.BaseRequestHandler):
             while data := self.request.recv(_RECEIVE_BYTES):
                 try:
                     for frame in reader.feed(data):
-                        self.request.sendall(self._answer(frame))
+                        self._take(frame)
                 except FrameError as error:
                     log.error("gateway.dropped", reason=str(error))  # noqa: TRY400 - no stack
                     return
 
-    def _answer(self, frame: Received) -> bytes:
+    def _take(self, frame: Received) -> None:
+        """Answer at once, unless the version must be woken: nobody else waits for that."""
         batch = batch_of(frame)
+        if self.server.shelf.awake(batch.slot):
+            self._answer(frame.batch_id, batch)
+        else:
+            self.server.shelf.loading.submit(self._answer_later, frame.batch_id, batch)
+
+    def _answer_later(self, batch_id: int, batch: Batch) -> None:
         try:
-            return packed(frame.batch_id, Kind.PROBABILITIES, self.server.shelf.answer(batch))
+            with suppress(OSError):  # the gateway is gone, and asks again
+                self._answer(batch_id, batch)
+        except Exception:
+            log.exception("batch.broke_off", slot=batch.slot)
+            with suppress(OSError):
+                self.request.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, batch_id: int, batch: Batch) -> None:
+        kind, payload = self._answered(batch)
+        with self._sending:
+            self.request.sendall(packed(batch_id, kind, payload))
+
+    def _answered(self, batch: Batch) -> tuple[Kind, bytes]:
+        try:
+            return Kind.PROBABILITIES, self.server.shelf.answer(batch)
         except NotLoadedError as error:
-            return packed(frame.batch_id, Kind.NOT_LOADED, str(error).encode())
+            return Kind.NOT_LOADED, str(error).encode()
         except PredictionError as error:
             log.warning("batch.failed", slot=batch.slot, reason=str(error))
-            return packed(frame.batch_id, Kind.FAILED, str(error).encode())
+            return Kind.FAILED, str(error).encode()
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

@@ -18,8 +18,10 @@ class Settings(ProcessSettings):
     service_key: SecretStr
     """What the deployer shows."""
 
-    runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Versions held at once; more are refused until some are unloaded."""
+    runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Versions held at once, in memory or on disk; more are refused until some are unloaded."""
+    runtime_memory_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
+    """What the versions in memory may take together; those not asked longest wait on disk."""
     runtime_trial_timeout_s: Annotated[float, Field(gt=0, le=600)] = 60
     """How long a version's first run may take in its own process."""
     runtime_trial_memory_bytes: Annotated[int, Field(ge=256 << 20)] = 8 << 30

@@ -5,13 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.kit.telemetry import get_log
 from gyral.runtime.domain import Files, Held, RefusedVersionError, State, admit
 from gyral.runtime.engine import Predictor, UnusableModelError
-from gyral.runtime.engine.shelf import Loaded, Shelf
+from gyral.runtime.engine.shelf import Shelf, Version
 from gyral.runtime.engine.trial import try_out
 from gyral.runtime.store import Cache, DamagedCacheError
 
@@ -40,11 +41,11 @@ class Repository:
 
     def index(self) -> Iterable[tuple[str, Held]]:
         """Return every slot that was asked for, in order of its name."""
-        return sorted(self._held.items())
+        return sorted(self._slots().items())
 
     def ready(self, slot: str) -> bool:
         """True when the slot can answer."""
-        held = self._held.get(slot)
+        held = self._slots().get(slot)
         return held is not None and held.state is State.READY
 
     async def restore(self) -> None:
@@ -52,7 +53,7 @@ class Repository:
         for slot, files in (await asyncio.to_thread(self.cache.slots)).items():
             try:
                 await self._take_up(slot, files)
-            except (DamagedCacheError, UnusableModelError) as error:
+            except UnusableModelError as error:
                 self._held[slot] = Held(files, State.UNAVAILABLE, str(error))
                 log.error("version.not_restored", slot=slot, reason=str(error))  # noqa: TRY400 - no stack
 
@@ -65,9 +66,10 @@ class Repository:
             OSError: the object store is away.
         """
         async with self._one_at_a_time:
-            if not admit(self._held, slot, files, max_models=self.limits.max_models):
+            slots = self._slots()
+            if not admit(slots, slot, files, max_models=self.limits.max_models):
                 return
-            before = self._held.get(slot)
+            before = slots.get(slot)
             self._held[slot] = Held(files, State.LOADING)
             try:
                 await self._load(slot, files)
@@ -99,7 +101,7 @@ class Repository:
             await self._take_up(slot, files)
         except FileNotFoundError as error:
             raise RefusedVersionError(str(error)) from error
-        except (CorruptBlob, DamagedCacheError, UnusableModelError) as error:
+        except (CorruptBlob, UnusableModelError) as error:
             raise RefusedVersionError(f"{slot}: {error}") from error
         await asyncio.to_thread(self.cache.keep, self._ready_slots())
         log.info("version.loaded", slot=slot, sha256=files.onnx.sha256)
@@ -119,18 +121,38 @@ class Repository:
             raise RefusedVersionError(fault)
 
     async def _take_up(self, slot: str, files: Files) -> None:
-        onnx = await asyncio.to_thread(self.cache.read, files.onnx)
-        manifest = await asyncio.to_thread(self.cache.read, files.manifest)
-        predictor = await asyncio.to_thread(Predictor.of, manifest, onnx)
+        load = partial(self._predictor, files)
+        loop = asyncio.get_running_loop()
+        predictor = await loop.run_in_executor(self.shelf.loading, load)
+        version = Version(files.onnx.sha256, predictor.memory_bytes, load)
+        self.shelf.put(slot, version, predictor)
+        self._held[slot] = Held(files, State.READY)
+
+    def _predictor(self, files: Files) -> Predictor:
+        """Return what a version's cached files make, checked each time they are read."""
+        try:
+            onnx, manifest = self.cache.read(files.onnx), self.cache.read(files.manifest)
+        except DamagedCacheError as error:
+            raise UnusableModelError(str(error)) from error
+        predictor = Predictor.of(manifest, onnx)
         if predictor.manifest.onnx.sha256 != files.onnx.sha256:
             raise UnusableModelError(
                 f"manifest.json: expected sha256 {files.onnx.sha256}, as of model.onnx; found"
                 f" {predictor.manifest.onnx.sha256}"
             )
-        self.shelf.put(slot, Loaded(files.onnx.sha256, predictor))
-        self._held[slot] = Held(files, State.READY)
+        return predictor
+
+    def _slots(self) -> dict[str, Held]:
+        """Return every slot as it is now: one may have proved damaged when it was woken."""
+        found = {}
+        for slot, held in self._held.items():
+            fault = self.shelf.fault(slot)
+            found[slot] = held if fault is None else Held(held.files, State.UNAVAILABLE, fault)
+        return found
 
     def _ready_slots(self) -> dict[str, Files]:
         return {
-            slot: held.files for slot, held in self._held.items() if held.state is State.READY
+            slot: held.files
+            for slot, held in self._slots().items()
+            if held.state is State.READY
         }

@@ -1,17 +1,25 @@
-"""The versions in memory, by slot; read from the threads that answer, changed by the loader."""
+"""The versions that can answer, by slot: those asked lately in memory, the others on disk."""
 
+import ctypes
 import threading
+import time
 from array import array
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from gyral.kit.frames import Batch, Rows
+from gyral.kit.telemetry import get_log, get_meter
 from gyral.modelling.columns import Column, Columns
 from gyral.modelling.features import Block
-from gyral.runtime.engine.predictor import Predictor
+from gyral.runtime.engine.predictor import Predictor, UnusableModelError
+
+_TRIM_BYTES = 32 << 20
+log = get_log()
 
 _Cells: TypeAlias = "bytes | list[str | bool | None]"
 
@@ -21,29 +29,62 @@ class NotLoadedError(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A predictor with the digest of its ONNX bytes."""
+class Version:
+    """What a slot answers with, wherever it is."""
 
     sha256: str
-    predictor: Predictor
+    """Digest of the ONNX bytes."""
+    memory_bytes: int
+    """What its predictor takes."""
+    load: Callable[[], Predictor]
+    """Reads it from the disk; raises UnusableModelError where that is no longer what it was."""
 
 
 class Shelf:
-    """What can answer now."""
+    """Keeps predictors within a budget of memory; who was not asked longest goes first.
 
-    def __init__(self) -> None:
+    Read from the threads that answer, changed by the loader.
+    """
+
+    def __init__(self, *, memory_bytes: int) -> None:
+        self._budget_bytes = memory_bytes
+        self.loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        """Where predictors are made: one thread's memory leaves no holes in other heaps."""
         self._lock = threading.Lock()
-        self._slots: dict[str, Loaded] = {}
+        self._waking = threading.Lock()
+        self._versions: dict[str, Version] = {}
+        self._faults: dict[str, str] = {}
+        self._awake: OrderedDict[str, Predictor] = OrderedDict()
+        self._awake_bytes = 0
+        self._freed_bytes = 0
+        meter = get_meter()
+        self._seconds = meter.create_histogram(
+            "gyral.runtime.wake.seconds", "s", "Time to bring a version back into memory"
+        )
+        self._evicted = meter.create_counter(
+            "gyral_runtime_evicted", description="Predictors that made room for others"
+        )
 
-    def put(self, slot: str, loaded: Loaded) -> None:
+    def put(self, slot: str, version: Version, predictor: Predictor) -> None:
         """Have a slot answer from now on."""
         with self._lock:
-            self._slots = {**self._slots, slot: loaded}
+            self._forget(slot)
+            self._versions[slot] = version
+            self._keep(slot, predictor)
+        self._give_back()
 
     def drop(self, slot: str) -> None:
         """Have a slot answer no more; batches under way end in peace."""
         with self._lock:
-            self._slots = {name: loaded for name, loaded in self._slots.items() if name != slot}
+            self._forget(slot)
+
+    def awake(self, slot: str) -> bool:
+        """True when the slot need not be waited for: it is in memory, or will not answer."""
+        return slot in self._awake or slot not in self._versions
+
+    def fault(self, slot: str) -> str | None:
+        """Return why a slot that was put here cannot answer any more, or None."""
+        return self._faults.get(slot)
 
     def answer(self, batch: Batch) -> bytes:
         """Return one little-endian float64 a row, for all requests of a batch in their order.
@@ -52,13 +93,67 @@ class Shelf:
             NotLoadedError: the slot does not hold the bytes that the batch asks for.
             PredictionError: they gave no usable answer.
         """
-        loaded = self._slots.get(batch.slot)
-        if loaded is None or loaded.sha256 != batch.sha256:
-            found = "nothing" if loaded is None else f"sha256 {loaded.sha256[:12]}"
-            raise NotLoadedError(
-                f"{batch.slot}: expected sha256 {batch.sha256[:12]}; found {found}"
-            )
-        return loaded.predictor.predict(_columns_of(batch)).astype("<f8", copy=False).tobytes()
+        predictor = self._predictor(batch.slot, batch.sha256)
+        return predictor.predict(_columns_of(batch)).astype("<f8", copy=False).tobytes()
+
+    def _predictor(self, slot: str, sha256: str) -> Predictor:
+        version = self._versions.get(slot)
+        if version is None or version.sha256 != sha256:
+            found = "nothing" if version is None else f"sha256 {version.sha256[:12]}"
+            raise NotLoadedError(f"{slot}: expected sha256 {sha256[:12]}; found {found}")
+        with self._lock:
+            predictor = self._awake.get(slot)
+            if predictor is not None:
+                self._awake.move_to_end(slot)
+                return predictor
+        return self._wake(slot, version)
+
+    def _wake(self, slot: str, version: Version) -> Predictor:
+        with self._waking:
+            predictor = self._awake.get(slot)
+            if predictor is not None:
+                return predictor
+            began = time.perf_counter()
+            try:
+                predictor = version.load()
+            except UnusableModelError as error:
+                with self._lock:
+                    if self._versions.get(slot) is version:
+                        self._forget(slot)
+                        self._faults[slot] = str(error)
+                log.error("version.lost", slot=slot, reason=str(error))  # noqa: TRY400 - no stack
+                raise NotLoadedError(f"{slot}: {error}") from error
+            with self._lock:
+                if self._versions.get(slot) is version:
+                    self._keep(slot, predictor)
+            self._give_back()
+            self._seconds.record(time.perf_counter() - began)
+            return predictor
+
+    def _keep(self, slot: str, predictor: Predictor) -> None:
+        self._awake[slot] = predictor
+        self._awake_bytes += self._versions[slot].memory_bytes
+        while self._awake_bytes > self._budget_bytes and len(self._awake) > 1:
+            self._put_to_sleep(next(iter(self._awake)))
+            self._evicted.add(1)
+
+    def _give_back(self) -> None:
+        """Return freed memory to the system: glibc keeps it, scattered, for itself."""
+        if self._freed_bytes > _TRIM_BYTES:
+            self._freed_bytes = 0
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)
+
+    def _put_to_sleep(self, slot: str) -> None:
+        if self._awake.pop(slot, None) is not None:
+            self._awake_bytes -= self._versions[slot].memory_bytes
+            self._freed_bytes += self._versions[slot].memory_bytes
+
+    def _forget(self, slot: str) -> None:
+        self._put_to_sleep(slot)
+        self._versions.pop(slot, None)
+        self._faults.pop(slot, None)
 
 
 def _columns_of(batch: Batch) -> Columns | Block:
