@@ -7,12 +7,10 @@ from array import array
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from gyral.contracts.deployment import Datatype, Input, RouteChanged, Share
-from gyral.gateway.engine.batcher import RuntimeAwayError
 from gyral.gateway.engine.fleet import Fleet
 from gyral.kit.frames import Kind, packed
+from gyral.testkit.waiting import until
 
 from .peer import Peer
 
@@ -25,12 +23,13 @@ SHARE = Share(
 )
 
 
-def route(peer, *shares):
+def route(peer, *shares, beside=()):
     return RouteChanged(
         model="m",
         epoch=1,
         shares=shares or (SHARE,),
         runtime=f"unix:{peer.path}",
+        replicas=tuple(f"unix:{each.path}" for each in beside),
         event_clock=False,
     )
 
@@ -106,17 +105,16 @@ async def test_a_request_that_began_under_the_old_route_is_answered_and_leaves_n
         assert fleet.unreachable() is None
 
 
-async def test_a_runtime_that_has_gone_is_given_up_when_its_last_caller_is():
+async def test_a_runtime_that_has_gone_is_given_up_and_its_callers_are_answered_elsewhere():
     async with two_runtimes() as (fleet, old, new):
         fleet.follow([route(old)])
         assert await ask(fleet, route(old), 0.5) == [0.5]
         await old.kill()
-        asking = asyncio.create_task(ask(fleet, route(old), 0.5, within_s=0.2))
+        asking = asyncio.create_task(ask(fleet, route(old), 0.5))
         await asyncio.wait({asking}, timeout=0)  # let it ask
         fleet.follow([route(new)])
         assert await ask(fleet, route(new), 0.25) == [0.25]
-        with pytest.raises(RuntimeAwayError):
-            await asking
+        assert await asking == [0.5]
         assert fleet.unreachable() is None
 
 
@@ -134,3 +132,65 @@ async def test_a_route_that_comes_back_keeps_the_queue_that_was_on_its_way_out()
         old.answer = Peer.echo
         assert await ask(fleet, route(old), 0.75) == [0.75]
         assert not serving.done()
+
+
+async def both_met(fleet, both, *peers):
+    """Return once either runtime is connected and has been asked."""
+    fleet.follow([both])
+    async with asyncio.timeout(10):
+        for peer in peers:
+            await peer.met.wait()
+    await until(lambda: fleet.unreachable() is None)
+
+
+async def test_what_a_runtime_had_in_hand_when_it_died_is_answered_by_another():
+    async with two_runtimes() as (fleet, first, second):
+        both = route(first, beside=[second])
+        await both_met(fleet, both, first, second)
+        first.answer = second.answer = lambda _: "silence"
+        asking = [asyncio.create_task(ask(fleet, both, number / 4)) for number in (1, 2)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(first.asked.wait(), second.asked.wait())
+        [writer] = second.connections.values()
+        writer.write(packed(1, Kind.PROBABILITIES, array("d", [0.5]).tobytes()))
+        second.answer = second.echo
+        await first.kill()
+        assert await asyncio.gather(*asking) == [[0.25], [0.5]]
+        assert fleet.unreachable() is None
+
+
+async def test_a_runtime_that_is_away_is_not_asked_while_another_is_there():
+    async with two_runtimes() as (fleet, first, second):
+        both = route(first, beside=[second])
+        await both_met(fleet, both, first, second)
+        await first.kill()
+        for number in (1, 2, 3):
+            assert await ask(fleet, both, number / 4, within_s=5) == [number / 4]
+        await second.kill()
+        await until(lambda: fleet.unreachable() is not None)
+        assert fleet.unreachable() == (
+            f"runtime: expected a connection to unix:{first.path} or unix:{second.path};"
+            " found none"
+        )
+
+
+async def test_who_waits_for_a_runtime_that_is_away_is_answered_by_the_first_that_comes():
+    async with two_runtimes() as (fleet, first, second):
+        both = route(first, beside=[second])
+        await both_met(fleet, both, first, second)
+        await first.kill()
+        await second.kill()
+        await until(lambda: fleet.unreachable() is not None)
+        asking = [asyncio.create_task(ask(fleet, both, number / 4)) for number in (1, 2)]
+        await second.start()
+        assert await asyncio.gather(*asking) == [[0.25], [0.5]]
+
+
+async def test_a_version_that_one_runtime_lacks_is_answered_by_another():
+    async with two_runtimes() as (fleet, first, second):
+        both = route(first, beside=[second])
+        await both_met(fleet, both, first, second)
+        first.answer = lambda _: (Kind.NOT_LOADED, b"nothing")
+        answers = await asyncio.gather(*(ask(fleet, both, number / 4) for number in range(4)))
+        assert answers == [[0.0], [0.25], [0.5], [0.75]]
+        assert first.batches

@@ -1,7 +1,7 @@
 """Events of the deployer: rollouts and the routes the gateway follows."""
 
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -139,6 +139,10 @@ class RouteChanged(Event):
     shares: tuple[Share, ...] = Field(min_length=1)
     runtime: str = Field(max_length=200)
     """Address of the runtime's data socket: `unix:<path>` or `tcp:<host>:<port>`."""
+    replicas: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
+        default=(), max_length=100
+    )
+    """Addresses of further runtimes that hold the same versions: any of them may be asked."""
     event_clock: bool
     """True when each prediction must say its event time."""
 
@@ -146,6 +150,11 @@ class RouteChanged(Event):
     def key(self) -> str:
         """The model's name."""
         return self.model
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Every address that may be asked."""
+        return (self.runtime, *self.replicas)
 
     @property
     def generation(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gyral.contracts.deployment import Share
@@ -46,6 +46,8 @@ class Batcher:
     hang_s: float
     """Silence after which the runtime counts as hanging."""
     crowd: Crowd = field(default_factory=Crowd)
+    elsewhere: "Callable[[], Batcher | None]" = lambda: None
+    """Where the version can be asked when its runtime here is away."""
     let_go: Callable[[], None] | None = None
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
@@ -93,14 +95,17 @@ class Batcher:
         asked = _Asked(Rows(rows, columns), loop.create_future(), deadline)
         self._waiting.append(asked)
         self._schedule()
-        if not self._looking:
-            self._looking = True
-            loop.call_later(_LOOK_S, self._look)
+        self._watch()
         try:
             return await asked.future
         finally:
             self.crowd.leave(rows)
             self.rest()
+
+    def _watch(self) -> None:
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
         """Give up what is too late, and look again while there is anything."""
@@ -113,6 +118,8 @@ class Batcher:
             if asked.deadline <= now:
                 away = RuntimeAwayError(f"version {self.share.version}: {self._why}")
                 asked.future.set_exception(away)
+        if not self.link.up:
+            self._move()
         self._looking = bool(open_)
         if open_:
             loop.call_later(_LOOK_S, self._look)
@@ -175,7 +182,7 @@ class Batcher:
         elif frame.kind is Kind.NOT_LOADED:
             self._why = frame.payload.decode("utf-8", "replace")
             self._waiting.extendleft(reversed(batch))
-            asyncio.get_running_loop().call_later(_NOT_LOADED_WAIT_S, self._schedule)
+            asyncio.get_running_loop().call_later(_NOT_LOADED_WAIT_S, self._ask_again)
             return
         else:
             self._failed(batch, frame.payload.decode("utf-8", "replace"))
@@ -195,6 +202,25 @@ class Batcher:
                         f"the runtime broke off {asked.losses} times at these rows"
                     )
                 )
+        self._move()
+
+    def _ask_again(self) -> None:
+        """Ask where the version may be loaded by now."""
+        self._move()
+        self._schedule()
+
+    def _move(self) -> None:
+        """Hand all that waits to another runtime, if one is there that can be asked."""
+        other = self.elsewhere() if self._waiting else None
+        if other is not None:
+            other.take_over(self._waiting)
+            self._waiting = deque()
+
+    def take_over(self, waiting: Iterable[_Asked]) -> None:
+        """Answer what another runtime did not; it waited long enough to be the next."""
+        self._waiting.extendleft(reversed(list(waiting)))
+        self._schedule()
+        self._watch()
 
     def _failed(self, batch: list[_Asked], why: str) -> None:
         if len(batch) > 1:

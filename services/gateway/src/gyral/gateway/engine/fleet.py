@@ -39,20 +39,31 @@ class Fleet:
         self._links: dict[tuple[str, bool], _Kept] = {}
         self._batchers: dict[_Key, Batcher] = {}
         self._addresses: frozenset[str] = frozenset()
+        self._served_at: frozenset[tuple[str, ...]] = frozenset()
+        """The runtimes of each route."""
         self._named: frozenset[tuple[str, str, str]] = frozenset()
         self._ending: set[asyncio.Task[None]] = set()
 
     def batcher(self, route: RouteChanged, share: Share, *, shadow: bool) -> Batcher:
-        """Return the queue of a version, made at first use."""
-        key = (route.runtime, share.slot, share.sha256, shadow)
+        """Return the queue of a version that is shortest, of those whose runtime is there."""
+        if not route.replicas:
+            return self._batcher(route.runtime, share, shadow=shadow)
+        return min(
+            [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
+            key=lambda batcher: (not batcher.link.up, batcher.crowd.requests),
+        )
+
+    def _batcher(self, address: str, share: Share, *, shadow: bool) -> Batcher:
+        """Return the queue of a version at one runtime, made at first use."""
+        key = (address, share.slot, share.sha256, shadow)
         batcher = self._batchers.get(key)
         if batcher is None or batcher.share.inputs != share.inputs:
             if batcher is not None:
                 batcher.let_go = partial(self._let_go, key, batcher)
                 batcher.rest()
-            link = self._link(route.runtime, shadow=shadow)
+            link = self._link(address, shadow=shadow)
             crowd = Crowd(_SHADOWS if shadow else self._room)
-            batcher = Batcher(link, share, self._hang_s, crowd)
+            batcher = Batcher(link, share, self._hang_s, crowd, partial(self._elsewhere, key))
             if key[:3] not in self._named:  # the request began before the route changed
                 batcher.let_go = partial(self._let_go, key, batcher)
             self._batchers[key] = batcher
@@ -60,11 +71,13 @@ class Fleet:
 
     def follow(self, routes: list[RouteChanged]) -> None:
         """Connect to what the routes name; let go of the rest as its last requests end."""
-        self._addresses = frozenset(route.runtime for route in routes)
+        self._addresses = frozenset(each for route in routes for each in route.runtimes)
+        self._served_at = frozenset(route.runtimes for route in routes)
         self._named = frozenset(
-            (route.runtime, share.slot, share.sha256)
+            (address, share.slot, share.sha256)
             for route in routes
             for share in route.shares
+            for address in route.runtimes
         )
         for address in self._addresses:
             self._link(address, shadow=False)
@@ -75,13 +88,14 @@ class Fleet:
         self._close_unused()
 
     def unreachable(self) -> str | None:
-        """Answer None while every runtime is connected."""
+        """Answer None while some runtime of every route is connected."""
+        up = {
+            address
+            for (address, shadow), kept in self._links.items()
+            if not shadow and kept.link.up
+        }
         away = sorted(
-            {
-                address
-                for (address, shadow), kept in self._links.items()
-                if not shadow and not kept.link.up
-            }
+            " or ".join(runtimes) for runtimes in self._served_at if up.isdisjoint(runtimes)
         )
         return (
             f"runtime: expected a connection to {', '.join(away)}; found none" if away else None
@@ -101,6 +115,15 @@ class Fleet:
         if any(kept.keeping.done() for kept in self._links.values()):
             return "runtime links: expected them to be looked after; found one ended"
         return None
+
+    def _elsewhere(self, key: _Key) -> Batcher | None:
+        """Return the same version's shortest queue at another runtime that is there."""
+        others = [
+            batcher
+            for other, batcher in self._batchers.items()
+            if other[1:] == key[1:] and other[0] != key[0] and batcher.link.up
+        ]
+        return min(others, key=lambda batcher: batcher.crowd.requests, default=None)
 
     def _link(self, address: str, *, shadow: bool) -> Link:
         key = (address, shadow)
