@@ -28,7 +28,7 @@ from tests.services.registry.builders import (
 )
 
 TOPIC = PredictionLogged.topic.name
-AROUND = Surroundings("unix:/run/gyral/runtime.sock", event_clock=True, inputs=INPUTS)
+AROUND = Surroundings(("unix:/run/gyral/runtime.sock",), event_clock=True, inputs=INPUTS)
 
 
 class KnownSpecs(Specs):

@@ -16,7 +16,7 @@ from gyral.contracts.deployment import (
     Share,
 )
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.jobs import Preparation, Runtime
+from gyral.deployer.jobs import Preparation, Runtime, Runtimes
 from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
@@ -288,7 +288,13 @@ async def test_a_preparation_without_attempts_left_ends_with_its_rollout(deploye
     jobs = Jobs(deployer.pool, "prepare")
     async with httpx.AsyncClient() as nobody:
         prepare = Preparation(
-            deployer.opened, jobs, Runtime(nobody), KnownSpecs(), "", lambda: NOW, Changes()
+            deployer.opened,
+            jobs,
+            Runtimes((Runtime(nobody),)),
+            KnownSpecs(),
+            (),
+            lambda: NOW,
+            Changes(),
         )
         job = await jobs.claim("worker", 30)
         assert job is not None

@@ -2,17 +2,22 @@
 
 from datetime import timedelta
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.jobs import (
+    Addressing,
     NotNowError,
     Preparation,
     Reconciliation,
     RefusedByRuntimeError,
     Runtime,
+    Runtimes,
 )
+from gyral.deployer.settings import Settings
 from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
 from gyral.kit.jobs import Jobs
@@ -120,8 +125,94 @@ async def test_a_preparation_unloads_what_its_model_needs_no_more_and_nothing_el
             await runtime.load(name, made)
         await deployer.handlers.version_approved(approved(3, against=1, made=made))
         prepare = Preparation(
-            deployer.opened, jobs, runtime, KnownSpecs(), "unix:/r", lambda: NOW, Changes()
+            deployer.opened,
+            jobs,
+            Runtimes((runtime,)),
+            KnownSpecs(),
+            ("unix:/r",),
+            lambda: NOW,
+            Changes(),
         )
         await prepare.run(await claimed(jobs))
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3", "other@1"}
     assert (await deployer.stage(3)).stage is Stage.SHADOW
+
+
+async def test_what_one_of_two_runtimes_missed_it_is_told_when_it_is_back(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = a_version(first)
+    async with controlled(first) as (here, _):
+        async with controlled(second) as (gone, _):
+            pass
+        away = httpx.AsyncClient(base_url=gone.base_url)
+        runtimes = Runtimes((Runtime(here), Runtime(away)))
+        await runtimes.load("m@2", made)
+        assert await runtimes.held() == {"m@1", "m@2"}
+        await runtimes.unload("m@2")
+        assert await runtimes.held() == {"m@1"}
+        await away.aclose()
+    nobody = Runtimes((Runtime(httpx.AsyncClient(base_url=gone.base_url)),) * 2)
+    with pytest.raises(ConnectionError):
+        await nobody.load("m@2", made)
+
+
+async def test_what_one_runtime_refuses_is_refused(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = a_version(first)
+    a_version(second)
+    other = made.onnx.model_copy(update={"sha256": "0" * 64})
+    async with controlled(first) as (one, _), controlled(second) as (two, _):
+        runtimes = Runtimes((Runtime(one), Runtime(two)))
+        with pytest.raises(RefusedByRuntimeError, match="Unload it first"):
+            await runtimes.load("m@1", made.model_copy(update={"onnx": other}))
+
+
+@pytest.mark.live
+async def test_routes_name_the_runtimes_there_are_once_no_step_is_under_way(deployer):
+    await deployer.live(1, bootstrap=True)
+    addresses = ("unix:/run/gyral/runtime.sock", "unix:/run/gyral/two.sock")
+    addressing = Addressing(deployer.opened, addresses, Changes())
+
+    async def routed():
+        async with deployer.opened() as tx:
+            return await tx.route("churn")
+
+    before = await routed()
+    await deployer.live(2)
+    await addressing.run_once()
+    assert (await routed()).runtimes == before.runtimes
+    await deployer.promote(2)
+    ended = await routed()
+    await addressing.run_once()
+    now = await routed()
+    assert (now.runtimes, now.shares, now.epoch) == (addresses, ended.shares, ended.epoch + 1)
+    await addressing.run_once()
+    assert (await routed()).epoch == now.epoch
+
+
+@pytest.mark.parametrize("told", ["http://h:1", "h:1=/r", "http://h:1=r", "http://h=/r,,x"])
+def test_a_replica_that_is_no_pair_of_addresses_is_refused(told):
+    with pytest.raises(ValidationError, match="expected `control address=data socket`"):
+        a_setting(runtime_replicas=told)
+
+
+def test_replicas_are_pairs_of_addresses():
+    found = a_setting(runtime_replicas="http://127.0.0.1:8118=/run/2.sock,https://h=/3")
+    assert found.runtimes == (
+        ("http://h:1", "unix:/run/1.sock"),
+        ("http://127.0.0.1:8118", "unix:/run/2.sock"),
+        ("https://h", "unix:/3"),
+    )
+
+
+def a_setting(**more):
+    return Settings.model_validate(
+        {
+            "kafka_brokers": "k:1",
+            "database": "postgresql://u@h/d",
+            "runtime_url": "http://h:1",
+            "runtime_socket": "/run/1.sock",
+            "service_key": "k",
+            **more,
+        }
+    )

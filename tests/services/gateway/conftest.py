@@ -87,27 +87,33 @@ class Served:
     admin: str = field(default_factory=lambda: secrets.token_hex(16))
     operator: str = field(default_factory=lambda: secrets.token_hex(16))
     epoch: int = 0
+    replicas: tuple[str, ...] = ()
+    """Addresses of runtimes that routes name beside the first."""
     shas: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        s3 = self.stack.s3("none-yet")
         self.service_key = secrets.token_hex(16)
-        self.runtime = ServiceProcess(
+        self.bucket = f"test-{secrets.token_hex(6)}"
+        self.runtime = self.another_runtime("r")
+        self.rpc_port = free_port()
+        self.gateway = self.another_gateway(
+            "gateway", self.stack.kafka_brokers, GATEWAY_GRPC_PORT=str(self.rpc_port)
+        )
+
+    def another_runtime(self, name: str) -> ServiceProcess:
+        s3 = self.stack.s3(self.bucket)
+        return ServiceProcess(
             "gyral.runtime",
             {
-                "STATE_DIR": str(self.folder / "runtime"),
-                "RUNTIME_SOCKET": str(self.folder / "r.sock"),
+                "STATE_DIR": str(self.folder / f"runtime-{name}"),
+                "RUNTIME_SOCKET": str(self.folder / f"{name}.sock"),
                 "SERVICE_KEY": self.service_key,
                 "S3_ENDPOINT": s3.s3_endpoint,
                 "S3_ACCESS_KEY": s3.s3_access_key,
                 "S3_SECRET_KEY": s3.s3_secret_key.get_secret_value(),
-                "S3_BUCKET": f"test-{secrets.token_hex(6)}",
+                "S3_BUCKET": self.bucket,
             },
-            self.folder / "runtime.log",
-        )
-        self.rpc_port = free_port()
-        self.gateway = self.another_gateway(
-            "gateway", self.stack.kafka_brokers, GATEWAY_GRPC_PORT=str(self.rpc_port)
+            self.folder / f"runtime-{name}.log",
         )
 
     def another_gateway(self, name: str, brokers: str, **env: str) -> ServiceProcess:
@@ -168,6 +174,7 @@ class Served:
             epoch=self.epoch,
             shares=tuple(shares),
             runtime=f"unix:{self.folder / 'r.sock'}",
+            replicas=self.replicas,
             event_clock=event_clock,
         )
 
@@ -195,13 +202,14 @@ class Served:
             )
         ]
 
-    def load(self, *versions: int) -> None:
-        """Put versions into the object store and have the runtime load them."""
+    def load(self, *versions: int, runtime: ServiceProcess | None = None) -> None:
+        """Put versions into the object store and have the runtime, or another, load them."""
         for version in versions:
             files = a_version(version).files(ROWS, model=self.model)
             body = asyncio.run(self._upload(version, files))
+            where = (runtime or self.runtime).url
             answer = httpx.post(
-                f"{self.runtime.url}/v2/repository/models/{self.model}@{version}/load",
+                f"{where}/v2/repository/models/{self.model}@{version}/load",
                 json=body,
                 headers={"authorization": f"Bearer {self.service_key}"},
                 timeout=60,
@@ -211,7 +219,7 @@ class Served:
 
     async def _upload(self, version: int, files: VersionFiles) -> dict[str, object]:
         async with fresh_bucket(self.stack.s3()) as blobs:
-            blobs.bucket = self.runtime.env["S3_BUCKET"]
+            blobs.bucket = self.bucket
             await blobs.ensure_bucket()
             refs: dict[str, BlobRef] = {
                 part: await blobs.put_bytes(f"{version}/{part}", getattr(files, part))

@@ -12,7 +12,14 @@ from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
 from gyral.deployer.handlers import Handlers
-from gyral.deployer.jobs import Export, Preparation, Reconciliation, Runtime
+from gyral.deployer.jobs import (
+    Addressing,
+    Export,
+    Preparation,
+    Reconciliation,
+    Runtime,
+    Runtimes,
+)
 from gyral.deployer.settings import Settings
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs
@@ -32,7 +39,8 @@ def build(settings: Settings) -> Service:
     ground = Ground.of(NAME, settings, DeployerTx)
     pool, opened, changes = ground.pool, ground.begin, ground.changes
     specs = Specs(Projection(brokers, ModelDeclared), Projection(brokers, StreamDeclared))
-    runtime = Runtime(_client(settings))
+    runtimes = [Runtime(_client(settings, url)) for url, _ in settings.runtimes]
+    addresses = tuple(address for _, address in settings.runtimes)
     preparations, exports = Jobs(pool, "prepare"), Jobs(pool, "export")
     partitions = PredictionLogged.topic.partitions
     handlers = Handlers(
@@ -45,7 +53,13 @@ def build(settings: Settings) -> Service:
         changes=changes,
     )
     preparation = Preparation(
-        opened, preparations, runtime, specs, f"unix:{settings.runtime_socket}", _now, changes
+        begin=opened,
+        jobs=preparations,
+        runtimes=Runtimes(tuple(runtimes)),
+        specs=specs,
+        addresses=addresses,
+        now=_now,
+        changes=changes,
     )
     worker = f"{socket.gethostname()}/{os.getpid()}"
     bus = ground.bus()
@@ -78,19 +92,27 @@ def build(settings: Settings) -> Service:
             Worker(exports, Export(opened, Blobs(settings)).run, name=worker, lease_s=60),
             Periodic("time-limits", handlers.time_passed, every_s=10),
             Periodic(
-                "reconcile",
-                Reconciliation(opened, runtime, _now).run_once,
+                "addresses",
+                Addressing(opened, addresses, changes).run_once,
                 every_s=settings.deployer_reconcile_s,
+            ),
+            *(
+                Periodic(
+                    f"reconcile {number}",
+                    Reconciliation(opened, runtime, _now).run_once,
+                    every_s=settings.deployer_reconcile_s,
+                )
+                for number, runtime in enumerate(runtimes)
             ),
         ],
         projections=[specs.models, specs.streams],
     )
 
 
-def _client(settings: Settings) -> httpx.AsyncClient:
+def _client(settings: Settings, url: str) -> httpx.AsyncClient:
     key = settings.service_key.get_secret_value()
     return httpx.AsyncClient(
-        base_url=settings.runtime_url,
+        base_url=url,
         headers={"authorization": f"Bearer {key}"},
         timeout=httpx.Timeout(5, read=settings.deployer_load_timeout_s),
         trust_env=False,

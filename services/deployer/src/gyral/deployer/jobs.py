@@ -4,10 +4,11 @@ Preparing approved versions, exporting Bentos, keeping the runtime in step with 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -30,6 +31,7 @@ from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin
 
 log = get_log()
+T = TypeVar("T")
 
 DATATYPES = {
     FieldType.STRING: Datatype.BYTES,
@@ -104,15 +106,53 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class Runtimes:
+    """Every runtime of this deployer; all are to hold the same versions.
+
+    One that is away is passed over: it is brought into step when it is back.
+    """
+
+    each: tuple[Runtime, ...]
+
+    async def load(self, name: str, artifacts: Artifacts) -> None:
+        """Have every runtime that is there hold a version; where none is, raise as one does.
+
+        Raises:
+            RefusedByRuntimeError: one of them refuses it.
+        """
+        await self._by_all(lambda runtime: runtime.load(name, artifacts))
+
+    async def unload(self, name: str) -> None:
+        """Have every runtime that is there drop a version."""
+        await self._by_all(lambda runtime: runtime.unload(name))
+
+    async def held(self) -> set[str]:
+        """Return the slots that are ready anywhere."""
+        found = await self._by_all(lambda runtime: runtime.held())
+        return {name for held in found for name in held}
+
+    async def _by_all(self, call: Callable[[Runtime], Awaitable[T]]) -> list[T]:
+        """Return what those said who did as they were asked; at least one did."""
+        said = await asyncio.gather(*map(call, self.each), return_exceptions=True)
+        away = [one for one in said if isinstance(one, ConnectionError)]
+        for one in said:
+            if isinstance(one, BaseException) and one not in away:
+                raise one
+        if len(away) == len(said):
+            raise away[0]
+        return [one for one in said if not isinstance(one, BaseException)]
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """Takes an approved version from its bytes to its first traffic."""
 
     begin: Begin[DeployerTx]
     jobs: Jobs
-    runtime: Runtime
+    runtimes: Runtimes
     specs: Specs
-    address: str
-    """The runtime's data socket, as routes name it."""
+    addresses: tuple[str, ...]
+    """The runtimes' data sockets, as routes name them."""
     now: Callable[[], datetime]
     changes: Changes
 
@@ -133,7 +173,9 @@ class Preparation:
             await self._make_room(rollout.model)
             refusal = None
             try:
-                await self.runtime.load(slot(rollout.model, rollout.version), rollout.artifacts)
+                await self.runtimes.load(
+                    slot(rollout.model, rollout.version), rollout.artifacts
+                )
             except RefusedByRuntimeError as error:
                 refusal = str(error)
             around = await self._around(rollout.spec)
@@ -173,9 +215,9 @@ class Preparation:
         if route is None:
             return
         routed = {share.slot for share in route.shares}
-        for name in await self.runtime.held():
+        for name in await self.runtimes.held():
             if name.partition("@")[0] == model and name not in routed:
-                await self.runtime.unload(name)
+                await self.runtimes.unload(name)
 
     async def _around(self, spec: ModelSpec) -> Surroundings:
         """Return what the spec's stream says of the model's inputs and clock."""
@@ -189,7 +231,7 @@ class Preparation:
             )
             for field in spec.spec.features.fields
         )
-        return Surroundings(self.address, stream.spec.clock is Clock.EVENT, inputs)
+        return Surroundings(self.addresses, stream.spec.clock is Clock.EVENT, inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +263,42 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressing:
+    """Has every route name the runtimes that this deployer looks after, and no others."""
+
+    begin: Begin[DeployerTx]
+    addresses: tuple[str, ...]
+    changes: Changes
+
+    async def run_once(self) -> None:
+        """Publish anew each route that names others: a runtime was added or taken away.
+
+        A step under way counts what was answered under its epoch, so its model waits.
+        """
+        async with self.begin() as tx:
+            stale = await self._stale(tx)
+        for model in stale:
+            async with self.begin() as tx:
+                await tx.hold(model)
+                route = (await self._stale(tx)).get(model)
+                if route is not None:
+                    await tx.readdress(route, self.addresses)
+                    log.info("route.readdressed", model=model, runtimes=len(self.addresses))
+        if stale:
+            self.changes.notify()
+
+    async def _stale(self, tx: DeployerTx) -> Mapping[str, RouteChanged]:
+        busy = await tx.epochs_under_way()
+        return {
+            route.model: route
+            for route in await tx.routes()
+            if route.runtimes != self.addresses and route.model not in busy
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Compares what routes name with what the runtime holds: no less, and no leftovers."""
+    """Compares what routes name with what one runtime holds: no less, and no leftovers."""
 
     begin: Begin[DeployerTx]
     runtime: Runtime

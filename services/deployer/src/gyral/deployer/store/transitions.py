@@ -44,7 +44,7 @@ class Override:
 class Surroundings:
     """What a route says beside its shares."""
 
-    runtime: str
+    runtimes: tuple[str, ...]
     event_clock: bool
     inputs: tuple[Input, ...]
 
@@ -181,6 +181,17 @@ class TransitionTx(RolloutTx):
                 )
             )
 
+    async def readdress(self, route: RouteChanged, runtimes: tuple[str, ...]) -> None:
+        """Publish a route again that these runtimes answer from now on, as those before did."""
+        moved = route.model_copy(
+            update={
+                "epoch": route.epoch + 1,
+                "runtime": runtimes[0],
+                "replicas": runtimes[1:],
+            }
+        )
+        await self.set_route(moved)
+
     async def _reroute(self, rollout: StoredRollout, state: State, around: Surroundings) -> int:
         """Publish the route that this state means and return its epoch."""
         before = await self.route(rollout.model)
@@ -198,7 +209,8 @@ class TransitionTx(RolloutTx):
                 shares=shares(
                     before.shares if before else (), candidate, state, rollout.spec.spec.rollout
                 ),
-                runtime=around.runtime,
+                runtime=around.runtimes[0],
+                replicas=around.runtimes[1:],
                 event_clock=around.event_clock,
             )
         )
@@ -212,7 +224,7 @@ class TransitionTx(RolloutTx):
                 f"{rollout.model}@{rollout.version}: expected a route; found none"
             )
         own = next(share for share in route.shares if share.version == rollout.version)
-        return Surroundings(route.runtime, route.event_clock, own.inputs)
+        return Surroundings(route.runtimes, route.event_clock, own.inputs)
 
 
 def slot(model: str, version: int) -> str:
