@@ -161,8 +161,7 @@ def unpacked(sent: Sent, order: tuple[str, ...]) -> Packed:
 def _cells(sent: Sent, width: int) -> tuple[list[_Number], bool]:
     """Return the cells row by row, and whether one of them is None."""
     if isinstance(sent, Numbers):
-        numbers = cast("list[_Number]", sent.cells)
-        return numbers, None in numbers
+        return cast("list[_Number]", sent.cells), sent.missing
     if sent.datatype not in _DECODERS:
         raise BadRequestError(
             f"{PACKED}: expected datatype {', '.join(_DECODERS)}, as JSON has; found"
