@@ -47,15 +47,9 @@ def build(settings: Settings) -> Service:
     operations = Operations(table, journal, shadows, changes, _now_us, latest_us)
     health.ready += [routes.ready, known_keys.ready, fleet.unreachable, journal.writable]
     patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
-    front = Front(
-        keys=keys,
-        table=table,
-        answering=Answering(fleet, journal, shadows, patience, _now_us),
-        health=health,
-        new_id=_new_id,
-        latest_us=latest_us,
-        max_requests=settings.gateway_max_requests,
-    )
+    answering = Answering(fleet, journal, shadows, patience, _now_us)
+    most = settings.gateway_max_requests
+    front = Front(keys, table, answering, health, _new_id, latest_us, most)
     seconds = get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer")
     spans = Sometimes(settings.gateway_span_one_in)
     api = OpenInference(

@@ -65,11 +65,6 @@ def understand(asked: Asked, expected: Expected) -> Question:
     rows = rows_of(asked.inputs) if sent is None else sent.shape[0]
     keys = tensors.get(ENTITY_KEY) if ENTITY_KEY not in expected.inputs else None
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in expected.inputs else None
-    if expected.event_clock and times is None:
-        raise BadRequestError(
-            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
-            " clock; found none"
-        )
     if asked.size_bytes > _SURELY_SMALL_BYTES:
         _check_size(tensors, packed, rows)
     entity_keys, keys_json = (
@@ -82,14 +77,7 @@ def understand(asked: Asked, expected: Expected) -> Question:
         packed=packed,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
-        event_times=_nulls(rows)
-        if times is None
-        else read_event_times(
-            as_json(times),
-            rows,
-            required=expected.event_clock,
-            latest_us=expected.latest_us,
-        ),
+        event_times=_event_times(times, rows, expected),
         outputs=asked.outputs,
     )
 
@@ -129,6 +117,19 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
             f" {ENTITY_KEY}, {EVENT_TIME}; found an input no version of the model reads"
         )
     return named
+
+
+def _event_times(times: Sent | None, rows: int, expected: Expected) -> msgspec.Raw:
+    required = expected.event_clock
+    if times is not None:
+        latest_us = expected.latest_us
+        return read_event_times(as_json(times), rows, required=required, latest_us=latest_us)
+    if required:
+        raise BadRequestError(
+            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
+            " clock; found none"
+        )
+    return _nulls(rows)
 
 
 def _unpacked(
