@@ -1,7 +1,7 @@
 """A request understood: rows, keys and times, and its features as one version reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -18,7 +18,7 @@ from gyral.gateway.api.tensors import (
     read_event_times,
     rows_of,
 )
-from gyral.gateway.domain.rows import Column, Columns
+from gyral.gateway.domain.rows import MAX_ROWS, Column, Columns
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
@@ -36,16 +36,14 @@ class TooLargeError(ValueError):
     """The request is well-formed and more than the gateway takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(msgspec.Struct, frozen=True, gc=False):
     """What one version reads of a request."""
 
     columns: Columns
     json: dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request before a version is chosen: what does not depend on the version is checked."""
 
     client_id: str | None
@@ -66,6 +64,10 @@ def understand(asked: Asked, expected: Expected) -> Question:
         BadRequestError: it is nothing that this model can be asked.
         TooLargeError: its log entry would be larger than MAX_ENTRY_BYTES.
     """
+    if len(asked.inputs) == 1 and not expected.event_clock:
+        [only] = asked.inputs
+        if only.name == PACKED and PACKED not in expected.inputs:
+            return _packed_alone(asked, only, expected.order)
     tensors = _by_name(asked.inputs, expected.inputs)
     packed = tensors.get(PACKED) if PACKED not in expected.inputs else None
     block = None
@@ -102,6 +104,15 @@ def understand(asked: Asked, expected: Expected) -> Question:
         ),
         outputs=asked.outputs,
     )
+
+
+def _packed_alone(asked: Asked, packed: Sent, order: tuple[str, ...] | None) -> Question:
+    """Return what is asked with nothing but packed features: most of what comes."""
+    block = _unpacked(packed, {}, order)
+    rows = packed.shape[0]
+    _check_size({}, block, rows)
+    nulls = _nulls(rows)
+    return Question(asked.client_id, rows, {}, block, None, nulls, nulls, asked.outputs)
 
 
 def features_for(question: Question, share: Share) -> Features:
@@ -186,5 +197,6 @@ def _check_size(tensors: Mapping[str, Sent], block: Block | None, rows: int) -> 
         )
 
 
+@lru_cache(maxsize=MAX_ROWS)
 def _nulls(rows: int) -> msgspec.Raw:
     return msgspec.Raw(b"[" + b",".join([b"null"] * rows) + b"]")
