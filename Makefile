@@ -10,10 +10,12 @@ UV := .venv/bin/uv
 PIP_INSTALL := $(UV) pip install --quiet --python $(PY)
 DISTRIBUTIONS := contracts $(wildcard libs/* infra/local services/*)
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+# Each into an environment of its own, which `make bench-serving` makes.
+PEER_LOCKS := $(basename $(patsubst requirements/%,%,$(wildcard requirements/peers/*.in)))
 # Before any numerical import, or the libraries' threads starve each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-long bench-data bench-data-long scale lint format types arch up down logs status env contracts picture lock ci clean
+.PHONY: help setup demo test test-long bench-data bench-data-long bench-serving bench-serving-long scale lint format types arch up down logs status env contracts picture lock ci clean
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 28
 
@@ -40,8 +42,15 @@ bench-data: setup ## the data plane's figures against baselines of the same run,
 bench-data-long: setup ## cost a row and memory over 20 million rows, up to forty minutes (ROWS=n: a smaller table)
 	@$(PY) -m tests.bench.long $(if $(ROWS),--rows $(ROWS))
 
-scale: setup ## write docs/scale.md and its pictures from the reports of both
+bench-serving: setup ## the gateway against KServe in the same run, up to ten minutes (PEERS=all: every one)
+	@$(PY) -m tests.bench.serving $(if $(PEERS),--peers $(PEERS))
+
+bench-serving-long: setup ## what the gateway holds over 10 million requests, a quarter of an hour
+	@$(PY) -m tests.bench.serving.long
+
+scale: setup ## write docs/scale.md, docs/serving-figures.md and their pictures from the reports
 	$(PY) -m tests.bench.page
+	$(PY) -m tests.bench.serving.page
 
 lint: setup ## style and format of the sources
 	.venv/bin/ruff check --quiet .
@@ -70,7 +79,7 @@ picture: setup ## draw the README's picture anew from the demo's report
 	$(PY) -m gyral.testkit.picture
 
 lock: .venv/.uv ## resolve requirements/*.in anew (UPGRADE=1: to the newest)
-	cd requirements && for name in base dev demo torch uv; do ../$(LOCK) $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt; done
+	cd requirements && for name in base dev demo torch uv $(PEER_LOCKS); do ../$(LOCK) $(if $(UPGRADE),--upgrade) $$name.in -o $$name.txt; done
 
 ci: ## what a pull request must pass
 	.ci/run

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.architecture.sources import called, imported, lines_matching, texts, trees
+from tests.architecture.sources import ROOT, called, imported, lines_matching, texts, trees
 
 THIS = "tests/architecture/test_hygiene.py"
 SHIPPED = ("contracts/src/**.py", "libs/**.py", "services/**.py", "infra/**.py")
@@ -63,7 +63,13 @@ def test_no_lock_or_client_configuration_names_an_index():
     assert [name for name, _ in texts("*uv.lock", "*pylock*.toml")] == []
 
 
-@pytest.mark.parametrize("lock", ["base", "dev", "demo", "torch", "uv"])
+LOCKS = sorted(
+    path.relative_to(ROOT / "requirements").with_suffix("").as_posix()
+    for path in (ROOT / "requirements").rglob("*.in")
+)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_requirement_carries_its_hashes(lock: str):
     [(_, content)] = texts(f"requirements/{lock}.txt")
     entries = re.split(r"\n(?=[a-zA-Z0-9])", content)

@@ -14,8 +14,8 @@ Block = Callable[[DataReport | None, LongReport | None], str]
 
 def _data(data: DataReport | None, _long: LongReport | None) -> str:
     if data is None:
-        return _missing("bench-data")
-    table = _table(
+        return not_measured("bench-data")
+    table = as_table(
         ("figure", "measured", "wanted"),
         [
             ("validation, rows/s of one process", f"{data.validation_rows_per_s:,.0f}", ""),
@@ -36,12 +36,12 @@ def _data(data: DataReport | None, _long: LongReport | None) -> str:
             ("the same, p99", f"{data.visible_s.p99:.2f} s", "3 s"),
         ],
     )
-    return f"{_on(data.date, data.machine)}\n\n{table}"
+    return f"{measured_on(data.date, data.machine)}\n\n{table}"
 
 
 def _rates(_data: DataReport | None, long: LongReport | None) -> str:
     if long is None:
-        return _missing("bench-data-long")
+        return not_measured("bench-data-long")
     sizes = sorted({int(rows) for by_size in long.rows_per_s.values() for rows in by_size})
     rows = [
         (partitions, *(_rounded(by_size.get(str(size))) for size in sizes))
@@ -49,8 +49,9 @@ def _rates(_data: DataReport | None, long: LongReport | None) -> str:
     ]
     titles = ("partitions", *(f"{size:,} rows" for size in sizes))
     return (
-        f"{_on(long.date, long.machine)} The run took {long.seconds / 60:.0f} minutes. Rows/s"
-        f" of one process, by the size that the table reached:\n\n{_table(titles, rows)}\n\n"
+        f"{measured_on(long.date, long.machine)} The run took {long.seconds / 60:.0f} minutes."
+        " Rows/s of one process, by the size that the table reached:\n\n"
+        f"{as_table(titles, rows)}\n\n"
         f"A row of the last fifth of the largest table took {long.cost_growth:.2f} times the"
         " core time of one of the first fifth.\n\n"
         "![Rows/s and core time a row, as tables grow](images/scale.svg)\n\n"
@@ -62,7 +63,7 @@ def _rates(_data: DataReport | None, long: LongReport | None) -> str:
 
 def _memory(_data: DataReport | None, long: LongReport | None) -> str:
     if long is None:
-        return _missing("bench-data-long")
+        return not_measured("bench-data-long")
     rows = [
         (
             process_of(each),
@@ -90,20 +91,20 @@ def _memory(_data: DataReport | None, long: LongReport | None) -> str:
         "MB a million rows without",
         "in the second half",
     )
-    return f"{_table(titles, rows)}\n\n![MB resident, by rows](images/memory.svg)"
+    return f"{as_table(titles, rows)}\n\n![MB resident, by rows](images/memory.svg)"
 
 
 def _cluster(_data: DataReport | None, long: LongReport | None) -> str:
     if long is None:
-        return _missing("bench-data-long")
+        return not_measured("bench-data-long")
     costs = costs_of(long)
     total = sum(costs.values())
     single = _rate(_alone(long))
-    spent = _table(
+    spent = as_table(
         ("", *(_CALLED.get(who, who) for who in _WHO), "together"),
         [("core us a row", *(f"{costs[who]:.1f}" for who in _WHO), f"{total:.1f}")],
     )
-    given = _table(
+    given = as_table(
         ("cores", *(_partitions(count) for count in _PARTITIONS)),
         [
             (
@@ -171,17 +172,20 @@ def _partitions(count: int) -> str:
     return f"{count} partition{'s' if count > 1 else ''}"
 
 
-def _on(date: str, machine: Machine) -> str:
+def measured_on(date: str, machine: Machine) -> str:
+    """Return when and on what something was measured."""
     return (
         f"{date}, {machine.cores} cores ({machine.processor}), {machine.memory_gb} GB, Python"
         f" {machine.python}."
     )
 
 
-def _missing(target: str) -> str:
+def not_measured(target: str) -> str:
+    """Return what stands where figures will."""
     return f"Not measured yet: `make {target}`, then `make scale`."
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def as_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

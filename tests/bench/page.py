@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +47,12 @@ def rendered(page: str, found: Found) -> str:
     Raises:
         KeyError: a block has a name that no figures have.
     """
+    return blocks_written(page, lambda name: BLOCKS[name](found.data, found.long))
 
-    def written(match: re.Match[str]) -> str:
-        return f"{match[1]}{BLOCKS[match[2]](found.data, found.long)}\n{match[3]}"
 
-    return _BLOCK.sub(written, page)
+def blocks_written(page: str, figures: Callable[[str], str]) -> str:
+    """Return a page with each block of figures written anew, by the block's name."""
+    return _BLOCK.sub(lambda match: f"{match[1]}{figures(match[2])}\n{match[3]}", page)
 
 
 def pictures(found: Found) -> Mapping[str, str]:

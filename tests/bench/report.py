@@ -29,6 +29,14 @@ class Machine(Figures):
     python: str
 
 
+class Report(Figures):
+    """What a benchmark prints as its last line."""
+
+    benchmark: str
+    date: str
+    machine: Machine
+
+
 class Seconds(Figures):
     """How long something took."""
 
@@ -80,12 +88,10 @@ class Memory(Figures):
     """Rows, MB, MB of identities: a few of all."""
 
 
-class LongReport(Figures):
+class LongReport(Report):
     """What `make bench-data-long` prints."""
 
     benchmark: Literal["bench-data-long"] = "bench-data-long"
-    date: str
-    machine: Machine
     seconds: float
     rows: int
     """In the largest table."""
@@ -101,12 +107,10 @@ class LongReport(Figures):
     visible_rows_per_s: float
 
 
-class DataReport(Figures):
+class DataReport(Report):
     """What `make bench-data` prints."""
 
     benchmark: Literal["bench-data"] = "bench-data"
-    date: str
-    machine: Machine
     validation_rows_per_s: float
     validation_ratio: float
     ingest_rows_per_s: float
@@ -135,7 +139,7 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def publish(report: LongReport | DataReport, folder: Path = OUT) -> None:
+def publish(report: Report, folder: Path = OUT) -> None:
     """Keep a report where the page's command finds it, and print it as one line."""
     folder.mkdir(parents=True, exist_ok=True)
     text = report.model_dump_json()

@@ -33,8 +33,11 @@ class Rows(msgspec.Struct, array_like=True, gc=False):
     """The rows of one request: raw cells by column, in the order of the batch's names."""
 
     count: int
-    columns: list[bytes | list[str | bool | None]]
-    """Numbers as little-endian float64 with NaN for missing; text and booleans as they are."""
+    columns: list[bytes | list[str | bool | None]] | bytes
+    """Numbers as little-endian float64 with NaN for missing; text and booleans as they are.
+
+    Where all are numbers, they may come at once, row after row.
+    """
 
 
 class Batch(msgspec.Struct, array_like=True, gc=False):
@@ -90,7 +93,15 @@ def batch_of(frame: Frame) -> Batch:
         batch = _decode(frame.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(f"expected a batch: {error}") from error
+    width_bytes = len(batch.names) * _CELL_BYTES
     for rows in batch.requests:
+        if isinstance(rows.columns, bytes):
+            if len(rows.columns) != rows.count * width_bytes:
+                raise FrameError(
+                    f"expected {rows.count} rows of {width_bytes} bytes, found"
+                    f" {len(rows.columns)} bytes"
+                )
+            continue
         if len(rows.columns) != len(batch.names):
             raise FrameError(f"expected {len(batch.names)} columns, found {len(rows.columns)}")
         for name, cells in zip(batch.names, rows.columns, strict=True):

@@ -5,9 +5,10 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
+
+import msgspec
 
 from gyral.kit.telemetry import get_log
 
@@ -21,8 +22,7 @@ DAMAGED = ".damaged"
 log = get_log()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """Something to be said on Kafka."""
 
     kind: int
@@ -33,8 +33,7 @@ class Entry:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place between two entries."""
 
     segment: int

@@ -74,11 +74,15 @@ class Sometimes:
         self._one_in = one_in
         self._count = 0
 
+    def turn(self) -> bool:
+        """Return whether it is this one's turn to have a span."""
+        self._count += 1
+        return self._count % self._one_in == 0
+
     @contextmanager
     def span(self, name: str, **attributes: Attribute | None) -> Iterator[None]:
         """Open a span of its own trace, or none."""
-        self._count += 1
-        if self._count % self._one_in:
+        if not self.turn():
             yield
             return
         with span(name, attributes=attributes):

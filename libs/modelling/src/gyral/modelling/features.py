@@ -6,6 +6,7 @@ numbers with the same code, so that training and serving cannot drift apart.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import repeat
@@ -26,6 +27,7 @@ from gyral.modelling.columns import (
 )
 
 __all__ = [
+    "Block",
     "Column",
     "ColumnError",
     "Columns",
@@ -103,6 +105,21 @@ class FittedCategories(
         return {category: code for code, category in enumerate(self.categories, first)}
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows whose features are all numbers."""
+
+    names: tuple[str, ...]
+    """Of the columns, in their order."""
+    cells: Floats
+    """Shape (n, len(names)); missing is NaN."""
+
+    @property
+    def columns(self) -> Columns:
+        """The same, column by column."""
+        return {name: self.cells[:, place] for place, name in enumerate(self.names)}
+
+
 class Transform(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """Fitted parameters of an encoding, with the code that applies them."""
 
@@ -129,12 +146,17 @@ class Transform(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tr
         """SHA-256 of the canonical JSON: equal if and only if the parameters are."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
-    def apply(self, columns: Columns) -> NDArray[np.float32]:
+    def apply(self, columns: Columns | Block) -> NDArray[np.float32]:
         """Encode n rows, shape (n, len(outputs)); columns it does not know are ignored.
 
         Raises:
             ColumnError: a column is absent, of another length, or no number where one is due.
         """
+        if isinstance(columns, Block):
+            if self._takes_blocks and columns.names == self.names:
+                limited = columns.cells.clip(-FLOAT32_LIMIT, FLOAT32_LIMIT)
+                return limited.astype(np.float32)
+            columns = columns.columns
         rows = rows_of(columns, self.names)
         matrix = np.empty((rows, len(self.outputs)), dtype=np.float32)
         self._put_numbers(matrix, columns)
@@ -206,6 +228,11 @@ class Transform(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tr
     @cached_property
     def _categorical(self) -> tuple[tuple[int, FittedCategories], ...]:
         return tuple((at, it) for at, it in self._places if isinstance(it, FittedCategories))
+
+    @cached_property
+    def _takes_blocks(self) -> bool:
+        """Tell whether rows of numbers become the matrix as they are."""
+        return self.encoding is Encoding.ORDINAL and not self._categorical
 
     @cached_property
     def _means(self) -> Floats:

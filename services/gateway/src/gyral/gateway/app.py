@@ -1,8 +1,8 @@
 """The gateway, assembled."""
 
+import os
 import random
 import time
-import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,7 +15,9 @@ from gyral.gateway.api.operations import Operations, create_router
 from gyral.gateway.api.protocol import OpenInference
 from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.gateway.api.shadows import Shadows
+from gyral.gateway.domain.ids import Ids
 from gyral.gateway.domain.routing import RouteTable
+from gyral.gateway.engine.crowding import Room
 from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.handlers import Handlers
 from gyral.gateway.jobs import Forwarder
@@ -27,15 +29,22 @@ from gyral.kit.http import create_api
 from gyral.kit.journal import Journal, Limits
 from gyral.kit.projection import Projection
 from gyral.kit.service import Service
-from gyral.kit.telemetry import Sometimes, get_meter
+from gyral.kit.telemetry import Sometimes
+from gyral.kit.timings import Timings
 
 E = TypeVar("E", bound=Event)
+_CONNECTIONS = 8192
+"""Beyond it connections get 503; requests are bounded before, by what is in hand."""
 
 
 def build(settings: Settings) -> Service:
     """Return the gateway, ready to run; nothing of it needs Postgres or the object store."""
     table, changes, health = RouteTable(), Changes(), Health()
-    fleet = Fleet(random.Random(), hang_s=settings.gateway_hang_timeout_s)  # noqa: S311 - jitter
+    fleet = Fleet(
+        random.Random(),  # noqa: S311 - jitter
+        hang_s=settings.gateway_hang_timeout_s,
+        room=Room(settings.gateway_max_version_requests, settings.gateway_queue_s),
+    )
     journal = _journal(settings)
     shadows = Shadows(limit=settings.gateway_max_shadows)
     handlers = Handlers(table, fleet, changes)
@@ -49,8 +58,8 @@ def build(settings: Settings) -> Service:
     patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
     answering = Answering(fleet, journal, shadows, patience, _now_us)
     most = settings.gateway_max_requests
-    front = Front(keys, table, answering, health, _new_id, latest_us, most)
-    seconds = get_meter().create_histogram("gyral.gateway.seconds", "s", "Time to answer")
+    front = Front(keys, table, answering, health, Ids(os.urandom), latest_us, most)
+    seconds = Timings("gyral_gateway_seconds", "Time to answer", label="status").shown_in()
     spans = Sometimes(settings.gateway_span_one_in)
     api = OpenInference(
         front=front,
@@ -77,6 +86,7 @@ def build(settings: Settings) -> Service:
             routes,
             *_rpc(settings, Servicer(front, seconds, spans)),
         ],
+        limit_concurrency=_CONNECTIONS,
     )
 
 
@@ -116,7 +126,3 @@ def _ahead(future_s: float) -> Callable[[], int]:
     """Return a clock that runs so far ahead."""
     future_us = round(future_s * 1e6)
     return lambda: _now_us() + future_us
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from gyral.contracts.data import WatermarkAdvanced
 from gyral.contracts.inference import PredictionLogged
@@ -16,24 +16,27 @@ from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import INFRASTRUCTURE
 from gyral.kit.journal import Journal
+from gyral.kit.partitioning import partitions_of
 from gyral.kit.producer import open_producer
 from gyral.kit.segments import Entry, Position
 from gyral.kit.telemetry import get_log
 
 _TOPIC = PredictionLogged.topic.name
 _SOURCE = "gyral/gateway"
-_LINGER_MS = 5
+_LINGER_S = 0.03
+"""How long entries are collected unless there are many: a request to Kafka costs as much as
+a hundred entries in it."""
+_MANY = 200
+_TURN = 64
+"""Entries taken apart before answers get their turn."""
 _ACK_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 5.0
+_OWN = ("ce_id", "ce_time")
+_OF_PREDICTIONS = [
+    header for header in cloudevents.headers(_TOPIC, "", _SOURCE) if header[0] not in _OWN
+]
+"""Headers that all predictions have."""
 log = get_log()
-
-
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    key: bytes
-    value: bytes
-    headers: cloudevents.Headers
-    partition: int | None = None
 
 
 class Forwarder:
@@ -105,18 +108,36 @@ class Forwarder:
             else:
                 before_marker.append((entry, position))
         await self._send_predictions(producer, before_marker)
+        if len(batch) < _MANY:
+            await asyncio.sleep(_LINGER_S)
 
     async def _send_predictions(
         self, producer: AIOKafkaProducer, entries: Sequence[tuple[Entry, Position]]
     ) -> None:
         if entries:
-            await _send_all(producer, [_prediction(entry) for entry, _ in entries])
+            await _send_together(producer, [entry for entry, _ in entries])
             self._acked(entries[-1][1])
 
     async def _send_marker(self, producer: AIOKafkaProducer, entry: Entry) -> None:
         """Put the marker into every partition: what was answered before it lies before it."""
-        partitions = await producer.partitions_for(_TOPIC)
-        await _send_all(producer, [_marker(entry, number) for number in sorted(partitions)])
+        key = entry.id.encode()
+        async with asyncio.timeout(_ACK_TIMEOUT_S):
+            acks = [
+                await producer.send(
+                    _TOPIC,
+                    key=key,
+                    value=entry.payload,
+                    headers=cloudevents.headers(
+                        WatermarkAdvanced.topic.name,
+                        f"{entry.id}-{at}",
+                        _SOURCE,
+                        time=_time(entry),
+                    ),
+                    partition=at,
+                )
+                for at in sorted(await producer.partitions_for(_TOPIC))
+            ]
+            await asyncio.gather(*acks)
 
     def _acked(self, position: Position) -> None:
         self._at = position
@@ -125,7 +146,7 @@ class Forwarder:
 
 @asynccontextmanager
 async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
-    producer = open_producer(brokers, linger_ms=_LINGER_MS)
+    producer = open_producer(brokers)
     try:
         await producer.start()
         yield producer
@@ -135,33 +156,41 @@ async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
                 await producer.stop()
 
 
-async def _send_all(producer: AIOKafkaProducer, records: Sequence[_Outgoing]) -> None:
-    """Return when Kafka has acknowledged all of them."""
+async def _send_together(producer: AIOKafkaProducer, entries: Sequence[Entry]) -> None:
+    """Return when Kafka has acknowledged predictions, sent as one batch a partition.
+
+    A batch made here costs a fifth of the same records sent one by one, each with a future.
+    """
     async with asyncio.timeout(_ACK_TIMEOUT_S):
-        acks = [
-            await producer.send(
-                _TOPIC,
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-                partition=record.partition,
-            )
-            for record in records
-        ]
+        keys = [entry.id.encode() for entry in entries]
+        homes = partitions_of(keys, len(await producer.partitions_for(_TOPIC))).tolist()
+        batches: dict[int, BatchBuilder] = {}
+        acks = []
+        for number, (entry, key, home) in enumerate(zip(entries, keys, homes, strict=True)):
+            if home not in batches:
+                batches[home] = producer.create_batch()
+            if not _put(batches[home], key, entry):
+                acks.append(await producer.send_batch(batches[home], _TOPIC, partition=home))
+                batches[home] = producer.create_batch()
+                _put(batches[home], key, entry)  # an empty batch takes an entry of any size
+            if number % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+        for home, batch in batches.items():
+            acks.append(await producer.send_batch(batch, _TOPIC, partition=home))
         await asyncio.gather(*acks)
 
 
-def _prediction(entry: Entry) -> _Outgoing:
-    role = "live" if entry.kind == Kind.PREDICTION_LIVE else "shadow"
-    headers = _headers(_TOPIC, f"{entry.id}-{role}", entry)
-    return _Outgoing(entry.id.encode(), entry.payload, headers)
+def _put(batch: BatchBuilder, key: bytes, entry: Entry) -> bool:
+    """Append a prediction, unless the batch is full."""
+    role = b"live" if entry.kind == Kind.PREDICTION_LIVE else b"shadow"
+    headers = [
+        *_OF_PREDICTIONS,
+        ("ce_id", b"%b-%b" % (key, role)),
+        ("ce_time", _time(entry).isoformat().encode()),
+    ]
+    put = batch.append(timestamp=None, key=key, value=entry.payload, headers=headers)
+    return put is not None
 
 
-def _marker(entry: Entry, partition: int) -> _Outgoing:
-    headers = _headers(WatermarkAdvanced.topic.name, f"{entry.id}-{partition}", entry)
-    return _Outgoing(entry.id.encode(), entry.payload, headers, partition)
-
-
-def _headers(type_: str, id_: str, entry: Entry) -> cloudevents.Headers:
-    time = datetime.fromtimestamp(entry.time_us / 1e6, UTC)
-    return cloudevents.headers(type_, id_, _SOURCE, time=time)
+def _time(entry: Entry) -> datetime:
+    return datetime.fromtimestamp(entry.time_us / 1e6, UTC)

@@ -18,6 +18,10 @@ class Settings(ProcessSettings):
     """Silence of a runtime after which its connection is given up."""
     gateway_max_requests: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Requests in hand; more are refused with 429."""
+    gateway_max_version_requests: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Requests of one version in hand; more are refused with 429."""
+    gateway_queue_s: Annotated[float, Field(gt=0, le=60)] = 0.1
+    """How long a request may have to wait for its turn, as the last batches tell; else 429."""
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 1 << 20
     """Largest request body."""
     gateway_future_s: Annotated[float, Field(ge=0)] = 300.0

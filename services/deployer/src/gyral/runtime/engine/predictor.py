@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gyral.modelling.columns import Column, ColumnError, Columns
 from gyral.modelling.documents import DocumentError
-from gyral.modelling.features import Encoding, FeatureKind
+from gyral.modelling.features import Block, Encoding, FeatureKind
 from gyral.modelling.manifest import Manifest
 
 _TREE_BATCH = 64
@@ -57,7 +57,7 @@ class Predictor:
         _check_ports(read, session)
         return cls(read, session)
 
-    def predict(self, columns: Columns) -> NDArray[np.float64]:
+    def predict(self, columns: Columns | Block) -> NDArray[np.float64]:
         """Return the probability of the positive class, shape (n,).
 
         Raises:
@@ -70,6 +70,8 @@ class Predictor:
         step = (
             _TREE_BATCH if self.manifest.encoding is Encoding.ORDINAL else max(len(matrix), 1)
         )
+        if 0 < len(matrix) <= step:
+            return self._run(matrix)
         parts = [self._run(matrix[at : at + step]) for at in range(0, len(matrix), step)]
         return np.concatenate(parts) if parts else np.empty(0)
 

@@ -2,13 +2,18 @@
 
 import threading
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from gyral.kit.frames import Batch, Rows
-from gyral.modelling.columns import Column
+from gyral.modelling.columns import Column, Columns
+from gyral.modelling.features import Block
 from gyral.runtime.engine.predictor import Predictor
+
+_Cells: TypeAlias = "bytes | list[str | bool | None]"
 
 
 class NotLoadedError(LookupError):
@@ -53,14 +58,29 @@ class Shelf:
             raise NotLoadedError(
                 f"{batch.slot}: expected sha256 {batch.sha256[:12]}; found {found}"
             )
-        columns = {
-            name: _joined(batch.requests, place) for place, name in enumerate(batch.names)
-        }
-        return loaded.predictor.predict(columns).astype("<f8", copy=False).tobytes()
+        return loaded.predictor.predict(_columns_of(batch)).astype("<f8", copy=False).tobytes()
 
 
-def _joined(requests: list[Rows], place: int) -> Column:
-    parts = [rows.columns[place] for rows in requests]
+def _columns_of(batch: Batch) -> Columns | Block:
+    """Return the rows of all requests together."""
+    blocks = [rows.columns for rows in batch.requests if isinstance(rows.columns, bytes)]
+    if len(blocks) == len(batch.requests):
+        cells = np.frombuffer(b"".join(blocks), dtype="<f8")
+        return Block(batch.names, cells.reshape(-1, len(batch.names)))
+    apart = [_apart(rows, len(batch.names)) for rows in batch.requests]
+    return {name: _joined(apart, place) for place, name in enumerate(batch.names)}
+
+
+def _apart(rows: Rows, width: int) -> Sequence[_Cells]:
+    """Return a request's cells column by column, however they came."""
+    if not isinstance(rows.columns, bytes):
+        return rows.columns
+    block = np.frombuffer(rows.columns, dtype="<f8").reshape(-1, width)
+    return [block[:, place].tobytes() for place in range(width)]
+
+
+def _joined(requests: Sequence[Sequence[_Cells]], place: int) -> Column:
+    parts = [columns[place] for columns in requests]
     if all(isinstance(part, bytes) for part in parts):
         return np.frombuffer(b"".join(parts), dtype="<f8")  # type: ignore[arg-type]
     cells: list[object] = []

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from gyral.contracts.deployment import Share
 from gyral.contracts.inference import Role
 from gyral.gateway.api.entries import entry
@@ -13,6 +15,7 @@ from gyral.gateway.api.shadows import Copy, Shadows
 from gyral.gateway.api.tensors import BadRequestError, Features
 from gyral.gateway.domain.routing import Plan
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.crowding import CrowdedError
 from gyral.gateway.engine.fleet import Fleet
 from gyral.gateway.store.kinds import Kind
 from gyral.kit.journal import Journal
@@ -30,8 +33,7 @@ class Patience:
     fallback_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(msgspec.Struct, frozen=True, gc=False):
     """One question on its way through one route."""
 
     plan: Plan
@@ -39,8 +41,7 @@ class Asking:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one version said, and how long it took."""
 
     share: Share
@@ -69,6 +70,7 @@ class Answering:
 
         Raises:
             BadRequestError: the version reads something the request does not bring.
+            CrowdedError: it has too much in hand.
             RuntimeAwayError: neither it nor a stand-in answered in time.
             ModelFailedError: it was asked and cannot answer these rows.
             JournalFullError: the answer could not be remembered.
@@ -111,7 +113,7 @@ class Answering:
             shadowed = await self._ask(
                 asking, share, features, self.patience.request_s, shadow=True
             )
-        except (BadRequestError, RuntimeAwayError, ModelFailedError) as error:
+        except (BadRequestError, CrowdedError, RuntimeAwayError, ModelFailedError) as error:
             await self._remember_failure(asking, share, features, str(error))
         else:
             await self._remember(asking, shadowed, Role.SHADOW)

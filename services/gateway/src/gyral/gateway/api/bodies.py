@@ -6,12 +6,13 @@ from starlette.types import Receive, Scope
 
 from gyral.gateway.api.refusals import RefusedError
 from gyral.kit.bodies import BODY_TIMEOUT_S
+from gyral.kit.exchange import Exchange
 
 
 class Request:
     """What the inference protocol needs of an ASGI request."""
 
-    __slots__ = ("headers", "method", "path", "receive")
+    __slots__ = ("exchange", "headers", "method", "path", "receive")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -21,6 +22,7 @@ class Request:
         escaped = b"%2f" in scope.get("raw_path", b"").lower()
         self.path = "" if escaped else path.removesuffix("/")
         self.receive = receive
+        self.exchange = Exchange.of(receive)
 
     def expect(self, method: str) -> None:
         """Refuse another method.
@@ -46,6 +48,16 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
     too_long = f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise RefusedError(413, too_long)
+    whole = request.exchange.whole_body() if request.exchange else None
+    if whole is None:
+        whole = await _read_pieces(request, max_bytes)
+    if whole is not None and len(whole) > max_bytes:
+        raise RefusedError(413, too_long)
+    return whole
+
+
+async def _read_pieces(request: Request, max_bytes: int) -> bytes | None:
+    """Return the whole body, or as much as is too long, or None when the client has gone."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -54,9 +66,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
                 if message["type"] == "http.disconnect":
                     return None
                 body += message.get("body", b"")
-                if len(body) > max_bytes:
-                    raise RefusedError(413, too_long)
-                if not message.get("more_body", False):
+                if len(body) > max_bytes or not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
         raise RefusedError(

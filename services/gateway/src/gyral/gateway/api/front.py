@@ -1,8 +1,10 @@
 """What every protocol of the gateway does alike: who asks, of which model, and what it says."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+
+import msgspec
 
 from gyral.contracts import access
 from gyral.contracts.deployment import Share
@@ -20,6 +22,7 @@ from gyral.gateway.domain.routing import (
     names_of,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.crowding import CrowdedError
 from gyral.kit.access import AccessDenied, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
@@ -28,8 +31,7 @@ from gyral.kit.refusals import Refusal
 _MAX_STICKY_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class Addressed(msgspec.Struct, frozen=True, gc=False):
     """A model that was found for somebody who may ask it."""
 
     plan: Plan
@@ -37,8 +39,7 @@ class Addressed:
     """The version that was asked for by name, when one was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True, gc=False):
     """An answered question; its shadows begin when the answer is on its way."""
 
     question: Question
@@ -90,6 +91,17 @@ class Front:
         if self.in_hand > self.max_requests:
             raise RefusedError(429, f"expected at most {self.max_requests} requests at once")
 
+    def check_room(self, to: Addressed) -> None:
+        """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
+        chosen = to.plan.live if to.named is None else (to.named,)
+        for each in chosen:
+            if not self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd.full:
+                return
+        if chosen:
+            raise RefusedError(
+                429, f"{to.plan.route.model}: expected room for one more request; found none"
+            )
+
     def expected(self, to: Addressed) -> Expected:
         """Return what a question to this model may and must bring."""
         return Expected(
@@ -127,28 +139,41 @@ class Front:
         return Said(question, asking, said, list(self.answering.copies(asking, said)))
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
+class refusals:  # noqa: N801 - used as a function; one of contextlib's costs four times as much
     """Turn what can go wrong into a status."""
-    try:
-        yield
-    except AccessDenied as error:
-        raise RefusedError(error.status, error.message) from error
-    except BadRequestError as error:
-        raise RefusedError(400, str(error)) from error
-    except Refusal as error:
-        raise RefusedError(error.status, error.message) from error
-    except TooLargeError as error:
-        raise RefusedError(413, str(error)) from error
-    except (
-        RuntimeAwayError,
-        NoLiveVersionError,
-        JournalFullError,
-        JournalBrokenError,
-    ) as error:
-        raise RefusedError(503, str(error)) from error
-    except ModelFailedError as error:
-        raise RefusedError(500, f"the model gave no answer: {error}") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Watch."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Raise RefusedError instead of what is known to go wrong."""
+        match error:
+            case None:
+                return
+            case AccessDenied() | Refusal():
+                raise RefusedError(error.status, error.message) from error
+            case BadRequestError():
+                raise RefusedError(400, str(error)) from error
+            case TooLargeError():
+                raise RefusedError(413, str(error)) from error
+            case CrowdedError():
+                raise RefusedError(429, str(error)) from error
+            case (
+                RuntimeAwayError()
+                | NoLiveVersionError()
+                | JournalFullError()
+                | JournalBrokenError()
+            ):
+                raise RefusedError(503, str(error)) from error
+            case ModelFailedError():
+                raise RefusedError(500, f"the model gave no answer: {error}") from error
 
 
 def _named(plan: Plan, version: int | None) -> Share | None:

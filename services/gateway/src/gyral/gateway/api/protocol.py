@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from opentelemetry.metrics import Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gyral.contracts import access
@@ -16,7 +15,8 @@ from gyral.gateway.api.bodies import Request, read_body
 from gyral.gateway.api.front import Addressed, Front, Said, refusals
 from gyral.gateway.api.refusals import RefusedError
 from gyral.gateway.api.shadows import Copy
-from gyral.kit.telemetry import Sometimes
+from gyral.kit.telemetry import Sometimes, span
+from gyral.kit.timings import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,7 @@ _FORMS: Mapping[str, Form] = {
 _MAX_INDEX_BYTES = 4096
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, gc=False):
     """An answer on its way, and what begins once it is gone."""
 
     status: int
@@ -51,7 +50,7 @@ class OpenInference:
 
     front: Front
     rest: ASGIApp
-    seconds: Histogram
+    seconds: Timings
     spans: Sometimes
     max_body_bytes: int
 
@@ -63,17 +62,18 @@ class OpenInference:
         began = time.perf_counter()
         self.front.in_hand += 1
         try:
-            reply = await self._reply(Request(scope, receive))
+            request = Request(scope, receive)
+            reply = await self._reply(request)
         finally:
             self.front.in_hand -= 1
         if reply is None:
             return
         try:
-            await _send(send, reply)
+            await _send(request, send, reply)
         finally:
             for copy in reply.copies:
                 copy.begin()
-            self.seconds.record(time.perf_counter() - began, {"status": reply.status})
+            self.seconds.record(time.perf_counter() - began, str(reply.status))
 
     async def _reply(self, request: Request) -> Reply | None:
         """Return what to answer, or None when the client has gone."""
@@ -101,8 +101,11 @@ class OpenInference:
             return _found(*metadata.of_model(to, target.action, front.answering.fleet))
         request.expect("POST")
         front.check_load()
-        with self.spans.span("gateway.infer", model=target.model):
-            return await self._infer(request, to, form)
+        front.check_room(to)
+        if self.spans.turn():
+            with span("gateway.infer", model=target.model):
+                return await self._infer(request, to, form)
+        return await self._infer(request, to, form)
 
     async def _repository(self, request: Request) -> Reply | None:
         front = self.front
@@ -136,13 +139,12 @@ def _found(status: int, body: object) -> Reply:
     return Reply(status, Body(msgspec.json.encode(body), JSON, []), [])
 
 
-async def _send(send: Send, reply: Reply) -> None:
+async def _send(request: Request, send: Send, reply: Reply) -> None:
     body = reply.body
-    headers = [
-        (b"content-type", body.content_type),
-        (b"content-length", b"%d" % len(body.content)),
-        *body.headers,
-    ]
-    start = {"type": "http.response.start", "status": reply.status, "headers": headers}
-    await send(start)
+    headers = [(b"content-type", body.content_type), *body.headers]
+    if request.exchange is not None and request.method != "HEAD":
+        await request.exchange.answer(reply.status, headers, body.content)
+        return
+    headers.append((b"content-length", b"%d" % len(body.content)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body.content})

@@ -9,7 +9,6 @@ from typing import TypeAlias, cast
 import grpc
 import grpc.aio
 import msgspec
-from opentelemetry.metrics import Histogram
 
 from gyral.contracts import access
 from gyral.gateway.api import metadata, repository
@@ -26,6 +25,7 @@ from gyral.gateway.api.messages import (
 from gyral.gateway.api.refusals import RefusedError
 from gyral.kit.health import UnstartableError
 from gyral.kit.telemetry import Sometimes, get_log
+from gyral.kit.timings import Timings
 
 Call: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Method: TypeAlias = "Callable[[bytes, Call], Awaitable[bytes]]"
@@ -51,7 +51,7 @@ class Servicer:
     """
 
     front: Front
-    seconds: Histogram
+    seconds: Timings
     spans: Sometimes
     messages: Messages = field(default_factory=Messages)
 
@@ -105,7 +105,7 @@ class Servicer:
             return answer
         finally:
             front.in_hand -= 1
-            self.seconds.record(time.perf_counter() - began, {"status": status})
+            self.seconds.record(time.perf_counter() - began, str(status))
 
     async def repository_index(self, content: bytes, call: Call) -> bytes:
         """List every version of every route, for operators."""
@@ -128,6 +128,7 @@ class Servicer:
         request = cast("InferRequest", self._read("ModelInferRequest", content))
         version = metadata.version_of(request.model_version)
         to = front.find(request.model_name, version)
+        front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
             asked, expected = asked_of(request, len(content)), front.expected(to)
             sticky = given.get("x-sticky-key", "").encode()

@@ -7,3 +7,6 @@ MAX_ROWS = 256
 
 Column: TypeAlias = "bytes | list[str | bool | None]"
 """One feature's cells: numbers as little-endian float64, missing as NaN; all else as it is."""
+
+Columns: TypeAlias = "list[Column] | bytes"
+"""All features: column by column, or all numbers at once, row after row."""

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gyral.contracts.deployment import Share
-from gyral.gateway.domain.rows import MAX_ROWS, Column
+from gyral.gateway.domain.rows import MAX_ROWS, Columns
+from gyral.gateway.engine.crowding import Crowd
 from gyral.gateway.engine.link import Link
 from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
 
 _MAX_LOSSES = 3
 """Connections a request may see break before it is taken to be what breaks them."""
 _NOT_LOADED_WAIT_S = 0.1
+_LOOK_S = 0.05
+"""How often deadlines are looked at: one timer for all costs less than one for each."""
 
 
 class RuntimeAwayError(RuntimeError):
@@ -28,6 +31,7 @@ class ModelFailedError(RuntimeError):
 class _Asked:
     rows: Rows
     future: "asyncio.Future[list[float]]"
+    deadline: float
     alone: bool = False
     """Sent by itself, since a batch that it was part of failed."""
     losses: int = 0
@@ -41,9 +45,12 @@ class Batcher:
     share: Share
     hang_s: float
     """Silence after which the runtime counts as hanging."""
+    crowd: Crowd = field(default_factory=Crowd)
     let_go: Callable[[], None] | None = None
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
+    _under_way: list[_Asked] = field(default_factory=list)
+    _looking: bool = False
     _out: bool = False
     _scheduled: bool = False
     _why: str = "the runtime is away"
@@ -68,29 +75,47 @@ class Batcher:
             let_go, self.let_go = self.let_go, None
             let_go()
 
-    async def ask(self, columns: list[Column], rows: int, deadline: float) -> list[float]:
+    async def ask(self, columns: Columns, rows: int, deadline: float) -> list[float]:
         """Return the probability of each row.
 
         Args:
-            columns: the share's inputs in their order, each of `rows` cells.
+            columns: the share's inputs in their order, each of `rows` cells, or all numbers.
             rows: how many.
             deadline: the loop's time after which nobody wants the answer any more.
 
         Raises:
+            CrowdedError: too much is in hand.
             RuntimeAwayError: the deadline passed.
             ModelFailedError: the version cannot answer these rows.
         """
+        self.crowd.enter(rows)
         loop = asyncio.get_running_loop()
-        asked = _Asked(Rows(rows, columns), loop.create_future())
+        asked = _Asked(Rows(rows, columns), loop.create_future(), deadline)
         self._waiting.append(asked)
         self._schedule()
+        if not self._looking:
+            self._looking = True
+            loop.call_later(_LOOK_S, self._look)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await asked.future
-        except TimeoutError:
-            raise RuntimeAwayError(f"version {self.share.version}: {self._why}") from None
+            return await asked.future
         finally:
+            self.crowd.leave(rows)
             self.rest()
+
+    def _look(self) -> None:
+        """Give up what is too late, and look again while there is anything."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        open_ = [
+            asked for asked in (*self._under_way, *self._waiting) if not asked.future.done()
+        ]
+        for asked in open_:
+            if asked.deadline <= now:
+                away = RuntimeAwayError(f"version {self.share.version}: {self._why}")
+                asked.future.set_exception(away)
+        self._looking = bool(open_)
+        if open_:
+            loop.call_later(_LOOK_S, self._look)
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._out and self.link.up:
@@ -103,17 +128,24 @@ class Batcher:
         if not batch:
             return
         self._out = True
+        self._under_way = batch
         self._why = "the runtime did not answer in time"
         payload = batch_payload(
             Batch(
                 self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
             )
         )
-        hanging = asyncio.get_running_loop().call_later(self.hang_s, self.link.reset)
+        loop = asyncio.get_running_loop()
+        hanging = loop.call_later(self.hang_s, self.link.reset)
+        began = loop.time()
 
         def answered(frame: Frame | None) -> None:
             hanging.cancel()
+            if frame is not None and frame.kind is Kind.PROBABILITIES:
+                rows = sum(asked.rows.count for asked in batch)
+                self.crowd.answered(rows, loop.time() - began)
             self._out = False
+            self._under_way = []
             self._react(batch, frame)
             self.rest()
 

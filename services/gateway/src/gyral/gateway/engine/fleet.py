@@ -1,6 +1,7 @@
 """The runtimes and versions that the current routes name, each with its queue."""
 
 import asyncio
+import math
 import random
 from dataclasses import dataclass
 from functools import partial
@@ -8,10 +9,13 @@ from typing import TypeAlias
 
 from gyral.contracts.deployment import RouteChanged, Share
 from gyral.gateway.engine.batcher import Batcher
+from gyral.gateway.engine.crowding import Crowd, Room
 from gyral.gateway.engine.link import Link
 
 _Key: TypeAlias = tuple[str, str, str, bool]
 """Address, slot, sha256, and whether it is a shadow's."""
+_SHADOWS = Room(most=1 << 30, wait_s=math.inf)
+"""Copies are bounded where they are made; nobody waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,10 @@ class Fleet:
     Queues and connections that no route names are let go once their last request has ended.
     """
 
-    def __init__(self, rng: random.Random, *, hang_s: float) -> None:
+    def __init__(self, rng: random.Random, *, hang_s: float, room: Room | None = None) -> None:
         self._rng = rng
         self._hang_s = hang_s
+        self._room = room or Room()
         self._links: dict[tuple[str, bool], _Kept] = {}
         self._batchers: dict[_Key, Batcher] = {}
         self._addresses: frozenset[str] = frozenset()
@@ -45,7 +50,9 @@ class Fleet:
             if batcher is not None:
                 batcher.let_go = partial(self._let_go, key, batcher)
                 batcher.rest()
-            batcher = Batcher(self._link(route.runtime, shadow=shadow), share, self._hang_s)
+            link = self._link(route.runtime, shadow=shadow)
+            crowd = Crowd(_SHADOWS if shadow else self._room)
+            batcher = Batcher(link, share, self._hang_s, crowd)
             if key[:3] not in self._named:  # the request began before the route changed
                 batcher.let_go = partial(self._let_go, key, batcher)
             self._batchers[key] = batcher

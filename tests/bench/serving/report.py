@@ -1,0 +1,99 @@
+"""What `make bench-serving` found, as its last line says it and the page reads it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from tests.bench.report import Figures, Report
+
+PEERS = ("kserve", "mlserver", "litserve", "mlflow", "bentoml", "ray")
+CONNECTIONS = (1, 16, 64)
+
+
+class Cell(Figures):
+    """One server at one number of connections: the middle one of some windows."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Cells(Figures):
+    """One server, single rows as JSON."""
+
+    c1: Cell
+    c16: Cell
+    c64: Cell
+
+
+class Ratios(Figures):
+    """Something of the gateway over the same of KServe, in one run."""
+
+    c1: float
+    c16: float
+    c64: float
+
+
+class Rows(Figures):
+    """Requests of many rows, over 16 connections."""
+
+    rows: int
+    gateway_rows_per_s: float
+    kserve_rows_per_s: float
+    over_kserve: float
+
+
+class Overload(Figures):
+    """A slow model, asked ten times as often as it can answer."""
+
+    capacity_rps: float
+    offered_rps: float
+    goodput_rps: float
+    goodput_share: float
+    """Answered with 200 a second, over the capacity."""
+    served_p99_ms: float
+    p99_ratio: float
+    """Over the p99 at capacity."""
+    refused_share: float
+    """Answered with 429 and Retry-After, of all that was not answered with 200."""
+    recovery_s: float
+    """From the end of the overload until p99 was normal again."""
+
+
+class ServingReport(Report):
+    """What `make bench-serving` prints."""
+
+    benchmark: Literal["bench-serving"] = "bench-serving"
+    seconds: float
+    gateway: Cells
+    kserve: Cells
+    mlserver: Cells | None = None
+    litserve: Cells | None = None
+    mlflow: Cells | None = None
+    bentoml: Cells | None = None
+    ray: Cells | None = None
+    ceiling: Cells
+    """Raw ASGI around the same model: no key, validation, routing, log, metrics or traces."""
+    over_kserve: Ratios
+    p99_over_kserve: Ratios
+    rows: Rows
+    overload: Overload | None = None
+    stages_us: Mapping[str, float]
+    """What a request costs the gateway, by stage, measured apart on one core."""
+    core_us: Mapping[str, float]
+    """Core time a request at 64 connections, by process."""
+    foreign_cpu: float
+    """Largest share of the machine that others had in a window."""
+    logged: int
+    """Records of the prediction log after the gateway's windows: all that was answered."""
+
+
+def over(ours: Cells, theirs: Cells, figure: str) -> Ratios:
+    """Return one figure of ours over the same of theirs."""
+    return Ratios(
+        **{
+            name: round(
+                getattr(getattr(ours, name), figure) / getattr(getattr(theirs, name), figure), 3
+            )
+            for name in Cells.model_fields
+        }
+    )

@@ -1,0 +1,169 @@
+"""The serving benchmark: what it reads of wrk, what it reports, what its page shows."""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+
+import pytest
+
+from tests.bench.page import DOCS
+from tests.bench.report import Machine, publish
+from tests.bench.serving import load, page
+from tests.bench.serving.load import NoWrkError, Target, WrongAnswerError
+from tests.bench.serving.report import (
+    Cell,
+    Cells,
+    Overload,
+    Rows,
+    ServingReport,
+    over,
+)
+
+
+def cells(rps, p99_ms):
+    made = {
+        name: Cell(rps=rps * times, p50_ms=p99_ms / 2, p99_ms=p99_ms * times)
+        for name, times in (("c1", 1), ("c16", 4), ("c64", 5))
+    }
+    return Cells(**made)
+
+
+def a_report():
+    gateway, kserve = cells(4_000, 0.5), cells(3_000, 1.0)
+    return ServingReport(
+        date="2026-11-26",
+        machine=Machine(cores=2, processor="a <fast> one", memory_gb=24, python="3.11.7"),
+        seconds=300,
+        gateway=gateway,
+        kserve=kserve,
+        ceiling=cells(10_000, 0.1),
+        over_kserve=over(gateway, kserve, "rps"),
+        p99_over_kserve=over(gateway, kserve, "p99_ms"),
+        rows=Rows(
+            rows=64, gateway_rows_per_s=400_000, kserve_rows_per_s=160_000, over_kserve=2.5
+        ),
+        overload=Overload(
+            capacity_rps=800,
+            offered_rps=8_000,
+            goodput_rps=760,
+            goodput_share=0.95,
+            served_p99_ms=150,
+            p99_ratio=1.5,
+            refused_share=1.0,
+            recovery_s=0.4,
+        ),
+        stages_us={"read": 4.0, "entry": 6.5},
+        core_us={"gateway": 41.0, "runtime": 12.0, "kafka": 9.0},
+        foreign_cpu=0.02,
+        logged=100_000,
+    )
+
+
+def test_ratios_are_of_the_gateway_over_kserve():
+    told = a_report()
+    assert told.over_kserve.c64 == pytest.approx(4 / 3, abs=1e-3)
+    assert told.p99_over_kserve.c1 == 0.5
+
+
+def test_the_page_and_its_picture_are_those_of_the_kept_report():
+    told = page.read(DOCS / "results")
+    text = (DOCS / page.PAGE).read_text()
+    assert page.rendered(text, told) == text, "run `make scale`"
+    if told is not None:
+        kept = (DOCS / "images" / page.PICTURE).read_text()
+        assert page.picture(told) == kept, "run `make scale`"
+
+
+def test_the_page_has_every_block_of_figures_once():
+    named = re.findall(r"<!-- figures: (\w+) -->", (DOCS / page.PAGE).read_text())
+    assert sorted(named) == sorted(page.BLOCKS)
+
+
+def test_one_command_takes_a_report_over(tmp_path, capsys):
+    docs = tmp_path / "docs"
+    (docs / "images").mkdir(parents=True)
+    shutil.copy(DOCS / page.PAGE, docs / page.PAGE)
+    publish(a_report(), tmp_path)
+    line = json.loads(capsys.readouterr().out)
+    assert line["gateway"]["c64"]["rps"] == 20_000
+    page.keep(tmp_path, docs)
+    written = (docs / page.PAGE).read_text()
+    assert "Not measured yet" not in written
+    for shown in ("20,000 / 0.25 / 2.50", "| 1.33 | 1.33 | 1.33 |", "2.50 times", "95%"):
+        assert shown in written, shown
+    assert page.read(docs / "results") == a_report()
+    assert (docs / "images" / page.PICTURE).read_text().startswith("<svg ")
+
+
+def test_a_missing_generator_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(NoWrkError, match="apt-get install wrk"):
+        load.wrk()
+
+
+@pytest.fixture
+async def server():
+    """An HTTP server that answers everything with what the test says."""
+    answers = {"body": b'{"y": [[0.25, 0.75]]}', "status": b"200 OK"}
+
+    async def serve(reader, writer):
+        while head := await head_of(reader):
+            [length] = re.findall(rb"content-length: (\d+)", head.lower())
+            await reader.readexactly(int(length))
+            size = len(answers["body"])
+            writer.write(
+                b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b"
+                % (answers["status"], size, answers["body"])
+            )
+        writer.close()
+
+    async def head_of(reader):
+        try:
+            return await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    yield Target(f"http://127.0.0.1:{port}/x", b"\x00\"'\\", [0.75], {"x-key": 'a"b'}), answers
+    listening.close()
+    await listening.wait_closed()
+
+
+async def test_an_answer_is_checked_to_the_last_probability(server):
+    target, answers = server
+    await asyncio.to_thread(load.check, target)
+    answers["body"] = b'{"y": [[0.25, 0.7501]]}'
+    with pytest.raises(WrongAnswerError, match=r"expected 0\.750000"):
+        await asyncio.to_thread(load.check, target)
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+async def test_a_window_counts_answers_and_a_refusal_spoils_it(server, tmp_path):
+    target, answers = server
+    window = await asyncio.to_thread(
+        load.load, target, tmp_path / "x.lua", connections=2, seconds=1
+    )
+    assert window.requests > 10
+    assert 0 < window.p50_us <= window.p99_us
+    assert window.rps == pytest.approx(window.requests / window.us * 1e6)
+    answers["status"] = b"429 Too Many Requests"
+    with pytest.raises(RuntimeError, match=r"found \d+ refused and 0 broken"):
+        await asyncio.to_thread(load.load, target, tmp_path / "x.lua", connections=2, seconds=1)
+
+
+async def test_without_the_generator_it_ends_with_one_line(monkeypatch):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bench.serving",
+        env={"PATH": "/nowhere", "OMP_NUM_THREADS": "1"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert said.decode().splitlines() == [
+        "wrk: expected the load generator; found none: apt-get install wrk"
+    ]
