@@ -84,7 +84,11 @@ def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> 
             return [
                 ours,
                 *(
-                    Server(one.peer.name, one.peer.target(one.port, trees, rows))
+                    Server(
+                        one.peer.name,
+                        one.peer.target(one.port, trees, rows),
+                        {one.peer.name: one.pid},
+                    )
                     for one in beside
                 ),
             ]
@@ -98,7 +102,11 @@ def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> 
     return Found(
         cells={name: cells_of(windows, name) for name in names},
         rows=_rows(many),
-        core_us={name: round(us, 1) for name, us in windows[64]["gateway"].core_us.items()},
+        core_us={
+            process: round(us, 1)
+            for timed in windows[64].values()
+            for process, us in timed.core_us.items()
+        },
         logged=asyncio.run(system.logged()) - before,
     )
 

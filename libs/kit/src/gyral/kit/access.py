@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.kit.projection import Projection
@@ -23,8 +24,7 @@ class AccessDenied(Exception):  # noqa: N818 - an answer, not a fault
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """The holder of a key that was checked."""
 
     key_id: str

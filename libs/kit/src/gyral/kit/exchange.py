@@ -1,10 +1,11 @@
 """A request and its answer in one piece each: what ASGI's messages cost, a hot path saves."""
 
+from typing import Self
+
+from starlette.types import Receive
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 Headers = list[tuple[bytes, bytes]]
-EXCHANGE = "gyral.exchange"
-"""Key of a request's scope; absent where another server than ours brings the request."""
 
 
 class Exchange:
@@ -14,6 +15,16 @@ class Exchange:
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+
+    @classmethod
+    def of(cls, receive: Receive) -> Self | None:
+        """Return the exchange whose body this receives, or None where uvicorn does not serve.
+
+        It is found so, and not put into the scope: a cycle of references would be garbage that
+        only the collector takes away.
+        """
+        cycle = getattr(receive, "__self__", None)
+        return cls(cycle) if isinstance(cycle, RequestResponseCycle) else None
 
     def whole_body(self) -> bytes | None:
         """Return the body when all of it has come, else None: then ask for its messages."""

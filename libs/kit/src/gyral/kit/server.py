@@ -11,8 +11,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gyral.kit.exchange import EXCHANGE, Exchange
-
 HEADER_TIMEOUT_S = 10.0
 LINGER_TIMEOUT_S = 10.0
 """How long the rest of a body may take whose request has been answered already."""
@@ -74,7 +72,6 @@ class GuardedProtocol(HttpToolsProtocol):
             if any(name == b"content-length" for name, _ in self.headers):
                 raise ValueError("expected content-length or transfer-encoding; found both")
         super().on_headers_complete()
-        self.scope[EXCHANGE] = Exchange(self.cycle)  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         """Forget the deadline of the body."""

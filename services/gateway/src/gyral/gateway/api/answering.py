@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from gyral.contracts.deployment import Share
 from gyral.contracts.inference import Role
 from gyral.gateway.api.entries import entry
@@ -31,8 +33,7 @@ class Patience:
     fallback_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(msgspec.Struct, frozen=True, gc=False):
     """One question on its way through one route."""
 
     plan: Plan
@@ -40,8 +41,7 @@ class Asking:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one version said, and how long it took."""
 
     share: Share

@@ -1,7 +1,6 @@
 """How an answer reads: JSON, or JSON with its outputs in binary behind it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -43,8 +42,7 @@ class Answer(msgspec.Struct, gc=False, omit_defaults=True):
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, gc=False):
     """What is sent."""
 
     content: bytes

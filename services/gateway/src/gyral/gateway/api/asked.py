@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gyral.gateway.api.binary import Sent
 from gyral.gateway.api.tensors import BadRequestError
 
@@ -21,8 +23,7 @@ class Wanted:
 BOTH = tuple(Wanted(name) for name in OUTPUTS)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request, before anything is known of the model."""
 
     client_id: str | None
@@ -32,8 +33,7 @@ class Asked:
     """Of what came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, gc=False):
     """What a question to a model may and must bring."""
 
     inputs: frozenset[str]

@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope
 
 from gyral.gateway.api.refusals import RefusedError
 from gyral.kit.bodies import BODY_TIMEOUT_S
-from gyral.kit.exchange import EXCHANGE, Exchange
+from gyral.kit.exchange import Exchange
 
 
 class Request:
@@ -22,7 +22,7 @@ class Request:
         escaped = b"%2f" in scope.get("raw_path", b"").lower()
         self.path = "" if escaped else path.removesuffix("/")
         self.receive = receive
-        self.exchange: Exchange | None = scope.get(EXCHANGE)
+        self.exchange = Exchange.of(receive)
 
     def expect(self, method: str) -> None:
         """Refuse another method.

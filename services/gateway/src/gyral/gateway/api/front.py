@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+import msgspec
+
 from gyral.contracts import access
 from gyral.contracts.deployment import Share
 from gyral.gateway.api.answering import Answer, Answering, Asking
@@ -29,8 +31,7 @@ from gyral.kit.refusals import Refusal
 _MAX_STICKY_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class Addressed(msgspec.Struct, frozen=True, gc=False):
     """A model that was found for somebody who may ask it."""
 
     plan: Plan
@@ -38,8 +39,7 @@ class Addressed:
     """The version that was asked for by name, when one was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True, gc=False):
     """An answered question; its shadows begin when the answer is on its way."""
 
     question: Question
@@ -94,13 +94,12 @@ class Front:
     def check_room(self, to: Addressed) -> None:
         """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
         chosen = to.plan.live if to.named is None else (to.named,)
-        route, fleet = to.plan.route, self.answering.fleet
-        crowds = [fleet.batcher(route, each, shadow=False).crowd for each in chosen]
-        if crowds and all(crowd.full for crowd in crowds):
+        for each in chosen:
+            if not self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd.full:
+                return
+        if chosen:
             raise RefusedError(
-                429,
-                f"{route.model}: expected room for one more request; found"
-                f" {crowds[0].requests} in hand",
+                429, f"{to.plan.route.model}: expected room for one more request; found none"
             )
 
     def expected(self, to: Addressed) -> Expected:

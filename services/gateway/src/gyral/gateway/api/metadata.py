@@ -1,7 +1,7 @@
 """What the inference protocol says of the server and its models, predictions apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -24,8 +24,7 @@ _VERSION_DIGITS = 9
 _MODEL_PARTS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """What a path names."""
 
     model: str
@@ -67,6 +66,7 @@ def public(path: str, health: Health) -> tuple[int, object]:
     return (503 if wrong else 200), {name: not wrong, **({"reasons": wrong} if wrong else {})}
 
 
+@lru_cache(maxsize=1024)
 def target_of(path: str) -> Target:
     """Return what a path names.
 

@@ -1,10 +1,11 @@
 """All features of a request in one tensor [rows, inputs], as array clients send them."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 import msgspec
+import numpy as np
 
 from gyral.contracts.deployment import Datatype, Input, Share
 from gyral.gateway.api.binary import Numbers, Sent
@@ -18,6 +19,7 @@ from gyral.gateway.api.tensors import (
     cell_type,
     check_rows,
     fits_float32,
+    float_column,
     is_nested,
     missing_input,
     shape_of,
@@ -29,7 +31,13 @@ PACKED = "features"
 MAX_WHOLE = 1 << 53
 """Up to here every whole number is a float64."""
 _AXES = 2
-_NAN = float("nan")
+_SHORT_BYTES = 512
+"""Up to here Python is faster than to begin with numpy."""
+_TOO_LARGE = (2 - 2**-24) * 2.0**127
+"""Least number that becomes infinite in FP32."""
+_CELL_BYTES = 25
+"""A number in the log, generously."""
+_FLOATS = (Datatype.FP32, Datatype.FP64)
 _BOOL = Datatype.BOOL
 _INTO_WHOLE = (Datatype.INT64, Datatype.BOOL)
 _KINDS = {name: kind for name, kind in KINDS.items() if kind.size_bytes}
@@ -50,25 +58,24 @@ _DECODERS = {name: _pair(cell_type(name)) for name, kind in _KINDS.items() if ki
 _NULLABLE = {name: _pair(cell_type(name) | None) for name in _DECODERS}  # type: ignore[operator]
 
 
-class Packed(msgspec.Struct, gc=False):
-    """All features of a request; None is a missing value.
+class Block(msgspec.Struct, gc=False):
+    """All features of all rows, row after row; None is a missing value.
 
     As all columns have one datatype, a cell counts and not what another cell could be: whole
     numbers and truth values may come as any numbers that are equal to them.
     """
 
+    order: tuple[str, ...]
+    """The inputs that the columns are."""
     datatype: str
     cells: list[_Number]
-    """Row by row."""
-    missing: bool
-    """True when any of them is None."""
-    places: dict[str, int]
-    """Each feature's column."""
+    column: bytes | None
+    """The same as float64; None where one is missing."""
 
     @property
     def size_bytes(self) -> int:
         """How much it may add to the log."""
-        return 25 * len(self.cells) + sum(map(len, self.places))
+        return _CELL_BYTES * len(self.cells) + sum(map(len, self.order))
 
     def read(self, share: Share) -> Features:
         """Return the features as this version reads them.
@@ -76,18 +83,21 @@ class Packed(msgspec.Struct, gc=False):
         Raises:
             BadRequestError: a cell is nothing that its input may be, or there is none.
         """
-        if not self.missing and self._fits(share):
-            return Features(_numbers(self.cells, missing=False).tobytes(), self._by_name())
+        exact = KINDS[self.datatype].exact
+        if self.column is not None and self._only_floats(share.inputs, exact):
+            return Features(self.column, self._by_name())
         columns: list[Column] = []
         json: dict[str, Json] = {}
-        width, exact = len(self.places), KINDS[self.datatype].exact
-        numbers = _numbers(self.cells, missing=self.missing)
+        places = {name: place for place, name in enumerate(self.order)}
+        width = len(places)
+        missing = self.column is None
+        numbers = array("d", self.column or float_column(self.cells))
         for declared in share.inputs:
-            place = self.places.get(declared.name)
+            place = places.get(declared.name)
             if place is None:
                 raise missing_input(declared, share.version)
             cells = self.cells[place::width]
-            if self.missing and None in cells and not declared.nullable:
+            if missing and None in cells and not declared.nullable:
                 raise _refused(declared, f"a missing value in row {cells.index(None)}")
             if declared.datatype is _BOOL:
                 flags = self._flags(declared, cells)
@@ -100,19 +110,18 @@ class Packed(msgspec.Struct, gc=False):
             json[declared.name] = cells
         return Features(columns, json)
 
-    def _fits(self, share: Share) -> bool:
-        """Tell whether all cells are, as they come, what the version reads."""
-        exact = KINDS[self.datatype].exact
-        return len(share.inputs) == len(self.places) and all(
-            declared.name == name
-            and declared.datatype is not _BOOL
-            and declared.datatype in exact
-            for declared, name in zip(share.inputs, self.places, strict=True)
-        )
+    def _only_floats(self, declared: Sequence[Input], exact: frozenset[Datatype]) -> bool:
+        """Return whether all cells at once are what a version reads."""
+        if len(declared) != len(self.order):
+            return False
+        for name, each in zip(self.order, declared, strict=True):
+            if each.name != name or each.datatype not in exact or each.datatype not in _FLOATS:
+                return False
+        return True
 
     def _by_name(self) -> dict[str, Json]:
-        width = len(self.places)
-        return {name: self.cells[place::width] for name, place in self.places.items()}
+        width = len(self.order)
+        return {name: self.cells[place::width] for place, name in enumerate(self.order)}
 
     def _flags(self, declared: Input, cells: list[_Number]) -> list[bool | None]:
         if self.datatype != _BOOL:
@@ -136,18 +145,12 @@ class Packed(msgspec.Struct, gc=False):
         return [*whole]
 
 
-def _numbers(cells: list[_Number], *, missing: bool) -> "array[float]":
-    if missing:
-        return array("d", [_NAN if cell is None else cell for cell in cells])
-    return array("d", cells)  # type: ignore[arg-type]
-
-
 def _refused(declared: Input, found: str) -> BadRequestError:
     return BadRequestError(f"{declared.name}: expected {declared.datatype}; found {found}")
 
 
-def unpacked(sent: Sent, order: tuple[str, ...]) -> Packed:
-    """Return a packed tensor with its columns named.
+def unpacked(sent: Sent, order: tuple[str, ...]) -> Block:
+    """Return the cells of a packed tensor.
 
     Args:
         sent: of shape [rows, inputs].
@@ -168,17 +171,27 @@ def unpacked(sent: Sent, order: tuple[str, ...]) -> Packed:
         raise BadRequestError(
             f"{PACKED}: expected {rows * width} cells as its shape says; found {len(cells)}"
         )
-    if sent.datatype == Datatype.FP32 and not fits_float32(cells):
+    column = None if missing else array("d", cells).tobytes()  # type: ignore[type-var]
+    if sent.datatype == Datatype.FP32 and not _fits(cells, column):
         raise BadRequestError(f"{PACKED}: expected numbers that fit FP32; found a larger one")
-    places = {name: place for place, name in enumerate(order)}
-    return Packed(sent.datatype, cells, missing, places)
+    return Block(order, sent.datatype, cells, column)
+
+
+def _fits(cells: list[_Number], column: bytes | None) -> bool:
+    """Return whether none of the numbers is too large for FP32."""
+    if column is None:
+        return fits_float32(cells)
+    if len(column) <= _SHORT_BYTES:
+        few = memoryview(column).cast("d").tolist()
+        return max(few) < _TOO_LARGE and min(few) > -_TOO_LARGE
+    many = np.frombuffer(column)
+    return bool(many.max() < _TOO_LARGE and many.min() > -_TOO_LARGE)
 
 
 def _cells(sent: Sent, width: int) -> tuple[list[_Number], bool]:
     """Return the cells row by row, and whether one of them is None."""
     if isinstance(sent, Numbers):
-        numbers = cast("list[_Number]", sent.cells)
-        return numbers, None in numbers
+        return cast("list[_Number]", sent.cells), sent.missing
     if sent.datatype not in _DECODERS:
         raise BadRequestError(
             f"{PACKED}: expected datatype {', '.join(_DECODERS)}, as JSON has; found"

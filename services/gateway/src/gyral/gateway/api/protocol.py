@@ -36,8 +36,7 @@ _FORMS: Mapping[str, Form] = {
 _MAX_INDEX_BYTES = 4096
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, gc=False):
     """An answer on its way, and what begins once it is gone."""
 
     status: int

@@ -1,14 +1,14 @@
 """A request understood: rows, keys and times, and its features as one version reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
 from gyral.contracts.deployment import Share
 from gyral.gateway.api.asked import Asked, Expected, Wanted
 from gyral.gateway.api.binary import Sent, as_json
-from gyral.gateway.api.packed import PACKED, Packed, unpacked
+from gyral.gateway.api.packed import PACKED, Block, unpacked
 from gyral.gateway.api.tensors import (
     BadRequestError,
     Features,
@@ -19,7 +19,7 @@ from gyral.gateway.api.tensors import (
     read_event_times,
     rows_of,
 )
-from gyral.gateway.domain.rows import Column
+from gyral.gateway.domain.rows import MAX_ROWS, Column
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
@@ -37,15 +37,15 @@ class TooLargeError(ValueError):
     """The request is well-formed and more than the gateway takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request before a version is chosen: what does not depend on the version is checked."""
 
     client_id: str | None
     rows: int
     tensors: Mapping[str, Sent]
     """As they came, until a version says how to read them."""
-    packed: Packed | None
+    block: Block | None
+    """All features at once, when they came so."""
     first_entity_key: str | None
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
@@ -59,19 +59,18 @@ def understand(asked: Asked, expected: Expected) -> Question:
         BadRequestError: it is nothing that this model can be asked.
         TooLargeError: its log entry would be larger than MAX_ENTRY_BYTES.
     """
+    if len(asked.inputs) == 1 and not expected.event_clock:
+        [only] = asked.inputs
+        if only.name == PACKED and PACKED not in expected.inputs:
+            return _packed_alone(asked, only, expected.order)
     tensors = _by_name(asked.inputs, expected.inputs)
     sent = tensors.get(PACKED) if PACKED not in expected.inputs else None
-    packed = None if sent is None else _unpacked(sent, tensors, expected.order)
+    block = None if sent is None else _unpacked(sent, tensors, expected.order)
     rows = rows_of(asked.inputs) if sent is None else sent.shape[0]
     keys = tensors.get(ENTITY_KEY) if ENTITY_KEY not in expected.inputs else None
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in expected.inputs else None
-    if expected.event_clock and times is None:
-        raise BadRequestError(
-            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
-            " clock; found none"
-        )
     if asked.size_bytes > _SURELY_SMALL_BYTES:
-        _check_size(tensors, packed, rows)
+        _check_size(tensors, block, rows)
     entity_keys, keys_json = (
         ([None], _nulls(rows)) if keys is None else read_entity_keys(as_json(keys), rows)
     )
@@ -79,19 +78,22 @@ def understand(asked: Asked, expected: Expected) -> Question:
         client_id=asked.client_id,
         rows=rows,
         tensors=tensors,
-        packed=packed,
+        block=block,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
-        event_times=_nulls(rows)
-        if times is None
-        else read_event_times(
-            as_json(times),
-            rows,
-            required=expected.event_clock,
-            latest_us=expected.latest_us,
-        ),
+        event_times=_event_times(times, rows, expected),
         outputs=asked.outputs,
     )
+
+
+def _packed_alone(asked: Asked, packed: Sent, order: tuple[str, ...] | None) -> Question:
+    """Return what is asked with nothing but packed features: most of what comes."""
+    block = _unpacked(packed, {}, order)
+    rows = packed.shape[0]
+    if asked.size_bytes > _SURELY_SMALL_BYTES:
+        _check_size({}, block, rows)
+    nulls = _nulls(rows)
+    return Question(asked.client_id, rows, {}, block, None, nulls, nulls, asked.outputs)
 
 
 def features_for(question: Question, share: Share) -> Features:
@@ -100,8 +102,8 @@ def features_for(question: Question, share: Share) -> Features:
     Raises:
         BadRequestError: one is missing, or is not what the version declares.
     """
-    if question.packed is not None:
-        return question.packed.read(share)
+    if question.block is not None:
+        return question.block.read(share)
     columns: list[Column] = []
     json: dict[str, Json] = {}
     for declared in share.inputs:
@@ -131,9 +133,22 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
     return named
 
 
+def _event_times(times: Sent | None, rows: int, expected: Expected) -> msgspec.Raw:
+    required = expected.event_clock
+    if times is not None:
+        latest_us = expected.latest_us
+        return read_event_times(as_json(times), rows, required=required, latest_us=latest_us)
+    if required:
+        raise BadRequestError(
+            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
+            " clock; found none"
+        )
+    return _nulls(rows)
+
+
 def _unpacked(
     packed: Sent, tensors: Mapping[str, Sent], order: tuple[str, ...] | None
-) -> Packed:
+) -> Block:
     """Return the packed features; what came beside them may be no feature."""
     beside = {name: tensor for name, tensor in tensors.items() if tensor is not packed}
     single = beside.keys() - _OWN
@@ -147,17 +162,17 @@ def _unpacked(
             f"{PACKED}: expected one tensor a feature, as the model's versions read different"
             " ones, or a version in the path; found them packed"
         )
-    unpacked_features = unpacked(packed, order)
+    block = unpacked(packed, order)
     for tensor in beside.values():
         expect_rows(tensor, packed.shape[0])
-    return unpacked_features
+    return block
 
 
-def _check_size(tensors: Mapping[str, Sent], packed: Packed | None, rows: int) -> None:
+def _check_size(tensors: Mapping[str, Sent], block: Block | None, rows: int) -> None:
     content = sum(each.size_bytes + len(name) + 8 for name, each in tensors.items())
     size = content + rows * _ROW_BYTES + _ENTRY_OVERHEAD_BYTES
-    if packed is not None:
-        size += packed.size_bytes
+    if block is not None:
+        size += block.size_bytes
     if size > MAX_ENTRY_BYTES:
         raise TooLargeError(
             f"inputs: expected at most {MAX_ENTRY_BYTES} bytes to log; found about {size}: send"
@@ -165,5 +180,6 @@ def _check_size(tensors: Mapping[str, Sent], packed: Packed | None, rows: int) -
         )
 
 
+@lru_cache(maxsize=MAX_ROWS)
 def _nulls(rows: int) -> msgspec.Raw:
     return msgspec.Raw(b"[" + b",".join([b"null"] * rows) + b"]")
