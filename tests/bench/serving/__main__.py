@@ -24,6 +24,8 @@ from tests.bench.serving.report import Cells, Rows, ServingReport, over
 from tests.bench.serving.system import System, serving
 
 _ROWS_CONNECTIONS = 16
+_WIDTH = 110
+"""Of the table, wherever it is written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ def measure(
         machine=machine(),
         seconds=round(time.monotonic() - began),
         gateway=cells["gateway"],
+        gateway_binary=cells["gateway_binary"],
         kserve=cells["kserve"],
         mlserver=cells.get("mlserver"),
         litserve=cells.get("litserve"),
@@ -93,12 +96,15 @@ def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> 
                 ),
             ]
 
-        bench.warm(servers(1))
-        windows = bench.every(servers(1))
+        binary = Server("gateway_binary", system.binary_target(NAME, trees, 1))
+        single = [*servers(1), binary]
+        bench.warm(single)
+        windows = bench.every(single)
         bench.warm(servers(SAMPLE_ROWS)[:2])
         many = bench.in_turns(servers(SAMPLE_ROWS)[:2], _ROWS_CONNECTIONS)
-    asyncio.run(system.log_reached(before + bench.answered["gateway"]))
-    names = [server.name for server in servers(1)]
+    answered = bench.answered["gateway"] + bench.answered["gateway_binary"]
+    asyncio.run(system.log_reached(before + answered))
+    names = [server.name for server in single]
     return Found(
         cells={name: cells_of(windows, name) for name in names},
         rows=_rows(many),
@@ -139,7 +145,13 @@ def table(told: ServingReport) -> Table:
     shown = Table("server", title="requests/s, p50 and p99 in ms, at 1, 16 and 64 connections")
     for column in ("1", "p50", "p99", "16", "p50", "p99", "64", "p50", "p99"):
         shown.add_column(column, justify="right")
-    for name in ("ceiling", "gateway", "kserve", *(peer.name for peer in OTHERS)):
+    for name in (
+        "ceiling",
+        "gateway",
+        "gateway_binary",
+        "kserve",
+        *(peer.name for peer in OTHERS),
+    ):
         cells: Cells | None = getattr(told, name)
         if cells is not None:
             shown.add_row(
@@ -178,7 +190,7 @@ def main() -> int:
             told = measure(backends, home, bench, peers, overloaded=not chosen.no_overload)
         finally:
             backends.stack.down()
-    Console().print(table(told))
+    Console(width=_WIDTH).print(table(told))
     publish(told, chosen.out)
     return 0
 

@@ -33,7 +33,9 @@ Block = Callable[[Found], str]
 
 def servers_of(told: ServingReport) -> Mapping[str, Cells]:
     """Return the cells of every server that was measured."""
-    found = {name: getattr(told, name) for name in ("ceiling", "gateway", *PEERS)}
+    found = {
+        name: getattr(told, name) for name in ("ceiling", "gateway", "gateway_binary", *PEERS)
+    }
     return {name: cells for name, cells in found.items() if cells is not None}
 
 

@@ -65,6 +65,8 @@ class ServingReport(Report):
     benchmark: Literal["bench-serving"] = "bench-serving"
     seconds: float
     gateway: Cells
+    gateway_binary: Cells
+    """The same, its tensors in binary; the answers are JSON."""
     kserve: Cells
     mlserver: Cells | None = None
     litserve: Cells | None = None

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
@@ -60,6 +61,27 @@ class System:
             as_json({"inputs": [tensor]}),
             served.probabilities[:rows],
             {"authorization": f"Bearer {_KEY}", "content-type": "application/json"},
+        )
+
+    def binary_target(self, model: str, served: Served, rows: int) -> Target:
+        """Return the same request with its tensor in binary behind the JSON."""
+        raw = np.array(served.rows[:rows], dtype="<f4").tobytes()
+        tensor = {
+            "name": PACKED,
+            "shape": [rows, len(FEATURES)],
+            "datatype": "FP32",
+            "parameters": {"binary_data_size": len(raw)},
+        }
+        head = as_json({"inputs": [tensor]})
+        return Target(
+            f"{self.gateway.url}/v2/models/{model}/infer",
+            head + raw,
+            served.probabilities[:rows],
+            {
+                "authorization": f"Bearer {_KEY}",
+                "content-type": "application/octet-stream",
+                "inference-header-content-length": str(len(head)),
+            },
         )
 
     async def logged(self) -> int:

@@ -39,6 +39,7 @@ def a_report():
         machine=Machine(cores=2, processor="a <fast> one", memory_gb=24, python="3.11.7"),
         seconds=300,
         gateway=gateway,
+        gateway_binary=cells(4_100, 0.5),
         kserve=kserve,
         ceiling=cells(10_000, 0.1),
         over_kserve=over(gateway, kserve, "rps"),
