@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -51,7 +52,16 @@ def main() -> None:
         idle = [sys.executable, "-c", "import signal; signal.pause()"]
         note(f"child {subprocess.Popen(idle).pid}")
         note(f"stray {subprocess.Popen(idle, start_new_session=True).pid}")
-    HTTPServer(("127.0.0.1", int(os.environ["HTTP_PORT"])), Answers).serve_forever()
+    server = HTTPServer(
+        ("127.0.0.1", int(os.environ["HTTP_PORT"])), Answers, bind_and_activate=False
+    )
+    if "HTTP_LISTEN_FD" in os.environ:
+        server.socket.close()
+        server.socket = socket.socket(fileno=int(os.environ["HTTP_LISTEN_FD"]))
+    else:
+        server.server_bind()
+        server.server_activate()
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def entry(
     needs: dict[str, str] | None = None,
     restart: str = "unless-stopped",
     live: bool = False,
+    inherits: bool = False,
     command: list[str] | None = None,
     healthcheck: dict[str, object] | None = None,
     **environment: str,
@@ -35,6 +36,8 @@ def entry(
     }
     if restart == "unless-stopped":
         local["health"] = {"http": f"{address}/ready"}
+    if inherits:
+        local["socket"] = port
     if live:
         local["live"] = {"http": f"{address}/live"}
     return {

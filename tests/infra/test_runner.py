@@ -1,8 +1,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +96,44 @@ def test_a_killed_service_is_started_again(chain: Stack):
     assert (after.restarts, after.last_exit) == (1, -signal.SIGKILL)
     assert after.pid != before
     assert gone(before)
+
+
+def test_nobody_is_refused_while_a_service_that_inherits_its_socket_is_restarted(
+    tmp_path: Path,
+):
+    stack = small_stack(tmp_path, door=entry("door", inherits=True))
+    try:
+        stack.up()
+        before, port = pid_of(stack, "door"), int(stack.env()["DOOR_PORT"])
+        stop, refused = threading.Event(), []
+
+        def knock() -> None:
+            while not stop.is_set():
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=60).close()
+                except OSError as error:
+                    refused.append(error)
+
+        knocking = threading.Thread(target=knock)
+        knocking.start()
+        stack.restart("door")
+        stop.set()
+        knocking.join(60)
+        assert refused == []
+        assert pid_of(stack, "door") != before
+        assert stack.statuses()["door"].last_exit == 0
+    finally:
+        stack.down()
+
+
+def test_a_service_that_does_not_run_cannot_be_restarted(tmp_path: Path):
+    stack = small_stack(tmp_path, job=entry("job", restart="no", command=["true"]))
+    try:
+        stack.up()
+        with pytest.raises(LocalError, match="job does not run"):
+            stack.restart("job")
+    finally:
+        stack.down()
 
 
 def test_the_wait_doubles_until_a_steady_run_shortens_it():

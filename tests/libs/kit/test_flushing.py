@@ -1,4 +1,4 @@
-"""What is prepared ahead serves the batch it was made of, once; whatever fails is repeated."""
+"""What is prepared ahead serves its batch, once; what fails is repeated, then parked."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import pytest
 
 from gyral.kit.batches import Slice
 from gyral.kit.flushing import Flusher
+from gyral.kit.reactions import LineStopped
 from gyral.testkit.sinks import MemorySink
 from tests.libs.kit.sink_world import Record
 
@@ -98,3 +99,80 @@ async def test_what_could_not_be_prepared_once_is_handled_at_its_turn():
     sink.bad_to_prepare = False
     await sink.flusher.flush((a_slice(0, 3),))
     assert sink.attempts == [("whole", 1)]
+
+
+class Choosy:
+    """A sink that cannot handle some offsets, and parks them."""
+
+    def __init__(self, *bad, park=True, passing=0):
+        self.store = MemorySink()
+        self.bad = set(bad)
+        self.passing = passing
+        self.flusher = Flusher(
+            "g",
+            self.store.begin,
+            self.handle,
+            park=self.park if park else None,
+            retries=1,
+            patience_s=1.0,
+        )
+
+    async def handle(self, batch):
+        found = [record for part in batch.slices for record in part.records]
+        if self.bad & {record.offset for record in found}:
+            raise ValueError("nobody foresaw this")
+        if self.passing:
+            self.passing -= 1
+            raise ValueError("for a moment")
+        await self.write(batch, "")
+
+    async def park(self, batch, error):
+        await self.write(batch, f" parked: {error}")
+
+    async def write(self, batch, how):
+        async with batch.commit() as tx:
+            await tx.write(
+                [
+                    f"{each.partition}/{each.offset}{how}"
+                    for part in batch.slices
+                    for each in part.records
+                ]
+            )
+
+
+async def test_of_a_batch_that_fails_only_what_is_to_blame_is_parked_and_order_is_kept():
+    sink = Choosy(3, 10)
+    await sink.flusher.flush((a_slice(0, 9), a_slice(0, 13, partition=1)))
+    parked = [one for one in sink.store.output if "parked" in one]
+    assert parked == [
+        f"{place} parked: nobody foresaw this" for place in ("0/3", "1/3", "1/10")
+    ]
+    for partition, end in ((0, 9), (1, 13)):
+        places = [one.split()[0] for one in sink.store.output]
+        assert [one for one in places if one.startswith(f"{partition}/")] == [
+            f"{partition}/{offset}" for offset in range(end)
+        ]
+        assert sink.store.offsets["g", "t", partition] == end
+
+
+async def test_a_fault_that_passes_parks_nothing():
+    sink = Choosy(passing=3)
+    await sink.flusher.flush((a_slice(0, 2),))
+    assert sorted(sink.store.output) == ["0/0", "0/1"]
+
+
+async def test_where_everything_fails_the_line_stops_and_few_are_parked():
+    sink = Choosy(*range(100))
+    with pytest.raises(
+        LineStopped, match=r"10 records failed in a row, the last at t/0/9: Val"
+    ):
+        await sink.flusher.flush((a_slice(0, 64),))
+    assert len(sink.store.output) == 9
+    assert sink.store.offsets["g", "t", 0] == 9
+
+
+async def test_without_a_place_to_park_in_the_batch_fails_whole():
+    sink = Choosy(3, park=False)
+    with pytest.raises(ValueError, match="nobody foresaw"):
+        await sink.flusher.flush((a_slice(0, 5),))
+    assert sink.store.output == []

@@ -1,6 +1,8 @@
 """The HTTP server against clients that do not play by the rules."""
 
 import asyncio
+import os
+import socket
 
 import pytest
 
@@ -135,3 +137,63 @@ async def test_a_taken_address_is_named(server):
     second = HttpServer(app, host="127.0.0.1", port=server.port)
     with pytest.raises(OSError, match=f"127.0.0.1:{server.port} to be free"):
         await second.start()
+
+
+async def ask(reader, writer):
+    """Ask once more on a connection and return the answer's head and body."""
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"\r\n\r\n"), await reader.readexactly(2)
+
+
+async def test_a_server_that_drains_answers_once_more_and_says_that_it_was_the_last(server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head, _ = await ask(reader, writer)
+    assert b"connection: close" not in head
+    draining = asyncio.create_task(server.drain())
+    head, body = await ask(reader, writer)
+    assert (b"connection: close" in head, body) == (True, b"ok")
+    assert await reader.read() == b""
+    await draining
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
+    writer.close()
+
+
+async def test_silent_connections_are_not_waited_for_for_ever(server, monkeypatch):
+    monkeypatch.setattr(module, "DRAIN_S", 0.05)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(5):
+        await server.drain()
+        await server.stop()
+    writer.close()
+
+
+async def test_who_comes_between_two_servers_waits_in_the_socket_they_inherit():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def successor():
+            descriptor = os.dup(listener.fileno())
+            return HttpServer(app, host="none", port=0, listen_fd=descriptor)
+
+        first, second = successor(), successor()
+        await first.start()
+        assert first.port == port
+        await first.drain()
+        await first.stop()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        asking = asyncio.create_task(ask(reader, writer))
+        await second.start()
+        assert (await asking)[1] == b"ok"
+        writer.close()
+        await second.stop()
+
+
+async def test_a_descriptor_that_does_not_listen_is_named():
+    with socket.socket() as idle:
+        server = HttpServer(app, host="none", port=0, listen_fd=os.dup(idle.fileno()))
+        with pytest.raises(OSError, match=r"does not listen\. Unset HTTP_LISTEN_FD"):
+            await server.start()
+    with pytest.raises(OSError, match=r"Bad file descriptor\. Unset HTTP_LISTEN_FD"):
+        await HttpServer(app, host="none", port=0, listen_fd=9999).start()

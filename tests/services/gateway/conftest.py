@@ -84,6 +84,7 @@ class Served:
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     reader: str = field(default_factory=lambda: secrets.token_hex(16))
     sender: str = field(default_factory=lambda: secrets.token_hex(16))
+    admin: str = field(default_factory=lambda: secrets.token_hex(16))
     epoch: int = 0
     shas: dict[int, str] = field(default_factory=dict)
 
@@ -188,6 +189,7 @@ class Served:
                 (self.key, {Scope.INFER}),
                 (self.reader, {Scope.READ}),
                 (self.sender, {Scope.INGEST}),
+                (self.admin, {Scope.ADMIN}),
             )
         ]
 

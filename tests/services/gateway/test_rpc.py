@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 import tempfile
@@ -12,6 +13,8 @@ from google.protobuf import descriptor_pb2
 from tritonclient.grpc import service_pb2
 
 from gyral.gateway.api.messages import PACKAGE, SERVICE, TABLE, Messages, file_descriptor
+from gyral.gateway.api.rpc import RpcServer, Servicer
+from gyral.kit.health import UnstartableError
 
 from .asking import raw
 from .conftest import INPUTS, ROWS
@@ -215,3 +218,29 @@ async def test_the_real_client_finds_its_way(door):
         assert prediction_id.decode().endswith("-0")
         assert answer.get_response().id == "7"
     assert len(await door.remembered()) == 1
+
+
+async def test_a_shadow_is_asked_once_the_answer_is_gone_and_logged(door, channel):
+    front = door.api.front
+    route = front.table.routes()[0]
+    [live] = route.shares
+    shadow = live.model_copy(update={"version": 2, "weight": 0, "shadow": True})
+    front.table.follow(MODEL, route.model_copy(update={"epoch": 2, "shares": (live, shadow)}))
+    code, answer = await call(channel, "ModelInfer", model_name=MODEL, inputs=typed())
+    assert code == CODE.OK
+    assert service_pb2.ModelInferResponse.FromString(answer).model_version == "1"
+    async with asyncio.timeout(20):
+        await front.answering.shadows.settled(MODEL)
+    logged = [json.loads(entry.payload) for entry in await door.remembered()]
+    assert {(entry["version"], entry["role"]) for entry in logged} == {
+        (1, "live"),
+        (2, "shadow"),
+    }
+    assert len({entry["request_id"] for entry in logged}) == 1
+
+
+async def test_a_port_that_is_taken_stops_the_start_with_what_to_do(door):
+    servicer = Servicer(door.api.front, door.api.seconds, door.api.spans)
+    other = RpcServer(servicer, host="127.0.0.1", port=door.rpc_port, max_bytes=1 << 20)
+    with pytest.raises(UnstartableError, match="Set GATEWAY_GRPC_PORT to another port"):
+        await other.start()

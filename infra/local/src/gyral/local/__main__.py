@@ -1,4 +1,4 @@
-"""The local stack's command line: `python -m gyral.local up | down | status | logs | env`."""
+"""The local stack's command line: `python -m gyral.local up | down | restart | status | …`."""
 
 import argparse
 import asyncio
@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         "--foreground", action="store_true", help="stay, and stop everything at Ctrl-C"
     )
     commands.add_parser("down", help="stop everything")
+    restart = commands.add_parser(
+        "restart", help="end one service in good order and wait for its successor"
+    )
+    restart.add_argument("name", metavar="NAME")
     status = commands.add_parser("status", help="say how each process stands")
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     logs = commands.add_parser("logs", help="show what the processes said")
@@ -130,6 +134,11 @@ def _down(stack: Stack, _given: argparse.Namespace) -> int:
     return 0
 
 
+def _restart(stack: Stack, given: argparse.Namespace) -> int:
+    stack.restart(given.name)
+    return 0
+
+
 def _status(stack: Stack, given: argparse.Namespace) -> int:
     found = stack.statuses()
     if given.output == "json":
@@ -176,6 +185,7 @@ def _tell(line: str) -> None:
 _COMMANDS: Mapping[str, Callable[[Stack, argparse.Namespace], int]] = {
     "up": _up,
     "down": _down,
+    "restart": _restart,
     "status": _status,
     "logs": _logs,
     "env": _env,

@@ -78,6 +78,8 @@ class Service:
     health: Probe | None
     live: Probe | None
     ports: Mapping[str, int]
+    socket: str
+    """The variable of the port whose socket the process inherits, or none."""
     jars: tuple[str, ...]
     stop_signal: signal.Signals
     stop_grace_s: float
@@ -167,6 +169,7 @@ def _service(name: str, local: Mapping[str, Entry], values: Mapping[str, str]) -
         health=_probe(name, part.health, values),
         live=_probe(name, part.live, values),
         ports=_ports(part, values),
+        socket=_socket(name, part),
         jars=part.jars,
         stop_signal=signal.Signals[part.stop_signal],
         stop_grace_s=seconds(entry.stop_grace_period),
@@ -184,6 +187,15 @@ def _probe(name: str, part: Mapping[str, str], values: Mapping[str, str]) -> Pro
             f"docker-compose.yml: {name} is probed by {protocol!r}; "
             f"expected one of {', '.join(Protocol)}"
         ) from error
+
+
+def _socket(name: str, part: LocalPart) -> str:
+    if part.socket and part.socket not in part.ports:
+        raise LocalError(
+            f"docker-compose.yml: {name} inherits the socket of {part.socket!r}; expected one"
+            f" of its ports, {', '.join(part.ports)}"
+        )
+    return part.socket
 
 
 def _ports(part: LocalPart, values: Mapping[str, str]) -> dict[str, int]:

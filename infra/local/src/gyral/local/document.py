@@ -30,6 +30,9 @@ class LocalPart(_Read):
     """Protocol and target of the probe that says: others may start."""
     live: dict[str, str] = {}
     """The probe that, failing for long, has the process killed and started again."""
+    socket: str = ""
+    """The variable, of those in `ports`, whose socket is opened here and inherited: requests
+    that come while the process restarts wait in it."""
     stop_signal: str = "SIGTERM"
     environment: dict[str, str] = {}
     """What differs from the entry's own environment."""

@@ -126,15 +126,22 @@ class Stack:
         Raises:
             LocalError: it does not run.
         """
-        victim = self.statuses().get(name)
-        if victim is None or victim.pid is None:
-            raise LocalError(f"{name} does not run: see `make status`")
-        Identity(victim.pid, victim.started).kill_group()
-        while (
-            self.statuses()[name].started == victim.started
-            and self.statuses()[name].pid == victim.pid
-        ):
-            time.sleep(_LOOK_S)
+        victim = self._running(name)
+        Identity(victim.pid or 0, victim.started).kill_group()
+        self._await_successor(name, victim)
+
+    def restart(self, name: str) -> None:
+        """Ask a service to end, and return once the one in its place is healthy.
+
+        Raises:
+            LocalError: it does not run, or does not come up again.
+        """
+        victim = self._running(name)
+        Identity(victim.pid or 0, victim.started).signal(
+            self._plan([name])[0][name].stop_signal
+        )
+        self._await_successor(name, victim)
+        self.await_up([name])
 
     def statuses(self) -> dict[str, Status]:
         """Return how each service stands; all stopped when the supervisor is gone."""
@@ -157,6 +164,22 @@ class Stack:
     def env(self) -> Mapping[str, str]:
         """Return the instance's variables."""
         return self.instance.env()
+
+    def _running(self, name: str) -> Status:
+        found = self.statuses().get(name)
+        if found is None or found.pid is None:
+            raise LocalError(f"{name} does not run: see `make status`")
+        return found
+
+    def _await_successor(self, name: str, victim: Status) -> None:
+        """Return once the supervisor knows that the process has ended."""
+        deadline = time.monotonic() + self._up_timeout_s
+        while (found := self.statuses()[name]).pid == victim.pid and (
+            found.started == victim.started
+        ):
+            if time.monotonic() > deadline:
+                raise LocalError(f"{name} does not end: read {self.instance.log(name)}")
+            time.sleep(_LOOK_S)
 
     def _plan(self, wanted: Iterable[str]) -> tuple[dict[str, Service], tuple[str, ...]]:
         graph = compose.services(self.instance.document(), self.instance.prepare())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,6 +46,7 @@ class Unit:
         self._tell = tell
         self._reached = {condition: asyncio.Event() for condition in Condition}
         self._process: asyncio.subprocess.Process | None = None
+        self._listener: socket.socket | None = None
 
     async def reached(self, condition: Condition) -> None:
         """Return once the condition holds."""
@@ -76,6 +78,8 @@ class Unit:
                 await asyncio.wait_for(process.wait(), self.service.stop_grace_s)
             processes.kill_group(process.pid)
             await process.wait()
+        if self._listener is not None:
+            self._listener.close()
         self.status.pid = None
         self._enter(Phase.STOPPED)
 
@@ -111,6 +115,10 @@ class Unit:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= self.service.environment
         environment |= processes.mark(self._instance.id, self.service.name)
+        passed = []
+        if self.service.socket:
+            passed = [self._listening().fileno()]
+            environment |= {"HTTP_LISTEN_FD": str(passed[0])}
         log = self._instance.log(self.service.name)
         if log.exists() and log.stat().st_size > _LARGEST_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
@@ -123,7 +131,15 @@ class Unit:
                 env=environment,
                 cwd=self._instance.compose.parent,
                 start_new_session=True,
+                pass_fds=passed,
             )
+
+    def _listening(self) -> socket.socket:
+        """Return the socket that outlives the process: what comes meanwhile waits in it."""
+        if self._listener is None:
+            port = self.service.ports[self.service.socket]
+            self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        return self._listener
 
     async def _probe(self, process: asyncio.subprocess.Process) -> None:
         """Tell how the process is until it ends; kill it once it was unwell for too long."""

@@ -17,7 +17,7 @@ from gyral.kit.batches import Batch, Partition, Slice, is_marker
 from gyral.kit.buffering import Buffer
 from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
-from gyral.kit.flushing import Flusher, Handle, Prepare
+from gyral.kit.flushing import Flusher, Handle, Park, Prepare
 from gyral.kit.offsets import Fenced
 from gyral.kit.rebalances import Rebalances
 from gyral.kit.telemetry import get_log, get_meter
@@ -47,13 +47,16 @@ class DataPlane(Generic[T]):
 
     The handler gets a batch, writes its output, then enters `async with batch.commit() as tx`.
     Infrastructure errors repeat the batch for ever; any other error repeats it `retries` times,
-    then the loop ends and `healthy` says so: no record is ever skipped.
+    then by halves until the record to blame is alone. It is parked, or the loop ends and
+    `healthy` says so: no record is ever skipped.
 
     Args:
         prepare: does the part of a batch's work that depends on its records alone, while the
             batch before is still written, and returns what handles this one. That serves the
             first attempt at the very slices it was made of, else it is dropped; `handle` does
             the whole work.
+        park: commits a batch of one record that `handle` fails at, kept where it is seen and
+            may be replayed; without it such a record stops the line, as ten in a row do.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class DataPlane(Generic[T]):
         pool: Pool,
         handle: Handle[T],
         prepare: Prepare[T] | None = None,
+        park: Park[T] | None = None,
         max_records: int = 5000,
         max_bytes: int = 16 << 20,
         max_wait_s: float = 1.0,
@@ -81,7 +85,7 @@ class DataPlane(Generic[T]):
         self._max_wait_s = max_wait_s
         self._instance_id = instance_id
         self._flusher = Flusher(
-            group, begin, handle, prepare, retries=retries, patience_s=patience_s
+            group, begin, handle, prepare, park, retries=retries, patience_s=patience_s
         )
         self._next: dict[Partition, int | None] = {}
         self._buffer = Buffer(max_records, max_bytes)
@@ -154,7 +158,7 @@ class DataPlane(Generic[T]):
         """Consume until stopped; a Kafka that is away is waited for.
 
         Raises:
-            Exception: the handler failed `retries` times on one batch for a reason of its own.
+            Exception: the handler failed `retries` times at what could not be parked.
         """
         backoff = Backoff(first_s=0.2, limit_s=5.0)
         while not self._stopping.is_set():

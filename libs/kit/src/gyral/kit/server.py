@@ -1,9 +1,10 @@
 """uvicorn inside a service: strict about half-sent requests, stopped by the service alone."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import uvicorn
@@ -14,6 +15,9 @@ HEADER_TIMEOUT_S = 10.0
 LINGER_TIMEOUT_S = 10.0
 """How long the rest of a body may take whose request has been answered already."""
 MAX_HEADER_BYTES = 1 << 16
+DRAIN_S = 2.0
+"""How long kept-alive connections have to ask once more and be told to go."""
+_CLOSE = (b"connection", b"close")
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -108,13 +112,24 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI application on one address."""
+    """Serves one ASGI application on one address.
+
+    Args:
+        listen_fd: a listening socket that this process was given; its address counts then.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, host: str, port: int, limit_concurrency: int = 1024
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        listen_fd: int | None = None,
+        limit_concurrency: int = 1024,
     ) -> None:
         self._host = host
         self._port = port
+        self._listen_fd = listen_fd
         self._task: asyncio.Task[None] | None = None
         self._server = _Server(
             uvicorn.Config(
@@ -151,6 +166,23 @@ class HttpServer:
         while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn's flag
             await asyncio.sleep(0.01)
 
+    async def drain(self) -> None:
+        """Take no more connections, and answer those there are with a last answer each.
+
+        Returns when all have gone, or were silent for so long that they may be closed.
+        """
+        if self._task is None:
+            return
+        self._server.config.encoded_headers.append(_CLOSE)
+        state = self._server.server_state
+        state.default_headers = [*state.default_headers, _CLOSE]
+        for listening in self._server.servers:
+            listening.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while state.connections:  # noqa: ASYNC110 - uvicorn's set
+                    await asyncio.sleep(0.01)
+
     async def stop(self) -> None:
         """Answer what is being asked, then close."""
         self._server.should_exit = True
@@ -164,6 +196,8 @@ class HttpServer:
         return None
 
     def _listen(self) -> socket.socket:
+        if self._listen_fd is not None:
+            return _inherited(self._listen_fd)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         # asyncio turns Nagle's algorithm off for sockets that say they are TCP, and no others.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -180,3 +214,23 @@ class HttpServer:
             ) from error
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
         return listener
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=descriptor)
+        listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"http: expected descriptor {descriptor} to be a listening socket; found"
+            f" {error.strerror}. Unset HTTP_LISTEN_FD, or pass one on.",
+        ) from error
+    if not listens:
+        raise OSError(
+            errno.EINVAL,
+            f"http: expected descriptor {descriptor} to be a listening socket; found one that"
+            " does not listen. Unset HTTP_LISTEN_FD, or pass one on.",
+        )
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    return listener

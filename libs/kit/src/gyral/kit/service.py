@@ -31,6 +31,7 @@ _WATCH_S = 1.0
 _STRIKES = 3
 _UPKEEP_S = 3600.0
 _STOP_S = 20.0
+_READY_S = 10.0
 _GC_THRESHOLDS = (100_000, 50, 100)
 """Batches and requests live in bulk and die by reference counts; cycles are few."""
 log = get_log()
@@ -56,7 +57,7 @@ class Service:
     """Everything one process is made of; `parts` start in this order and stop in reverse.
 
     The order is: projections, relay, bus, data planes, workers, timers. HTTP listens from the
-    first moment, unready until all parts have started.
+    first moment, unready until all parts have started; on an inherited socket, once ready.
     """
 
     name: str
@@ -86,16 +87,20 @@ class Service:
             self.api,
             host=self.settings.http_host,
             port=self.settings.http_port,
+            listen_fd=self.settings.http_listen_fd,
             limit_concurrency=self.limit_concurrency,
         )
-        try:
-            await server.start()
-        except OSError as error:
-            sys.exit(f"{self.name}: {error.strerror}")
+        if not self._inherits:
+            try:
+                await self._listen(server)
+            except UnstartableError as error:
+                sys.exit(f"{self.name}: {error}")
         died: str | None = None
         starting = asyncio.create_task(self._start(server), name="start")
         try:
             died = await self._watch(starting, stop)
+            if died is None and self.health.started:
+                await server.drain()
         except UnstartableError as error:
             died = str(error)
         finally:
@@ -104,8 +109,19 @@ class Service:
             log.critical("service.died", reason=died)
             sys.exit(f"{self.name}: {died}")
 
-    async def _start(self, server: HttpServer) -> None:
+    @property
+    def _inherits(self) -> bool:
+        """Requests wait in a socket that outlives the process, so none is told to come back."""
+        return self.settings.http_listen_fd is not None
+
+    async def _listen(self, server: HttpServer) -> None:
+        try:
+            await server.start()
+        except OSError as error:
+            raise UnstartableError(error.strerror) from error
         self.health.live.append(server.healthy)
+
+    async def _start(self, server: HttpServer) -> None:
         if self.pool is not None:
             await self._prepare_database(self.pool)
         for call in self.on_start:
@@ -118,7 +134,17 @@ class Service:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self.health.started = True
+        if self._inherits:
+            await self._until_ready()
+            await self._listen(server)
         log.info("service.started", port=server.port)
+
+    async def _until_ready(self) -> None:
+        """Return once requests can be answered, or after a while: they are told why not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READY_S):
+                while self.health.unready():  # noqa: ASYNC110 - probes must be asked
+                    await asyncio.sleep(0.02)
 
     def _upkeep(self) -> Sequence[Part]:
         """Return what every service with a database needs beside its own parts."""

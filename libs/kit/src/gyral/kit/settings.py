@@ -28,6 +28,8 @@ class ProcessSettings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    http_listen_fd: Annotated[int, Field(ge=3)] | None = None
+    """Listening socket that the process inherits: what comes while it restarts waits there."""
 
     state_dir: Path = Path("/var/lib/gyral")
     """Folder for what must survive the process and is not in Postgres; one process a folder."""

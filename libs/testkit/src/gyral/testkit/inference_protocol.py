@@ -119,6 +119,19 @@ _SERVER: Document = {
         "extensions": {"type": "array", "items": {"type": "string"}},
     },
 }
+_VERSIONS: Document = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "version", "state", "reason"],
+        "properties": {
+            "name": {"type": "string"},
+            "version": {"type": "string"},
+            "state": {"enum": ["READY", "UNAVAILABLE"]},
+            "reason": {"type": "string"},
+        },
+    },
+}
 _ERROR: Document = {
     "type": "object",
     "required": ["error"],
@@ -127,8 +140,9 @@ _ERROR: Document = {
 _REFUSALS = {
     "400": "the request is none of the protocol, or not for this model",
     "401": "no key, or an unknown one",
-    "403": "the key lacks the scope infer",
+    "403": "the key lacks the scope infer, or operate for the repository",
     "404": "no such model or version",
+    "409": "rollouts alone load and unload; gyral rollout steers them",
     "413": "more than the gateway takes",
     "429": "too many requests in hand; Retry-After says when",
     "503": "no version answers, or the journal is full; Retry-After says when",
@@ -145,13 +159,19 @@ def inference_paths() -> Document:
         "/v2/health/live": {"get": _get("Alive", _flag("live"), "503")},
         "/v2/health/ready": {"get": _get("Ready", _flag("ready"), "503")},
     }
+    paths["/v2/repository/index"] = {"post": _keyed(_index())}
+    for change in ("load", "unload"):
+        told: Document = {"parameters": [_in_path("model")]}
+        refused = _refused("400", "401", "403", "409")
+        operation = _keyed({"summary": f"Never {change}s: rollouts do", "responses": refused})
+        paths[f"/v2/repository/models/{{model}}/{change}"] = {**told, "post": operation}
     for path, names in ((_MODEL, ["model"]), (_VERSION, ["model", "version"])):
-        told: Document = {"parameters": [_in_path(name) for name in names]}
-        refused = ("401", "403", "404")
-        paths[path] = {**told, "get": _keyed(_get("What to send", _METADATA, *refused))}
+        told = {"parameters": [_in_path(name) for name in names]}
+        reasons = ("401", "403", "404")
+        paths[path] = {**told, "get": _keyed(_get("What to send", _METADATA, *reasons))}
         paths[f"{path}/ready"] = {
             **told,
-            "get": _keyed(_get("Would it be answered", _flag("ready"), *refused, "503")),
+            "get": _keyed(_get("Would it be answered", _flag("ready"), *reasons, "503")),
         }
         paths[f"{path}/infer"] = {**told, "post": _keyed(_infer())}
         plain = path.replace("/v2/", "/v1/")
@@ -181,7 +201,15 @@ def _infer() -> Document:
                 **_content(_ANSWER, _BINARY),
             }
         }
-        | _refused(*_REFUSALS),
+        | _refused(*(status for status in _REFUSALS if status != "409")),
+    }
+
+
+def _index() -> Document:
+    return {
+        "summary": "Every version that a route names, and whether its runtime holds it",
+        "requestBody": {"required": False, **_content(_flag("ready"))},
+        "responses": {"200": _json("the versions", _VERSIONS)} | _refused("400", "401", "403"),
     }
 
 
@@ -193,7 +221,7 @@ def _predict() -> Document:
         ],
         "requestBody": {"required": True, **_content(_FIELDS)},
         "responses": {"200": _json("a prediction and its id a row", _PREDICTIONS)}
-        | _refused(*_REFUSALS),
+        | _refused(*(status for status in _REFUSALS if status != "409")),
     }
 
 

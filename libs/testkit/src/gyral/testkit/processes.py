@@ -36,6 +36,8 @@ class ServiceProcess:
     env: Mapping[str, str]
     log: Path
     port: int = field(default_factory=free_port)
+    listener: socket.socket | None = None
+    """A listening socket that each of its processes inherits."""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,6 +63,9 @@ class ServiceProcess:
             NotUpError: it ended, or took longer.
         """
         inherited = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+        passed = () if self.listener is None else (self.listener.fileno(),)
+        if self.listener is not None:
+            inherited["HTTP_LISTEN_FD"] = str(self.listener.fileno())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error::ResourceWarning", "-m", self.module],
@@ -68,6 +73,7 @@ class ServiceProcess:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                pass_fds=passed,
             )
         self.wait_for(health, within_s=within_s)
 

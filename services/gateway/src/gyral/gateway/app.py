@@ -56,15 +56,9 @@ def build(settings: Settings) -> Service:
     operations = Operations(table, journal, shadows, changes, _now_us, latest_us)
     health.ready += [routes.ready, known_keys.ready, fleet.unreachable, journal.writable]
     patience = Patience(settings.gateway_request_timeout_s, settings.gateway_fallback_timeout_s)
-    front = Front(
-        keys=keys,
-        table=table,
-        answering=Answering(fleet, journal, shadows, patience, _now_us),
-        health=health,
-        new_id=Ids(os.urandom),
-        latest_us=latest_us,
-        max_requests=settings.gateway_max_requests,
-    )
+    answering = Answering(fleet, journal, shadows, patience, _now_us)
+    most = settings.gateway_max_requests
+    front = Front(keys, table, answering, health, Ids(os.urandom), latest_us, most)
     seconds = Timings("gyral_gateway_seconds", "Time to answer", label="status").shown_in()
     spans = Sometimes(settings.gateway_span_one_in)
     api = OpenInference(

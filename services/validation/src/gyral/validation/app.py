@@ -177,6 +177,7 @@ def build(settings: Settings) -> Service:
                 pool=pool,
                 handle=records.batch,
                 prepare=records.prepare,
+                park=records.park,
                 max_records=settings.validation_batch_records,
                 max_wait_s=settings.validation_batch_wait_s,
                 instance_id=settings.member(NAME),

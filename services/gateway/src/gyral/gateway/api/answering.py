@@ -10,9 +10,9 @@ import msgspec
 from gyral.contracts.deployment import Share
 from gyral.contracts.inference import Role
 from gyral.gateway.api.entries import entry
-from gyral.gateway.api.questions import Features, Question, features_for
+from gyral.gateway.api.questions import Question, features_for
 from gyral.gateway.api.shadows import Copy, Shadows
-from gyral.gateway.api.tensors import BadRequestError
+from gyral.gateway.api.tensors import BadRequestError, Features
 from gyral.gateway.domain.routing import Plan
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.crowding import CrowdedError

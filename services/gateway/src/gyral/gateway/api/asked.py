@@ -29,6 +29,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     client_id: str | None
     inputs: Sequence[Sent]
     outputs: tuple[Wanted, ...]
+    size_bytes: int
+    """Of what came."""
 
 
 class Expected(msgspec.Struct, frozen=True, gc=False):

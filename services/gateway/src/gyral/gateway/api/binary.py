@@ -27,6 +27,7 @@ _LENGTH = struct.Struct("<I")
 _CELL_BYTES = 25
 """A number as JSON, at most."""
 _NULL_BITS = 16
+_FP64 = Datatype.FP64.value
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,6 +38,10 @@ class Numbers(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     cells: list[Cell]
+    missing: bool
+    """True when any of them is None."""
+    raw: bytes = b""
+    """The same as float64, where they came so."""
 
     @property
     def size_bytes(self) -> int:
@@ -47,11 +52,13 @@ class Numbers(msgspec.Struct, gc=False):
         """Return the cells as the runtime and the log take them; raises BadRequestError."""
         if self.datatype != declared.datatype:
             expect_exact(self, declared.datatype)
-        if not declared.nullable and None in self.cells:
+        if self.missing and not declared.nullable:
             raise BadRequestError(
                 f"{self.name}: expected a number in each row; found none in row"
                 f" {self.cells.index(None)}"
             )
+        if self.raw:  # of FP64, which nothing but FP64 holds
+            return Reading(self.raw, self.cells)
         return reading(declared.datatype, self.cells, self.cells)
 
 
@@ -92,16 +99,21 @@ def from_raw(name: str, shape: list[int], datatype: str, raw: memoryview) -> Ten
             f" {str(shape)[:40]} has; found {len(raw)}"
         )
     bits = raw.cast(kind.code).tolist()  # type: ignore[call-overload]
-    return from_cells(name, shape, datatype, _decoded(name, datatype, raw, bits))
+    numbers = from_cells(name, shape, datatype, _decoded(name, datatype, raw, bits))
+    if datatype == _FP64:
+        numbers.raw = bytes(raw)
+    return numbers
 
 
 def from_cells(name: str, shape: list[int], datatype: str, cells: list[Cell]) -> Numbers:
     """Return the tensor that cells of a fixed size make; raises BadRequestError at infinity."""
+    missing = False
     if not isfinite(sum(cells)):  # type: ignore[arg-type]
         if inf in cells or -inf in cells:
             raise BadRequestError(f"{name[:80]}: expected finite numbers; found infinity")
         cells = [cell if cell == cell else None for cell in cells]  # noqa: PLR0124 - NaN
-    return Numbers(name, shape, datatype, cells)
+        missing = None in cells
+    return Numbers(name, shape, datatype, cells, missing)
 
 
 def as_json(sent: Sent) -> Tensor:

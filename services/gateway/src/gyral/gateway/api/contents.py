@@ -31,7 +31,7 @@ _FIELDS: Mapping[str, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def asked_of(request: InferRequest) -> Asked:
+def asked_of(request: InferRequest, size_bytes: int) -> Asked:
     """Return what a message asks.
 
     Raises:
@@ -49,7 +49,7 @@ def asked_of(request: InferRequest) -> Asked:
         where = f"outputs.{output.name[:80]}"
         check_parameters(where, parameters_of(output.parameters), {})
     named = outputs([Wanted(output.name) for output in request.outputs])
-    return Asked(request.id or None, _inputs(request), named or BOTH)
+    return Asked(request.id or None, _inputs(request), named or BOTH, size_bytes)
 
 
 def answer_of(messages: Messages, said: Said, *, raw: bool) -> bytes:

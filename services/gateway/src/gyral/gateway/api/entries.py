@@ -3,8 +3,8 @@
 import msgspec
 
 from gyral.contracts.inference import Role
-from gyral.gateway.api.questions import Features, Question
-from gyral.gateway.api.tensors import Json
+from gyral.gateway.api.questions import Question
+from gyral.gateway.api.tensors import Features, Json
 
 _encode = msgspec.json.Encoder().encode
 

@@ -7,20 +7,24 @@ from typing import TypeAlias, cast
 import msgspec
 import numpy as np
 
-from gyral.contracts.deployment import Datatype, Input
+from gyral.contracts.deployment import Datatype, Input, Share
 from gyral.gateway.api.binary import Numbers, Sent
-from gyral.gateway.api.datatypes import EXACT, KINDS
+from gyral.gateway.api.datatypes import KINDS
 from gyral.gateway.api.tensors import (
     BadRequestError,
-    Reading,
+    Features,
+    Field,
+    Json,
+    Tensor,
     cell_type,
     check_rows,
     fits_float32,
     float_column,
     is_nested,
-    reading,
+    missing_input,
     shape_of,
 )
+from gyral.gateway.domain.rows import Column
 
 PACKED = "features"
 """Name of the one tensor; a model that has an input of this name cannot be asked so."""
@@ -34,6 +38,8 @@ _TOO_LARGE = (2 - 2**-24) * 2.0**127
 _CELL_BYTES = 25
 """A number in the log, generously."""
 _FLOATS = (Datatype.FP32, Datatype.FP64)
+_BOOL = Datatype.BOOL
+_INTO_WHOLE = (Datatype.INT64, Datatype.BOOL)
 _KINDS = {name: kind for name, kind in KINDS.items() if kind.size_bytes}
 
 _Number: TypeAlias = float | None
@@ -41,70 +47,23 @@ _Decode: TypeAlias = Callable[[msgspec.Raw], list[_Number]]
 _DecodeRows: TypeAlias = Callable[[msgspec.Raw], list[list[_Number]]]
 
 
-def _pair(datatype: str) -> tuple[_Decode, _DecodeRows]:
-    """Return the decoders of a flat array of a datatype, and of one nested by rows."""
-    cell = cell_type(datatype) | None  # type: ignore[operator]
+def _pair(cell: object) -> tuple[_Decode, _DecodeRows]:
+    """Return the decoders of a flat array of such cells, and of one nested by rows."""
     flat = msgspec.json.Decoder(list[cell]).decode  # type: ignore[valid-type]
     nested = msgspec.json.Decoder(list[list[cell]]).decode  # type: ignore[valid-type]
     return cast("_Decode", flat), cast("_DecodeRows", nested)
 
 
-_DECODERS = {name: _pair(name) for name, kind in _KINDS.items() if kind.json}
+_DECODERS = {name: _pair(cell_type(name)) for name, kind in _KINDS.items() if kind.json}
+_NULLABLE = {name: _pair(cell_type(name) | None) for name in _DECODERS}  # type: ignore[operator]
 
 
-class PackedColumn(msgspec.Struct, gc=False):
-    """One feature's cells out of a packed tensor; None is a missing value.
+class Block(msgspec.Struct, gc=False):
+    """All features of all rows, row after row; None is a missing value.
 
     As all columns have one datatype, a cell counts and not what another cell could be: whole
     numbers and truth values may come as any numbers that are equal to them.
     """
-
-    name: str
-    datatype: str
-    cells: list[_Number]
-
-    @property
-    def size_bytes(self) -> int:
-        """How much it may add to the log."""
-        return _CELL_BYTES * len(self.cells)
-
-    def read(self, declared: Input, rows: int) -> Reading:  # noqa: ARG002 - counted before
-        """Return the cells as the runtime and the log take them.
-
-        Raises:
-            BadRequestError: one of them is nothing that the input may be.
-        """
-        cells = self.cells
-        if None in cells and not declared.nullable:
-            raise self._refused(declared, f"a missing value in row {cells.index(None)}")
-        if (self.datatype, declared.datatype) in EXACT:
-            return reading(declared.datatype, cells, cells)
-        if self.datatype == "BOOL" or declared.datatype not in (Datatype.INT64, Datatype.BOOL):
-            raise self._refused(declared, f"{self.datatype} in {PACKED!r}")
-        if declared.datatype is Datatype.INT64:
-            whole = self._whole(declared, -MAX_WHOLE, MAX_WHOLE)
-            return Reading(float_column(whole), whole)
-        flags = [None if cell is None else bool(cell) for cell in self._whole(declared, 0, 1)]
-        return Reading([*flags], flags)
-
-    def _whole(self, declared: Input, least: int, most: int) -> list[int | None]:
-        """Return the cells as whole numbers, when that is what they are."""
-        whole: list[int | None] = []
-        for row, cell in enumerate(self.cells):
-            if cell is None:
-                whole.append(None)
-            elif least <= cell <= most and cell == int(cell):
-                whole.append(int(cell))
-            else:
-                raise self._refused(declared, f"{cell!r} in row {row}")
-        return whole
-
-    def _refused(self, declared: Input, found: str) -> BadRequestError:
-        return BadRequestError(f"{self.name}: expected {declared.datatype}; found {found}")
-
-
-class Block(msgspec.Struct, gc=False):
-    """All features of all rows, row after row."""
 
     order: tuple[str, ...]
     """The inputs that the columns are."""
@@ -118,34 +77,76 @@ class Block(msgspec.Struct, gc=False):
         """How much it may add to the log."""
         return _CELL_BYTES * len(self.cells) + sum(map(len, self.order))
 
-    def columns(self) -> dict[str, PackedColumn]:
-        """Return the columns by their names."""
-        return {
-            name: PackedColumn(name, self.datatype, cells)
-            for name, cells in self.cells_by_name().items()
-        }
+    def read(self, share: Share) -> Features:
+        """Return the features as this version reads them.
 
-    def cells_by_name(self) -> dict[str, list[_Number]]:
-        """Return the cells of each column."""
+        Raises:
+            BadRequestError: a cell is nothing that its input may be, or there is none.
+        """
+        exact = KINDS[self.datatype].exact
+        if self.column is not None and self._only_floats(share.inputs, exact):
+            return Features(self.column, self._by_name())
+        columns: list[Column] = []
+        json: dict[str, Json] = {}
+        places = {name: place for place, name in enumerate(self.order)}
+        width = len(places)
+        missing = self.column is None
+        numbers = array("d", self.column or float_column(self.cells))
+        for declared in share.inputs:
+            place = places.get(declared.name)
+            if place is None:
+                raise missing_input(declared, share.version)
+            cells = self.cells[place::width]
+            if missing and None in cells and not declared.nullable:
+                raise _refused(declared, f"a missing value in row {cells.index(None)}")
+            if declared.datatype is _BOOL:
+                flags = self._flags(declared, cells)
+                columns.append([*flags])
+                json[declared.name] = flags
+                continue
+            if declared.datatype not in exact:
+                cells = self._whole(declared, cells, -MAX_WHOLE, MAX_WHOLE)
+            columns.append(numbers[place::width].tobytes())
+            json[declared.name] = cells
+        return Features(columns, json)
+
+    def _only_floats(self, declared: Sequence[Input], exact: frozenset[Datatype]) -> bool:
+        """Return whether all cells at once are what a version reads."""
+        if len(declared) != len(self.order):
+            return False
+        for name, each in zip(self.order, declared, strict=True):
+            if each.name != name or each.datatype not in exact or each.datatype not in _FLOATS:
+                return False
+        return True
+
+    def _by_name(self) -> dict[str, Json]:
         width = len(self.order)
         return {name: self.cells[place::width] for place, name in enumerate(self.order)}
 
-    def floats(self, declared: Sequence[Input]) -> bytes | None:
-        """Return all cells at once as the runtime takes them, or None when that is not as easy.
+    def _flags(self, declared: Input, cells: list[_Number]) -> list[bool | None]:
+        if self.datatype != _BOOL:
+            cells = self._whole(declared, cells, 0, 1)
+        return [cell if cell is None else bool(cell) for cell in cells]
 
-        What is hard, or wrong, is then found column by column.
-        """
-        if self.column is None or len(declared) != len(self.order):
-            return None
-        for name, each in zip(self.order, declared, strict=True):
-            wanted = each.datatype
-            if (
-                each.name != name
-                or wanted not in _FLOATS
-                or (self.datatype, wanted) not in EXACT
-            ):
-                return None
-        return self.column
+    def _whole(
+        self, declared: Input, cells: list[_Number], least: int, most: int
+    ) -> list[_Number]:
+        """Return the cells as whole numbers, when that is what they are."""
+        if declared.datatype not in _INTO_WHOLE or self.datatype == _BOOL:
+            raise _refused(declared, f"{self.datatype} in {PACKED!r}")
+        whole = [cell if cell is None else int(cell) for cell in cells]
+        if whole != cells or not all(cell is None or least <= cell <= most for cell in whole):
+            row, cell = next(
+                (row, cell)
+                for row, cell in enumerate(cells)
+                if cell is not None and not (cell == int(cell) and least <= cell <= most)
+            )
+            raise _refused(declared, f"{cell!r} in row {row}")
+        return [*whole]
+
+
+def _refused(declared: Input, found: str) -> BadRequestError:
+    return BadRequestError(f"{declared.name}: expected {declared.datatype}; found {found}")
 
 
 def unpacked(sent: Sent, order: tuple[str, ...]) -> Block:
@@ -165,27 +166,21 @@ def unpacked(sent: Sent, order: tuple[str, ...]) -> Block:
             f" {', '.join(order)[:500]}; found {shape_of(sent)}"
         )
     rows = check_rows(sent)
-    cells = _cells(sent, width)
+    cells, missing = _cells(sent, width)
     if len(cells) != rows * width:
         raise BadRequestError(
             f"{PACKED}: expected {rows * width} cells as its shape says; found {len(cells)}"
         )
-    column = _column(cells)
-    fits = fits_float32(cells) if column is None else _fits(column)
-    if sent.datatype == Datatype.FP32 and not fits:
+    column = None if missing else array("d", cells).tobytes()  # type: ignore[type-var]
+    if sent.datatype == Datatype.FP32 and not _fits(cells, column):
         raise BadRequestError(f"{PACKED}: expected numbers that fit FP32; found a larger one")
     return Block(order, sent.datatype, cells, column)
 
 
-def _column(cells: list[_Number]) -> bytes | None:
-    try:
-        return array("d", cast("Sequence[float]", cells)).tobytes()
-    except TypeError:  # one of them is missing
-        return None
-
-
-def _fits(column: bytes) -> bool:
+def _fits(cells: list[_Number], column: bytes | None) -> bool:
     """Return whether none of the numbers is too large for FP32."""
+    if column is None:
+        return fits_float32(cells)
     if len(column) <= _SHORT_BYTES:
         few = memoryview(column).cast("d").tolist()
         return max(few) < _TOO_LARGE and min(few) > -_TOO_LARGE
@@ -193,21 +188,30 @@ def _fits(column: bytes) -> bool:
     return bool(many.max() < _TOO_LARGE and many.min() > -_TOO_LARGE)
 
 
-def _cells(sent: Sent, width: int) -> list[_Number]:
+def _cells(sent: Sent, width: int) -> tuple[list[_Number], bool]:
+    """Return the cells row by row, and whether one of them is None."""
     if isinstance(sent, Numbers):
-        return cast("list[_Number]", sent.cells)
-    decoders = _DECODERS.get(sent.datatype)
-    if decoders is None:
+        return cast("list[_Number]", sent.cells), sent.missing
+    if sent.datatype not in _DECODERS:
         raise BadRequestError(
             f"{PACKED}: expected datatype {', '.join(_DECODERS)}, as JSON has; found"
             f" {sent.datatype[:20]!r}"
         )
-    flat, nested = decoders
     try:
-        return _joined(nested(sent.data), width) if is_nested(sent.data) else flat(sent.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        found = str(error) if sent.size_bytes else "expected data; found none"
-        raise BadRequestError(f"{PACKED}: {found}") from None
+        return _decoded(sent, _DECODERS[sent.datatype], width), False
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            return _decoded(sent, _NULLABLE[sent.datatype], width), True
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            found = str(error) if sent.size_bytes else "expected data; found none"
+            raise BadRequestError(f"{PACKED}: {found}") from None
+
+
+def _decoded(
+    sent: Tensor | Field, decoders: tuple[_Decode, _DecodeRows], width: int
+) -> list[_Number]:
+    flat, nested = decoders
+    return _joined(nested(sent.data), width) if is_nested(sent.data) else flat(sent.data)
 
 
 def _joined(nested: list[list[_Number]], width: int) -> list[_Number]:

@@ -60,7 +60,7 @@ def read_fields(body: bytes, header: bytes | None, expected: Expected) -> Asked:
                 f" {ENTITY_KEY}, {EVENT_TIME}; found a field no version of the model reads"
             )
     inputs = [_input(name, rows, cells, expected) for name, cells in columns.items()]
-    return Asked(None, inputs, BOTH)
+    return Asked(None, inputs, BOTH, len(body))
 
 
 def answer_body(said: Said) -> Body:

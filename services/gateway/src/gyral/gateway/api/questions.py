@@ -2,45 +2,39 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeAlias
 
 import msgspec
 
 from gyral.contracts.deployment import Share
 from gyral.gateway.api.asked import Asked, Expected, Wanted
 from gyral.gateway.api.binary import Sent, as_json
-from gyral.gateway.api.packed import PACKED, Block, PackedColumn, unpacked
+from gyral.gateway.api.packed import PACKED, Block, unpacked
 from gyral.gateway.api.tensors import (
     BadRequestError,
+    Features,
     Json,
     expect_rows,
+    missing_input,
     read_entity_keys,
     read_event_times,
     rows_of,
 )
-from gyral.gateway.domain.rows import MAX_ROWS, Column, Columns
+from gyral.gateway.domain.rows import MAX_ROWS, Column
 
 ENTITY_KEY = "entity_key"
 EVENT_TIME = "event_time"
+_OWN = {ENTITY_KEY, EVENT_TIME, PACKED}
 MAX_ENTRY_BYTES = 1_000_000
 """Largest entry of the prediction log: below what a Kafka broker accepts by default (1 MiB)."""
 _ENTRY_OVERHEAD_BYTES = 4096
+_SURELY_SMALL_BYTES = 20_000
+"""Up to here no request can be too large: one byte adds at most 25 to the log."""
 _ROW_BYTES = 64
 """A row's probability, key and time where none was given, generously."""
-
-Given: TypeAlias = Sent | PackedColumn
-"""An input as it came, until a version says how to read it."""
 
 
 class TooLargeError(ValueError):
     """The request is well-formed and more than the gateway takes."""
-
-
-class Features(msgspec.Struct, frozen=True, gc=False):
-    """What one version reads of a request."""
-
-    columns: Columns
-    json: dict[str, Json]
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +43,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     client_id: str | None
     rows: int
     tensors: Mapping[str, Sent]
+    """As they came, until a version says how to read them."""
     block: Block | None
     """All features at once, when they came so."""
     first_entity_key: str | None
@@ -69,21 +64,13 @@ def understand(asked: Asked, expected: Expected) -> Question:
         if only.name == PACKED and PACKED not in expected.inputs:
             return _packed_alone(asked, only, expected.order)
     tensors = _by_name(asked.inputs, expected.inputs)
-    packed = tensors.get(PACKED) if PACKED not in expected.inputs else None
-    block = None
-    if packed is None:
-        rows = rows_of(asked.inputs)
-    else:
-        block = _unpacked(packed, tensors, expected.order)
-        rows = packed.shape[0]
+    sent = tensors.get(PACKED) if PACKED not in expected.inputs else None
+    block = None if sent is None else _unpacked(sent, tensors, expected.order)
+    rows = rows_of(asked.inputs) if sent is None else sent.shape[0]
     keys = tensors.get(ENTITY_KEY) if ENTITY_KEY not in expected.inputs else None
     times = tensors.get(EVENT_TIME) if EVENT_TIME not in expected.inputs else None
-    if expected.event_clock and times is None:
-        raise BadRequestError(
-            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
-            " clock; found none"
-        )
-    _check_size(tensors, block, rows)
+    if asked.size_bytes > _SURELY_SMALL_BYTES:
+        _check_size(tensors, block, rows)
     entity_keys, keys_json = (
         ([None], _nulls(rows)) if keys is None else read_entity_keys(as_json(keys), rows)
     )
@@ -94,14 +81,7 @@ def understand(asked: Asked, expected: Expected) -> Question:
         block=block,
         first_entity_key=entity_keys[0],
         entity_keys=keys_json,
-        event_times=_nulls(rows)
-        if times is None
-        else read_event_times(
-            as_json(times),
-            rows,
-            required=expected.event_clock,
-            latest_us=expected.latest_us,
-        ),
+        event_times=_event_times(times, rows, expected),
         outputs=asked.outputs,
     )
 
@@ -110,7 +90,8 @@ def _packed_alone(asked: Asked, packed: Sent, order: tuple[str, ...] | None) -> 
     """Return what is asked with nothing but packed features: most of what comes."""
     block = _unpacked(packed, {}, order)
     rows = packed.shape[0]
-    _check_size({}, block, rows)
+    if asked.size_bytes > _SURELY_SMALL_BYTES:
+        _check_size({}, block, rows)
     nulls = _nulls(rows)
     return Question(asked.client_id, rows, {}, block, None, nulls, nulls, asked.outputs)
 
@@ -121,21 +102,14 @@ def features_for(question: Question, share: Share) -> Features:
     Raises:
         BadRequestError: one is missing, or is not what the version declares.
     """
-    block = question.block
-    if block is not None:
-        floats = block.floats(share.inputs)
-        if floats is not None:
-            return Features(floats, {**block.cells_by_name()})
-    sent: Mapping[str, Given] = question.tensors if block is None else block.columns()
+    if question.block is not None:
+        return question.block.read(share)
     columns: list[Column] = []
     json: dict[str, Json] = {}
     for declared in share.inputs:
-        given = sent.get(declared.name)
+        given = question.tensors.get(declared.name)
         if given is None:
-            raise BadRequestError(
-                f"{declared.name}: expected an input of type {declared.datatype}, as version"
-                f" {share.version} reads it; found none"
-            )
+            raise missing_input(declared, share.version)
         reading = given.read(declared, question.rows)
         columns.append(reading.column)
         json[declared.name] = reading.json
@@ -150,8 +124,8 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
         raise BadRequestError(
             f"{twice[:80]}: expected an input once; found it {names.count(twice)} times"
         )
-    unknown = named.keys() - known_inputs - {ENTITY_KEY, EVENT_TIME, PACKED}
-    if unknown:
+    unknown = named.keys() - known_inputs
+    if unknown and (unknown := unknown - _OWN):
         raise BadRequestError(
             f"{min(unknown)[:80]}: expected one of {', '.join(sorted(known_inputs))},"
             f" {ENTITY_KEY}, {EVENT_TIME}; found an input no version of the model reads"
@@ -159,12 +133,25 @@ def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str,
     return named
 
 
+def _event_times(times: Sent | None, rows: int, expected: Expected) -> msgspec.Raw:
+    required = expected.event_clock
+    if times is not None:
+        latest_us = expected.latest_us
+        return read_event_times(as_json(times), rows, required=required, latest_us=latest_us)
+    if required:
+        raise BadRequestError(
+            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
+            " clock; found none"
+        )
+    return _nulls(rows)
+
+
 def _unpacked(
     packed: Sent, tensors: Mapping[str, Sent], order: tuple[str, ...] | None
 ) -> Block:
     """Return the packed features; what came beside them may be no feature."""
     beside = {name: tensor for name, tensor in tensors.items() if tensor is not packed}
-    single = beside.keys() - {ENTITY_KEY, EVENT_TIME}
+    single = beside.keys() - _OWN
     if single:
         raise BadRequestError(
             f"{PACKED}: expected either all features in it or one tensor a feature; found"
@@ -182,14 +169,10 @@ def _unpacked(
 
 
 def _check_size(tensors: Mapping[str, Sent], block: Block | None, rows: int) -> None:
-    content = sum(
-        each.size_bytes + len(name) + 8
-        for name, each in tensors.items()
-        if block is None or name != PACKED
-    )
-    if block is not None:
-        content += block.size_bytes
+    content = sum(each.size_bytes + len(name) + 8 for name, each in tensors.items())
     size = content + rows * _ROW_BYTES + _ENTRY_OVERHEAD_BYTES
+    if block is not None:
+        size += block.size_bytes
     if size > MAX_ENTRY_BYTES:
         raise TooLargeError(
             f"inputs: expected at most {MAX_ENTRY_BYTES} bytes to log; found about {size}: send"

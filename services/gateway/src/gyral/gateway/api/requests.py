@@ -55,11 +55,11 @@ def read_request(body: bytes, header: bytes | None, _expected: Expected) -> Aske
     """
     if header is None:
         request = _decoded(body)
-        return Asked(request.id, _only_json(request), _outputs(request))
+        return Asked(request.id, _only_json(request), _outputs(request), len(body))
     length = _length(header, len(body))
     request = _decoded(body[:length])
     inputs = _with_binary(request, memoryview(body)[length:])
-    return Asked(request.id, inputs, _outputs(request))
+    return Asked(request.id, inputs, _outputs(request), len(body))
 
 
 def check_parameters(
@@ -101,10 +101,17 @@ def _decoded(body: bytes) -> InferRequest:
 
 
 def _keys_read(request: InferRequest) -> int:
-    """Return how many keys were read of a request whose tensors all have data in JSON."""
-    outputs = request.outputs
-    own = 1 + (request.id is not None) + (outputs is not None)
-    return own + _TENSOR_KEYS * len(request.inputs) + len(outputs or ())
+    """Return how many keys were read."""
+    keys = 1 + (request.id is not None) + _TENSOR_KEYS * len(request.inputs)
+    for tensor in request.inputs:
+        if tensor.parameters is not None:  # with a size there are no data
+            keys += 1 + len(tensor.parameters) - (_SIZE in tensor.parameters)
+    if request.parameters is not None:
+        keys += 1 + len(request.parameters)
+    if request.outputs is not None:
+        keys += 1 + len(request.outputs)
+        keys += sum(1 + len(each.parameters) for each in request.outputs if each.parameters)
+    return keys
 
 
 def _only_json(request: InferRequest) -> Sequence[Tensor]:
@@ -136,8 +143,10 @@ def _with_binary(request: InferRequest, raw: memoryview) -> Sequence[Sent]:
     at = 0
     for tensor in request.inputs:
         where = f"inputs.{tensor.name[:80]}"
-        given = check_parameters(where, tensor.parameters, _INPUT)
+        given = tensor.parameters or {}
         size = given.get(_SIZE)
+        if len(given) > 1 or type(size) is not int:
+            check_parameters(where, given, _INPUT)
         if not isinstance(size, int):
             sent.append(tensor)
             continue

@@ -130,7 +130,7 @@ class Servicer:
         to = front.find(request.model_name, version)
         front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
-            asked, expected = asked_of(request), front.expected(to)
+            asked, expected = asked_of(request, len(content)), front.expected(to)
             sticky = given.get("x-sticky-key", "").encode()
             said = await front.ask(to, asked, expected, sticky)
         call.set_trailing_metadata((("x-gyral-request-id", said.asking.request_id),))

@@ -9,7 +9,7 @@ import msgspec
 
 from gyral.contracts.deployment import Datatype, Input
 from gyral.gateway.api.datatypes import EXACT, KINDS, holders
-from gyral.gateway.domain.rows import MAX_ROWS, Column
+from gyral.gateway.domain.rows import MAX_ROWS, Column, Columns
 
 Cell: TypeAlias = float | bool | str | None
 Json: TypeAlias = msgspec.Raw | Sequence[Cell]
@@ -43,6 +43,13 @@ class Reading(msgspec.Struct, gc=False):
     """As the prediction log takes it: a flat array."""
 
 
+class Features(msgspec.Struct, frozen=True, gc=False):
+    """What one version reads of a request."""
+
+    columns: Columns
+    json: dict[str, Json]
+
+
 class Tensor(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """An input of a request; its data stay JSON until a version says how to read them."""
 
@@ -68,7 +75,7 @@ class Tensor(msgspec.Struct, gc=False, forbid_unknown_fields=True):
                 " found JSON"
             )
         cells, json = _cells(self, decoders, rows)
-        if self.datatype == Datatype.FP32 and not fits_float32(cells):
+        if self.datatype == _FP32 and not fits_float32(cells):
             raise BadRequestError(
                 f"{self.name}: expected numbers that fit FP32; found a larger one"
             )
@@ -121,6 +128,9 @@ _EVENT_TIMES = _pair(_Micros)
 _EVENT_TIMES_IF_ANY = _pair(_Micros | None)
 _encode = msgspec.json.Encoder().encode
 _NAN = float("nan")
+_FP32 = Datatype.FP32.value
+_SPACES = (b" ", b"\n", b"\r", b"\t")
+_NOT_NUMBERS = (Datatype.BYTES, Datatype.BOOL)
 
 
 def rows_of(tensors: Sequence[Shaped]) -> int:
@@ -132,8 +142,10 @@ def rows_of(tensors: Sequence[Shaped]) -> int:
     if not tensors:
         raise BadRequestError("inputs: expected one for each feature; found none")
     rows = check_rows(tensors[0])
+    flat, column = [rows], [rows, 1]
     for tensor in tensors:
-        expect_rows(tensor, rows)
+        if tensor.shape != flat and tensor.shape != column:  # noqa: PLR1714 - on the hot path
+            expect_rows(tensor, rows)
     return rows
 
 
@@ -166,17 +178,18 @@ def expect_exact(tensor: Shaped, declared: Datatype) -> None:
 
 def reading(datatype: Datatype, cells: Sequence[Cell], json: Json) -> Reading:
     """Return cells of the right type as the runtime and the log take them."""
-    if datatype in (Datatype.BYTES, Datatype.BOOL):
+    if datatype in _NOT_NUMBERS:
         return Reading(cells, json)  # type: ignore[arg-type]
-    return Reading(float_column(cast("Sequence[float | None]", cells)), json)
+    return Reading(float_column(cells), json)
 
 
-def float_column(cells: Sequence[float | None]) -> bytes:
+def float_column(cells: Sequence[Cell]) -> bytes:
     """Return numbers as the runtime takes them: float64, missing as NaN."""
     try:
         return array("d", cast("Sequence[float]", cells)).tobytes()
     except TypeError:  # one of them is missing
-        return array("d", [_NAN if cell is None else cell for cell in cells]).tobytes()
+        filled = [_NAN if cell is None else cell for cell in cells]
+        return array("d", filled).tobytes()  # type: ignore[type-var]
 
 
 def fits_float32(cells: Sequence[Cell]) -> bool:
@@ -226,7 +239,7 @@ def _cells(
     flat, nested = decoders
     json = tensor.data
     try:
-        if tensor.shape == [rows, 1] and is_nested(json):
+        if len(tensor.shape) > 1 and is_nested(json):
             cells = [row[0] for row in nested(json)]
             json = msgspec.Raw(_encode(cells))
         else:
@@ -243,8 +256,18 @@ def _cells(
 
 def is_nested(json: msgspec.Raw) -> bool:
     """Return whether an array begins with an array."""
-    start = bytes(memoryview(json)[:64]).split()
-    return b"".join(start).startswith(b"[[")
+    view = memoryview(json)
+    if bytes(view[1:2]) not in _SPACES:
+        return bytes(view[:2]) == b"[["
+    return bytes(view[1:64]).lstrip().startswith(b"[")
+
+
+def missing_input(declared: Input, version: int) -> BadRequestError:
+    """Return what to say when a feature does not come."""
+    return BadRequestError(
+        f"{declared.name}: expected an input of type {declared.datatype}, as version {version}"
+        " reads it; found none"
+    )
 
 
 def shape_of(tensor: Shaped) -> str:

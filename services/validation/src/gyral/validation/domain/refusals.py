@@ -32,6 +32,8 @@ class Reason(StrEnum):
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     OVERTAKEN = "overtaken"
     """Another process had settled that the lake does not get it; it may be put back."""
+    BUG = "bug"
+    """Judging it failed each time, in a way nobody foresaw; it may be put back once mended."""
     NOT_PSEUDONYMISED = "not_pseudonymised"
     """Its stream has personal fields, and it did not come through the door."""
 
@@ -55,6 +57,14 @@ def overtaken(offset: int) -> Violation:
         Reason.OVERTAKEN,
         f"offset {offset}: expected to be the first to judge it; found that another process,"
         " which went by another declaration or clock, had left it out of the lake",
+    )
+
+
+def failed(error: Exception) -> Violation:
+    """Return the refusal of a record that cannot be judged; the error's text might quote it."""
+    return Violation(
+        Reason.BUG,
+        printable(f"expected to be judged; found that it fails with {type(error).__name__}"),
     )
 
 

@@ -1,7 +1,7 @@
 """Raw records, sorted: rows by stream, markers, and what is neither."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -233,6 +233,13 @@ class _Odd:
         self.found.stale |= schema is None
         wrong = _unknown("subject", marker.subject)
         self.found.refused.append(refuse(record, wrong, stream=marker.subject))
+
+
+def parked(record: Record, wrong: Violation, schemas: Schemas) -> list[Quarantined]:
+    """Return what is kept of a record that is not judged: rows of people one by one."""
+    found = Sorted()
+    _Odd(found, schemas, dict.fromkeys(schemas.names(), wrong)).place(record)
+    return [replace(row, violation=wrong) for row in found.refused]
 
 
 def _bad_key(key: str) -> Violation | None:

@@ -9,9 +9,10 @@ from gyral.contracts.data import BatchQuarantined
 from gyral.kit.changes import Changes
 from gyral.kit.dataplane import Batch, Handle, Slice
 from gyral.validation.domain.accounting import Marked, Quarantined
-from gyral.validation.domain.refusals import Reason, Violation
+from gyral.validation.domain.refusals import Reason, Violation, failed
 from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
+from gyral.validation.engine.intake import parked
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
@@ -66,6 +67,22 @@ class Records:
     async def batch(self, batch: Batch[SinkTx]) -> None:
         """Give every record of a batch its one place; redone after a crash, nothing doubles."""
         await self._batch(batch, None)
+
+    async def park(self, batch: Batch[SinkTx], error: Exception) -> None:
+        """Put a record that cannot be judged into quarantine.
+
+        Raises:
+            Exception: `error`, where rows of it are in the lake: they cannot be refused now.
+        """
+        [part] = batch.slices
+        [record] = part.records
+        refused = parked(record, failed(error), self.schemas)
+        named = spans_by_stream({}, refused, self.schemas)
+        if len(await self._not_landed(refused, named)) < len(refused):
+            raise error
+        await self._settle_rest(named)
+        partitions = await self.outlet.partitions(TOPIC)
+        await self._commit(batch, [], refused, [], [], partitions=partitions)
 
     async def _batch(self, batch: Batch[SinkTx], prepared: Prepared | None) -> None:
         for attempt in range(1, _TRIES + 1):
@@ -218,8 +235,9 @@ def _steps(
     }
     quarantined = Counter(row.stream for row in refused)
     times: dict[str, dict[int, PartitionTime]] = {
-        name: one.times() for name, (one, _) in judged.items()
+        name: {} for name in quarantined if isinstance(schemas.get(name), Schema)
     }
+    times |= {name: one.times() for name, (one, _) in judged.items()}
     for marker in markers:
         of_stream = times.setdefault(marker.subject, {})
         partition = marker.place.partition

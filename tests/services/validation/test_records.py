@@ -1,4 +1,4 @@
-"""A process that stood still and goes on finds every table settled, whoever wrote to it."""
+"""Where records end when a process stood still, or when judging one of them fails."""
 
 import asyncio
 from importlib import resources
@@ -11,6 +11,7 @@ from gyral.contracts.data import StreamDeclared
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit.batches import Batch, Slice
 from gyral.kit.changes import Changes
+from gyral.kit.flushing import Flusher
 from gyral.kit.offsets import Fenced
 from gyral.kit.partitioning import partitions_of
 from gyral.kit.tx import begin
@@ -175,3 +176,56 @@ async def test_what_another_left_out_is_put_aside_with_its_reason(pool, process,
     assert await pool.fetchval("SELECT reason FROM quarantine") == "overtaken"
     await lenient.batch(a_batch(pool, 8, after=8))
     assert await places(pool, tmp_path) == ([8], [7])
+
+
+class Poisoned(Records):
+    """A sink with a bug: it fails at carrier BB, in whatever batch."""
+
+    async def _judge(self, part, refused, latest_us):
+        if "BB" in [row.carrier for row in part.whole.rows]:
+            raise ZeroDivisionError("carrier BB")
+        return await super()._judge(part, refused, latest_us)
+
+
+async def test_a_record_that_meets_a_bug_is_parked_and_its_neighbours_are_kept(
+    pool, process, tmp_path
+):
+    sound = await process(1, "AA", "BB")
+    sink = Poisoned(**{name: getattr(sound, name) for name in Records.__slots__})
+    sinking = begin(pool, SinkTx, service="validation")
+    flusher = Flusher(
+        "validation.records", sinking, sink.batch, park=sink.park, retries=1, patience_s=1.0
+    )
+    keys = [
+        key
+        for key in map("f{}".format, range(99))
+        if partitions_of([key.encode()], 3)[0] == HOME
+    ]
+    records = [
+        one
+        for offset in range(9)
+        for part in a_batch(
+            pool, offset, carrier="BB" if offset in (2, 5) else "AA", key=keys[offset]
+        ).slices
+        for one in part.records
+    ]
+    await flusher.flush((Slice(RECORDS, HOME, tuple(records), None),))
+    assert await places(pool, tmp_path) == ([0, 1, 3, 4, 6, 7, 8], [2, 5])
+    kept = await pool.fetch("SELECT stream, record_key, reason, detail, value FROM quarantine")
+    assert {one["record_key"] for one in kept} == {keys[2], keys[5]}
+    for one in kept:
+        assert (one["stream"], one["reason"]) == (STREAM, "bug")
+        assert one["detail"].endswith("it fails with ZeroDivisionError")
+        assert orjson.loads(one["value"])["values"]["carrier"] == "BB"
+    come = await pool.fetchrow("SELECT rows, quarantined FROM stream_progress")
+    assert tuple(come) == (7, 2)
+
+
+async def test_a_record_whose_rows_are_in_the_lake_is_not_parked(pool, process, tmp_path):
+    sink = await process(1, "AA")
+    died = Batch(a_batch(pool, 7).slices, "validation.records", pool_that_breaks)
+    with pytest.raises(ConnectionError):
+        await sink.batch(died)
+    with pytest.raises(ZeroDivisionError):
+        await sink.park(a_batch(pool, 7), ZeroDivisionError())
+    assert await places(pool, tmp_path) == ([7], [])
