@@ -178,7 +178,7 @@ def kafka_in_memory(monkeypatch):
         living.append(process)
 
     monkeypatch.setattr(Process, "__init__", bear)
-    monkeypatch.setattr(dataplane, "AIOKafkaConsumer", made)
+    monkeypatch.setattr(dataplane, "SinkConsumer", made)
 
 
 def test_every_record_takes_effect_exactly_once_in_ten_thousand_steps():

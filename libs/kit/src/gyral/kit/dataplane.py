@@ -17,6 +17,7 @@ from gyral.kit.batches import Batch, Partition, Slice, is_marker
 from gyral.kit.buffering import Buffer
 from gyral.kit.cloudevents import Record
 from gyral.kit.db import Pool, is_infrastructure
+from gyral.kit.fetching import SinkConsumer
 from gyral.kit.flushing import Flusher, Handle, Park, Prepare
 from gyral.kit.offsets import Fenced
 from gyral.kit.rebalances import Rebalances
@@ -172,7 +173,7 @@ class DataPlane(Generic[T]):
                 await backoff.wait()
 
     async def _session(self, backoff: Backoff) -> None:
-        consumer = AIOKafkaConsumer(
+        consumer = SinkConsumer(
             bootstrap_servers=self._brokers,
             group_id=self.group,
             group_instance_id=self._instance_id,
