@@ -67,15 +67,17 @@ class Memory:
     async def find(self, stream: str, partition: int, keys: Halves) -> dict[int, Identity]:
         """Return the accepted rows of these keys, shape (keys, 2), by the keys' places."""
         found: dict[int, Identity] = {}
+        order = np.argsort(keys[:, 0])  # in order, neighbours are looked for near each other
+        ordered = keys[order]
         for kept in await self._segments(stream, partition):
             rows = kept.segment.rows
-            places = kept.segment.places(keys)
-            for at in np.flatnonzero(places >= 0):
-                place = places[at]
-                known = found.get(int(at))
+            places = kept.segment.places(ordered)
+            for hit in np.flatnonzero(places >= 0):
+                at, place = int(order[hit]), places[hit]
+                known = found.get(at)
                 revision = int(rows.revisions[place])
                 if known is None or known.revision <= revision:
-                    found[int(at)] = Identity(
+                    found[at] = Identity(
                         rows.contents[place].tobytes(), int(rows.times_us[place]), revision
                     )
         return found
