@@ -25,7 +25,6 @@ from gyral.validation.engine.intake import Sorting
 from gyral.validation.engine.schema import (
     Schema,
     UnusableSchemaError,
-    contents_of,
     micros,
 )
 from gyral.validation.engine.schemas import Schemas
@@ -293,8 +292,8 @@ def test_a_content_is_the_same_in_any_layout_and_with_optional_fields_added_late
     other = b'{"delay" : 5.0, "at":"2026-01-01T01:00:00+01:00","flight_id":"f1"}'
     two = row_of(wider, other)
     three = row_of(SCHEMA, {**GOOD, "delay": 6})
-    assert (contents_of([one]) == contents_of([two])).all()
-    assert (contents_of([one]) != contents_of([three])).any()
+    assert (SCHEMA.contents([one]) == wider.contents([two])).all()
+    assert (SCHEMA.contents([one]) != SCHEMA.contents([three])).any()
 
 
 good_rows = st.lists(
@@ -320,7 +319,7 @@ def test_what_a_commit_says_it_brings_is_what_the_lake_then_holds(values):
     places = np.zeros(len(rows), dtype=np.int64)
     table = SCHEMA.table(rows, places, places, places)
     wider = table.append_column("gate", pa.nulls(len(rows), pa.string()))
-    told = Content.of_digests(contents_of(rows))
+    told = Content.of_digests(SCHEMA.contents(rows))
     assert told == Content.of_rows(table.to_pylist()) == Content.of_rows(wider.to_pylist())
 
 
@@ -331,7 +330,7 @@ def test_the_lake_adds_up_to_the_content_of_wide_rows_too(known):
     row = row_of(schema, {**GOOD, **{f"n{at:02}": float(at) for at in range(known)}})
     place = np.zeros(1, dtype=np.int64)
     table = schema.table([row], place, place, place)
-    assert Content.of_rows(table.to_pylist()) == Content.of_digests(contents_of([row]))
+    assert Content.of_rows(table.to_pylist()) == Content.of_digests(schema.contents([row]))
 
 
 def test_times_are_exact_to_the_microsecond_in_any_offset():

@@ -11,7 +11,7 @@ from gyral.kit.partitioning import partitions_of
 from gyral.modelling.columns import Bools, Ints
 from gyral.modelling.contents import Halves
 from gyral.validation.engine.groups import Group
-from gyral.validation.engine.schema import contents_of, digests_of
+from gyral.validation.engine.schema import digests_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ def columns_of(group: Group, partitions: int) -> Columns:
     """
     schema, keys, rows = group.schema, group.keys, group.rows
     table = schema.table(rows, group.partitions, group.offsets, group.indices)
-    named = schema.keys(rows)
+    named, encoded = schema.keys(rows), list(map(str.encode, keys))
     return Columns(
         table=table,
-        keys=digests_of(keys),
-        contents=contents_of(rows),
+        keys=digests_of(encoded),
+        contents=schema.contents(rows),
         times_us=schema.times_us(table),
-        homes=partitions_of([key.encode() for key in keys], partitions),
+        homes=partitions_of(encoded, partitions),
         misnamed=_differ(named, keys),
     )
 
