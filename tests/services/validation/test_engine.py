@@ -195,6 +195,34 @@ def test_the_rows_of_a_batch_are_judged_one_by_one(schemas, form, encode):
     assert [row.record_key for row in again.refused] == ["f2"]
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(rows, min_size=1, max_size=4))
+def test_lines_are_taken_at_once_as_one_by_one(schemas, several):
+    """A line that is none makes the same lines before it be looked at one by one."""
+    value = ndjson(several)
+    batch = batch_of(BatchForm.NDJSON, value, len(several))
+    longer = batch_of(BatchForm.NDJSON, value + b"\n[]", len(several) + 1)
+    found, expected = (sort((Slice("t", 0, (one,), None),), schemas) for one in (batch, longer))
+    assert [(bad.place, bad.violation, bad.value) for bad in found.refused] == [
+        (bad.place, bad.violation, bad.value) for bad in expected.refused[:-1]
+    ]
+    assert found.groups.keys() == expected.groups.keys()
+    for name, group in found.groups.items():
+        other = expected.groups[name]
+        assert (group.keys, group.rows, group.row) == (other.keys, other.rows, other.row)
+        assert group.envelopes == other.envelopes
+        assert {record.value for record in group.records} == {value}
+
+
+def test_a_line_without_a_key_is_refused_among_good_ones(schemas):
+    batch = batch_of(BatchForm.NDJSON, ndjson([GOOD, {**GOOD, "flight_id": ""}]), 2)
+    found = sort((Slice("t", 0, (batch,), None),), schemas)
+    assert found.groups["departures"].keys == ["f1"]
+    assert [(bad.place.row, bad.violation.reason) for bad in found.refused] == [
+        (1, Reason.MALFORMED)
+    ]
+
+
 def typed(rows=1, *, compression=None, **columns):
     table = pa.table({"flight_id": pa.array(["a"] * rows), **columns})
     sink = io.BytesIO()

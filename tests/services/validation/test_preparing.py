@@ -1,5 +1,6 @@
 """A batch taken apart ahead of its turn: the same as at its turn, or it is done again."""
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.kit.batches import Slice
 from gyral.kit.personal import PersonalKeys
@@ -113,6 +115,37 @@ async def test_many_pieces_are_the_same_as_one(streams):
         assert once.columns.table.equals(part.columns.table)
     misnamed = np.flatnonzero(found.streams["departures"].columns.misnamed)
     assert found.streams["departures"].timely.offsets[misnamed].tolist() == [4000]
+
+
+async def test_records_of_many_rows_are_taken_apart_in_pieces_too(streams):
+    """In one piece they would keep the event loop from everything else."""
+    rows = [row(f"f{number}", delay=number % 7) for number in range(10_000)]
+    text = b"\n".join(map(orjson.dumps, rows))
+    assert 2 * len(text) > 1 << 20
+    told = BatchSubmitted(
+        stream="departures", schemaversion=1, rows=len(rows), form=BatchForm.NDJSON
+    )
+    headers = [("ce_type", told.type.encode())]
+    headers += [(name, said.encode()) for name, said in told.attributes.items()]
+    batches = tuple(replace(record(text, at), headers=tuple(headers)) for at in range(3))
+    loop = asyncio.get_running_loop()
+    turns: list[int] = []
+
+    def turn():
+        turns.append(len(turns))
+        if len(turns) < 1000:
+            loop.call_soon(turn)
+
+    loop.call_soon(turn)
+    found = await prepare((Slice("t", 0, batches, None),), Schemas(streams, KEYS), PARTITIONS)
+    assert len(turns) >= len(batches)
+    part = found.streams["departures"]
+    assert part.timely.row == [*range(10_000)] * 3
+    single = await prepare(
+        slices_of([value(one) for one in rows]), Schemas(streams, KEYS), PARTITIONS
+    )
+    fields = single.streams["departures"].columns.table.select(["flight_id", "at", "delay"])
+    assert part.columns.table.slice(10_000, 10_000).select(fields.column_names).equals(fields)
 
 
 async def test_whether_a_marker_lies_in_the_future_is_asked_at_its_turn(streams):

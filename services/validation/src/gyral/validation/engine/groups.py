@@ -38,11 +38,16 @@ class Group:
         self.envelopes.append(envelope)
         self.row.append(row)
 
-    def extend(self, records: Sequence[Record], envelopes: Sequence[msgspec.Struct]) -> None:
-        """Append records of one row each, before any column is asked for."""
+    def extend(
+        self,
+        records: Sequence[Record],
+        envelopes: Sequence[msgspec.Struct],
+        rows: Sequence[int],
+    ) -> None:
+        """Append rows, as `add` does."""
         self.records += records
         self.envelopes += envelopes
-        self.row += [0] * len(records)
+        self.row += rows
 
     @classmethod
     def joined(cls, parts: Sequence["Group"]) -> "Group":

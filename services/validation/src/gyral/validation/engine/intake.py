@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import msgspec
 
@@ -10,9 +11,9 @@ from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.accounting import Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
 from gyral.validation.engine.groups import Group, too_new
-from gyral.validation.engine.many import described, is_batch, raw_rows_of, rows_of
+from gyral.validation.engine.many import described, is_batch, lines_of, raw_rows_of, rows_of
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
-from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, Schema, Version, text_in
+from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, NUL, Schema, Version, text_in
 from gyral.validation.engine.schemas import Schemas
 
 
@@ -78,12 +79,12 @@ class Sorting:
         envelopes = self._decoded(values)
         kinds = set(map(type, envelopes))
         owner = self._owners.get(kinds.pop()) if len(kinds) == 1 else None
-        if owner is not None and _NUL not in b"".join(values):
-            self.found.group(owner).extend(records, envelopes)
+        if owner is not None and NUL not in b"".join(values):
+            self.found.group(owner).extend(records, envelopes, [0] * len(records))
             return
         for record, value, envelope in zip(records, values, envelopes, strict=True):
             owner = self._owners.get(type(envelope))
-            if owner is None or _NUL in value:
+            if owner is None or NUL in value:
                 self._odd.place(record)
             else:
                 self.found.group(owner).add(record, envelope, 0)
@@ -101,7 +102,6 @@ class Sorting:
         return found
 
 
-_NUL = b"\\u0000"
 _NO_ROW = msgspec.Struct()
 _loose = msgspec.json.Decoder(Envelope).decode
 
@@ -153,6 +153,10 @@ class _Odd:
             else:
                 self._refuse_each(record, batch, schema, key=body.key)
             return
+        good = lines_of(batch, record.value or b"", schema)
+        if good is not None:
+            self._add_lines(record, batch, schema, good)
+            return
         for row, (decoded, raw) in enumerate(rows_of(batch, record.value or b"", schema)):
             key = (
                 schema.key_in(raw)
@@ -172,6 +176,17 @@ class _Odd:
                     record_key=key, values=decoded, schema_version=batch.schemaversion
                 )
                 self.found.group(schema).add(record, envelope, row)
+
+    def _add_lines(
+        self, record: Record, batch: BatchSubmitted, schema: Schema, rows: list[msgspec.Struct]
+    ) -> None:
+        count = len(rows)
+        keys, versions = schema.keys(rows), repeat(batch.schemaversion)
+        self.found.group(schema).extend(
+            [record] * count,
+            list(map(schema.envelope, keys, rows, versions)),
+            range(count),
+        )
 
     def _refuse_each(
         self, record: Record, batch: BatchSubmitted, wrong: Violation, *, key: str

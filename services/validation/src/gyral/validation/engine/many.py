@@ -12,7 +12,7 @@ from gyral.contracts.batches import BATCH_HEADERS, BatchForm, BatchSubmitted
 from gyral.kit.arrow import batch_header
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
-from gyral.validation.engine.schema import Schema
+from gyral.validation.engine.schema import MAX_KEY_CHARS, NUL, Schema
 
 _TYPE = ("ce_type", BatchSubmitted.type.encode())
 _ALLOWED = (
@@ -64,6 +64,19 @@ def rows_of(batch: BatchSubmitted, value: bytes, schema: Schema) -> list[Decoded
     if isinstance(rows[0], bytes):
         return [(schema.decode(line), line) for line in rows]
     return list(_converted(rows, schema))
+
+
+def lines_of(
+    batch: BatchSubmitted, value: bytes, schema: Schema
+) -> list[msgspec.Struct] | None:
+    """Return the rows of a batch of lines if each is good, or None: then ask for each."""
+    if batch.form is not BatchForm.NDJSON or NUL in value:
+        return None
+    lines = _lines(value)
+    rows = schema.decoded(lines) if len(lines) == batch.rows else None
+    if rows is None or not all(0 < len(key) <= MAX_KEY_CHARS for key in schema.keys(rows)):
+        return None
+    return rows
 
 
 def raw_rows_of(batch: BatchSubmitted, value: bytes) -> list[bytes]:

@@ -17,6 +17,8 @@ from gyral.validation.engine.schemas import Schemas
 _ROWS = 2000
 """Rows that are worked on in one go: few enough to stay in the processor's cache, and for
 whatever else the process does to get its turn."""
+_BYTES = 1 << 20
+"""The same, where a record holds more than a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +99,14 @@ async def prepare(slices: Sequence[Slice], schemas: Schemas, partitions: int) ->
 def _pieces(slices: Sequence[Slice]) -> Iterator[Sequence[Record]]:
     for part in slices:
         for first in range(0, len(part.records), _ROWS):
-            yield part.records[first : first + _ROWS]
+            yield from _bounded(part.records[first : first + _ROWS])
+
+
+def _bounded(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Yield records that are few enough in bytes, too, or single ones: each may hold rows."""
+    if len(records) == 1 or sum(len(record.value or b"") for record in records) <= _BYTES:
+        yield records
+        return
+    half = len(records) // 2
+    yield from _bounded(records[:half])
+    yield from _bounded(records[half:])
