@@ -13,7 +13,14 @@ from gyral.validation.domain.refusals import Reason, Violation, printable, shown
 from gyral.validation.engine.groups import Group, too_new
 from gyral.validation.engine.many import described, is_batch, lines_of, raw_rows_of, rows_of
 from gyral.validation.engine.refusing import Named, marker_of, payload, refuse, refuse_row
-from gyral.validation.engine.schema import BAD, MAX_KEY_CHARS, NUL, Schema, Version, text_in
+from gyral.validation.engine.schema import (
+    BAD,
+    MAX_KEY_CHARS,
+    Schema,
+    Version,
+    may_hold_nul,
+    text_in,
+)
 from gyral.validation.engine.schemas import Schemas
 
 
@@ -79,12 +86,12 @@ class Sorting:
         envelopes = self._decoded(values)
         kinds = set(map(type, envelopes))
         owner = self._owners.get(kinds.pop()) if len(kinds) == 1 else None
-        if owner is not None and NUL not in b"".join(values):
+        if owner is not None and not may_hold_nul(b"".join(values)):
             self.found.group(owner).extend(records, envelopes, [0] * len(records))
             return
         for record, value, envelope in zip(records, values, envelopes, strict=True):
             owner = self._owners.get(type(envelope))
-            if owner is None or NUL in value:
+            if owner is None or may_hold_nul(value):
                 self._odd.place(record)
             else:
                 self.found.group(owner).add(record, envelope, 0)

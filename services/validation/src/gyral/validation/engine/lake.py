@@ -79,6 +79,12 @@ class _Table:
             self.reached[app] = -1 if found is None else found
         return self.reached[app]
 
+    def is_before(self, spans: Sequence[Span], wanted: pa.Schema | None) -> bool:
+        """Tell that it is known to have nothing of these, and columns known to fit."""
+        if wanted is not None and self.fits is not wanted:
+            return False
+        return all(self.reached.get(span.app, span.last) < span.first for span in spans)
+
     def misfit(self, wanted: pa.Schema) -> str | None:
         """Return the first column that has another type in the table."""
         if self.fits is wanted:
@@ -124,6 +130,9 @@ class Lake:
         self, name: str, spans: Sequence[Span], wanted: pa.Schema | None = None
     ) -> Survey:
         """Return which of these offsets a table has, and whether new columns fit it."""
+        known = self._tables.get(name)
+        if known and known.is_before(spans, wanted):
+            return Survey(decided={span.partition: known.reached[span.app] for span in spans})
         return await self._run(name, lambda: self._survey(name, spans, wanted))
 
     async def append(
@@ -165,6 +174,9 @@ class Lake:
         Raises:
             LakeMovedError: another writer was faster; nothing was settled.
         """
+        known = self._tables.get(name)
+        if known and all(known.reached.get(span.app, -1) >= span.last for span in spans):
+            return
         facts = dict(metadata or {})
         await self._run(name, lambda: self._settle(name, columns, spans, facts))
 

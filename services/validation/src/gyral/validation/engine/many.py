@@ -12,7 +12,7 @@ from gyral.contracts.batches import BATCH_HEADERS, BatchForm, BatchSubmitted
 from gyral.kit.arrow import batch_header
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
-from gyral.validation.engine.schema import MAX_KEY_CHARS, NUL, Schema
+from gyral.validation.engine.schema import MAX_KEY_CHARS, Schema, may_hold_nul
 
 _TYPE = ("ce_type", BatchSubmitted.type.encode())
 _ALLOWED = (
@@ -70,7 +70,7 @@ def lines_of(
     batch: BatchSubmitted, value: bytes, schema: Schema
 ) -> list[msgspec.Struct] | None:
     """Return the rows of a batch of lines if each is good, or None: then ask for each."""
-    if batch.form is not BatchForm.NDJSON or NUL in value:
+    if batch.form is not BatchForm.NDJSON or may_hold_nul(value):
         return None
     lines = _lines(value)
     rows = schema.decoded(lines) if len(lines) == batch.rows else None

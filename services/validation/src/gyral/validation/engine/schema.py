@@ -41,8 +41,7 @@ _ARROW: dict[FieldType, pa.DataType] = {
 }
 BAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not what they should be."""
-NUL = b"\\u0000"
-"""As JSON shows it; text may show it, too."""
+_NUL = b"\\u0000"
 MAX_KEY_CHARS = 256
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _FIXMAP, _MAP_16, _FIXED = 0x80, 0xDE, 16
@@ -320,14 +319,19 @@ def _loose(raw: msgspec.Raw) -> object:
     return found
 
 
+def may_hold_nul(raw: bytes) -> bool:
+    """Tell JSON that shows a NUL, escaped or as text; most shows no escape at all."""
+    return b"\\" in raw and _NUL in raw
+
+
 def holds_nul(raw: bytes) -> bool:
     """Tell a NUL from text that merely shows how one is escaped."""
-    at = raw.find(NUL)
+    at = raw.find(_NUL)
     while at >= 0:
         before = at
         while before > 0 and raw[before - 1] == 0x5C:  # noqa: PLR2004 - a backslash
             before -= 1
         if (at - before) % 2 == 0:
             return True
-        at = raw.find(NUL, at + 1)
+        at = raw.find(_NUL, at + 1)
     return False
