@@ -30,6 +30,7 @@ from gyral.validation.engine.reading import (
 )
 from gyral.validation.engine.upkeep import (
     CONFIGURATION,
+    ENCODING,
     HOOKS,
     Alone,
     Upkeep,
@@ -326,6 +327,7 @@ class Lake:
                 app_transactions=[Transaction(app, last) for app, last in reached.items()],
             ),
             post_commithook_properties=HOOKS,
+            writer_properties=ENCODING,
         )
         # The handle has moved, past what others committed too: of their partitions ask anew.
         table.reached = reached
@@ -366,10 +368,8 @@ class Lake:
         return created
 
     def _latest(self, name: str) -> int | None:
-        try:
-            return self._newest(name).version()
-        except TableNotFoundError:
-            return None
+        table = self._found(name)
+        return None if table is None else table.version()
 
     def _drop_older(
         self,

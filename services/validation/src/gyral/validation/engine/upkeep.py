@@ -9,7 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from gyral.kit.db import is_infrastructure
@@ -27,6 +27,9 @@ CONFIGURATION = {
     "delta.dataSkippingNumIndexedCols": "-1",
 }
 HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+ENCODING = WriterProperties(dictionary_page_size_limit=1 << 16)
+"""A dictionary of more than 8,192 numbers takes longer to make than all else of a file, and
+files that are merged are too large to keep one."""
 SMALLEST_BYTES = 1 << 18
 _GROWTH = 8
 _LEVELS = 4
