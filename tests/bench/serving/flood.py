@@ -43,17 +43,14 @@ class Pool:
         self._size = size
         self._idle: list[_Connection] = []
         self._due: deque[tuple[float, list[Answered]]] = deque()
-        self._all: list[_Connection] = []
+        self._all: set[_Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         """Open all connections."""
-        loop = asyncio.get_running_loop()
         for _ in range(self._size):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self), *self._address
-            )
-            self._all.append(connection)
-        self._idle = list(self._all)
+            self._idle.append(await self._open())
         return self
 
     async def __aexit__(
@@ -63,8 +60,10 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         """Close them."""
-        for connection in self._all:
+        self._closing = True
+        for connection in list(self._all):
             connection.close()
+        await asyncio.gather(*self._opening)
 
     def ask(self, due_s: float, answers: list[Answered]) -> None:
         """Send a request as soon as a connection is idle; note in `answers` how it ended."""
@@ -79,6 +78,25 @@ class Pool:
             connection.ask(*self._due.popleft())
         else:
             self._idle.append(connection)
+
+    def gone(self, connection: "_Connection") -> None:
+        """Open another connection for one that the server closed, as it does to silent ones."""
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._closing:
+            opening = asyncio.create_task(self._reopen())
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+    async def _reopen(self) -> None:
+        self.back(await self._open())
+
+    async def _open(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: _Connection(self), *self._address)
+        self._all.add(connection)
+        return connection
 
 
 class _Connection(asyncio.Protocol):
@@ -115,6 +133,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - protocol
         self._answered(0, says_when=False)
+        self._pool.gone(self)
 
     def _answered(self, status: int, *, says_when: bool) -> None:
         if self._asked is not None:
