@@ -21,17 +21,19 @@ class Gathering(Generic[T]):
         self._direct = 0
         self._alone = True
         self._turn: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def add(self, item: T) -> None:
         """Return once the item was taken; raises what `take` does."""
-        loop = asyncio.get_running_loop()
+        if self._loop is None:  # to ask for it is a system call each time
+            self._loop = asyncio.get_running_loop()
         if self._turn is None:
-            self._turn = loop.call_soon(self.flush)
+            self._turn = self._loop.call_soon(self.flush)
         if self._alone:
             self._direct += 1
             self._take([item])
             return
-        taken = loop.create_future()
+        taken = self._loop.create_future()
         self._waiting.append((item, taken))
         await taken
 

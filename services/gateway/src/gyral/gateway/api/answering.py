@@ -1,6 +1,5 @@
 """From a question to a logged answer: choose, ask, remember, and only then answer."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -129,8 +128,7 @@ class Answering:
     ) -> Answer:
         began = time.perf_counter_ns()
         batcher = self.fleet.batcher(asking.plan.route, share, shadow=shadow)
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        probabilities = await batcher.ask(features.columns, asking.question.rows, deadline)
+        probabilities = await batcher.ask(features.columns, asking.question.rows, timeout_s)
         return Answer(share, features, probabilities, (time.perf_counter_ns() - began) // 1000)
 
     async def _remember(self, asking: Asking, said: Answer, role: Role = Role.LIVE) -> None:

@@ -57,6 +57,8 @@ class Batcher:
     _scheduled: bool = False
     _why: str = "the runtime is away"
     _names: tuple[str, ...] = ()
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    """Asking for it is a system call each time (getpid), some of which a request would take."""
 
     def __post_init__(self) -> None:
         self._names = tuple(each.name for each in self.share.inputs)
@@ -77,22 +79,22 @@ class Batcher:
             let_go, self.let_go = self.let_go, None
             let_go()
 
-    async def ask(self, columns: Columns, rows: int, deadline: float) -> list[float]:
+    async def ask(self, columns: Columns, rows: int, within_s: float) -> list[float]:
         """Return the probability of each row.
 
         Args:
             columns: the share's inputs in their order, each of `rows` cells, or all numbers.
             rows: how many.
-            deadline: the loop's time after which nobody wants the answer any more.
+            within_s: how long the answer is wanted.
 
         Raises:
             CrowdedError: too much is in hand.
-            RuntimeAwayError: the deadline passed.
+            RuntimeAwayError: it did not come in time.
             ModelFailedError: the version cannot answer these rows.
         """
         self.crowd.enter(rows)
-        loop = asyncio.get_running_loop()
-        asked = _Asked(Rows(rows, columns), loop.create_future(), deadline)
+        deadline = self._loop.time() + within_s
+        asked = _Asked(Rows(rows, columns), self._loop.create_future(), deadline)
         self._waiting.append(asked)
         self._schedule()
         self._watch()
@@ -105,12 +107,11 @@ class Batcher:
     def _watch(self) -> None:
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+            self._loop.call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
         """Give up what is too late, and look again while there is anything."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         open_ = [
             asked for asked in (*self._under_way, *self._waiting) if not asked.future.done()
         ]
@@ -122,12 +123,12 @@ class Batcher:
             self._move()
         self._looking = bool(open_)
         if open_:
-            loop.call_later(_LOOK_S, self._look)
+            self._loop.call_later(_LOOK_S, self._look)
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._out and self.link.up:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._loop.call_soon(self._send)
 
     def _send(self) -> None:
         self._scheduled = False
@@ -142,15 +143,14 @@ class Batcher:
                 self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
             )
         )
-        loop = asyncio.get_running_loop()
-        hanging = loop.call_later(self.hang_s, self.link.reset)
-        began = loop.time()
+        hanging = self._loop.call_later(self.hang_s, self.link.reset)
+        began = self._loop.time()
 
         def answered(frame: Frame | None) -> None:
             hanging.cancel()
             if frame is not None and frame.kind is Kind.PROBABILITIES:
                 rows = sum(asked.rows.count for asked in batch)
-                self.crowd.answered(rows, loop.time() - began)
+                self.crowd.answered(rows, self._loop.time() - began)
             self._out = False
             self._under_way = []
             self._react(batch, frame)
@@ -182,7 +182,7 @@ class Batcher:
         elif frame.kind is Kind.NOT_LOADED:
             self._why = frame.payload.decode("utf-8", "replace")
             self._waiting.extendleft(reversed(batch))
-            asyncio.get_running_loop().call_later(_NOT_LOADED_WAIT_S, self._ask_again)
+            self._loop.call_later(_NOT_LOADED_WAIT_S, self._ask_again)
             return
         else:
             self._failed(batch, frame.payload.decode("utf-8", "replace"))
