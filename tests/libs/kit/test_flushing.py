@@ -6,6 +6,7 @@ import pytest
 
 from gyral.kit.batches import Slice
 from gyral.kit.flushing import Flusher
+from gyral.kit.offsets import Fenced
 from gyral.kit.reactions import LineStopped
 from gyral.testkit.sinks import MemorySink
 from tests.libs.kit.sink_world import Record
@@ -101,6 +102,9 @@ async def test_what_could_not_be_prepared_once_is_handled_at_its_turn():
     assert sink.attempts == [("whole", 1)]
 
 
+UNFORESEEN = "nobody foresaw this"
+
+
 class Choosy:
     """A sink that cannot handle some offsets, and parks them."""
 
@@ -108,6 +112,7 @@ class Choosy:
         self.store = MemorySink()
         self.bad = set(bad)
         self.passing = passing
+        self.bad_to_park = None
         self.flusher = Flusher(
             "g",
             self.store.begin,
@@ -120,13 +125,15 @@ class Choosy:
     async def handle(self, batch):
         found = [record for part in batch.slices for record in part.records]
         if self.bad & {record.offset for record in found}:
-            raise ValueError("nobody foresaw this")
+            raise ValueError(UNFORESEEN)
         if self.passing:
             self.passing -= 1
             raise ValueError("for a moment")
         await self.write(batch, "")
 
     async def park(self, batch, error):
+        if self.bad_to_park is not None:
+            raise self.bad_to_park
         await self.write(batch, f" parked: {error}")
 
     async def write(self, batch, how):
@@ -176,3 +183,36 @@ async def test_without_a_place_to_park_in_the_batch_fails_whole():
     with pytest.raises(ValueError, match="nobody foresaw"):
         await sink.flusher.flush((a_slice(0, 5),))
     assert sink.store.output == []
+
+
+async def test_the_breaker_counts_what_was_parked_and_not_what_could_not_be():
+    sink = Choosy(0)
+    sink.bad_to_park = ValueError("nowhere to park")
+    for _ in range(12):
+        with pytest.raises(ValueError, match="nowhere"):
+            await sink.flusher.flush((a_slice(0, 1),))
+    sink.bad_to_park = None
+    await sink.flusher.flush((a_slice(0, 1),))
+    assert sink.store.output == ["0/0 parked: nobody foresaw this"]
+
+
+class Overtaken(Choosy):
+    """One whose partition another process moves on as soon as it has written."""
+
+    async def write(self, batch, how):
+        await super().write(batch, how)
+        self.store.offsets["g", "t", 0] = 100
+
+
+async def test_who_loses_a_partition_between_two_halves_writes_no_more():
+    sink = Overtaken(3)
+    with pytest.raises(Fenced):
+        await sink.flusher.flush((a_slice(0, 8),))
+    assert sink.store.output == ["0/0", "0/1"]
+
+
+async def test_a_fault_is_told_without_what_it_says(capsys):
+    await Choosy(0).flusher.flush((a_slice(0, 1),))
+    said = capsys.readouterr().out
+    assert "in handle" in said
+    assert UNFORESEEN not in said

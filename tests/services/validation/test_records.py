@@ -1,12 +1,14 @@
 """Where records end when a process stood still, or when judging one of them fails."""
 
 import asyncio
+from dataclasses import replace
 from importlib import resources
 
 import orjson
 import pytest
 from deltalake import DeltaTable
 
+from gyral.contracts.batches import BatchForm, BatchSubmitted
 from gyral.contracts.data import StreamDeclared
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit.batches import Batch, Slice
@@ -18,7 +20,7 @@ from gyral.kit.tx import begin
 from gyral.testkit.backends import migrated_pool
 from gyral.testkit.projections import MemoryProjection
 from gyral.testkit.waiting import until
-from gyral.validation.engine.lake import Lake
+from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
 from gyral.validation.engine.outlet import Outlet
@@ -229,3 +231,65 @@ async def test_a_record_whose_rows_are_in_the_lake_is_not_parked(pool, process, 
     with pytest.raises(ZeroDivisionError):
         await sink.park(a_batch(pool, 7), ZeroDivisionError())
     assert await places(pool, tmp_path) == ([7], [])
+
+
+def a_batch_record(offset, *keys):
+    """One record of many rows, the first of which is not accepted."""
+    rows = [row("none", carrier="ZZ"), *(row(key, carrier="AA") for key in keys)]
+    body = b"\n".join(map(orjson.dumps, rows))
+    told = BatchSubmitted(stream=STREAM, schemaversion=1, rows=len(rows), form=BatchForm.NDJSON)
+    headers = {"ce_type": told.type, **told.attributes}
+    encoded = tuple((name, text.encode()) for name, text in headers.items())
+    return replace(record(body, offset, HOME), topic=RECORDS, headers=encoded)
+
+
+async def test_a_record_of_many_rows_is_not_parked_once_any_row_is_in_the_lake(
+    pool, process, tmp_path
+):
+    sink = await process(1, "AA")
+    slices = (Slice(RECORDS, HOME, (a_batch_record(7, "f1", SIBLING),), None),)
+    with pytest.raises(ConnectionError):
+        await sink.batch(Batch(slices, "validation.records", pool_that_breaks))
+    assert await places(pool, tmp_path) == ([7, 7], [])
+    sinking = begin(pool, SinkTx, service="validation")
+    with pytest.raises(ZeroDivisionError):
+        await sink.park(Batch(slices, "validation.records", sinking), ZeroDivisionError())
+    assert await places(pool, tmp_path) == ([7, 7], [])
+
+
+async def test_a_record_that_is_parked_is_kept_out_of_the_lake_for_good(
+    pool, process, tmp_path
+):
+    owner, zombie = await process(1, "AA"), await process(1, "AA")
+    await owner.batch(a_batch(pool, 3, key=SIBLING))
+    await owner.park(a_batch(pool, 7, after=4), ZeroDivisionError())
+    late = Batch(a_batch(pool, 7, after=4).slices, "validation.records", pool_that_breaks)
+    with pytest.raises(ConnectionError):
+        await zombie.batch(late)
+    assert await places(pool, tmp_path) == ([3], [7])
+
+
+async def test_what_others_did_is_no_fault_of_a_record(pool, process):
+    sink = await process(1, "AA")
+    with pytest.raises(LakeMovedError):
+        await sink.park(a_batch(pool, 7), LakeMovedError("another was faster"))
+    assert await pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (b"\xff\xfe", ""),
+        (b'{"stream": "departures"', ""),
+        (b'{"stream": "departures", "record_key": "k", "values": 7}', STREAM),
+    ],
+)
+async def test_whatever_cannot_even_be_read_is_kept_whole(pool, process, value, named):
+    sink = await process(1, "AA")
+    there = record(value, 7, HOME)
+    there.topic = RECORDS
+    slices = (Slice(RECORDS, HOME, (there,), None),)
+    sinking = begin(pool, SinkTx, service="validation")
+    await sink.park(Batch(slices, "validation.records", sinking), ZeroDivisionError())
+    [kept] = await pool.fetch("SELECT stream, reason, value FROM quarantine")
+    assert tuple(kept) == (named, "bug", value)

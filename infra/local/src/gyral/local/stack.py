@@ -128,7 +128,7 @@ class Stack:
         """
         victim = self._running(name)
         Identity(victim.pid or 0, victim.started).kill_group()
-        self._await_successor(name, victim)
+        self._await_end(name, victim)
 
     def restart(self, name: str) -> None:
         """Ask a service to end, and return once the one in its place is healthy.
@@ -140,7 +140,7 @@ class Stack:
         Identity(victim.pid or 0, victim.started).signal(
             self._plan([name])[0][name].stop_signal
         )
-        self._await_successor(name, victim)
+        self._await_end(name, victim)
         self.await_up([name])
 
     def statuses(self) -> dict[str, Status]:
@@ -171,7 +171,7 @@ class Stack:
             raise LocalError(f"{name} does not run: see `make status`")
         return found
 
-    def _await_successor(self, name: str, victim: Status) -> None:
+    def _await_end(self, name: str, victim: Status) -> None:
         """Return once the supervisor knows that the process has ended."""
         deadline = time.monotonic() + self._up_timeout_s
         while (found := self.statuses()[name]).pid == victim.pid and (

@@ -21,7 +21,7 @@ from gyral.kit.fetching import SinkConsumer
 from gyral.kit.flushing import Flusher, Handle, Park, Prepare
 from gyral.kit.offsets import Fenced
 from gyral.kit.rebalances import Rebalances
-from gyral.kit.telemetry import get_log, get_meter
+from gyral.kit.telemetry import frames, get_log, get_meter
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
@@ -133,7 +133,7 @@ class DataPlane(Generic[T]):
         if self._task.done():
             error = None if self._task.cancelled() else self._task.exception()
             return f"dataplane {self.group}: the loop has ended: {type(error).__name__}"
-        idle_s = time.monotonic() - self._turned_s
+        idle_s = time.monotonic() - max(self._turned_s, self._flusher.progressed_s)
         if idle_s > self._stuck_after_s:
             return f"dataplane {self.group}: the loop has not turned for {idle_s:.0f} s"
         return None
@@ -167,7 +167,12 @@ class DataPlane(Generic[T]):
                 await self._session(backoff)
             except Exception as error:  # the kit's one consumer loop
                 if not is_infrastructure(error):
-                    log.critical("dataplane.ended", group=self.group, exc_info=error)
+                    log.critical(
+                        "dataplane.ended",
+                        group=self.group,
+                        error=type(error).__name__,
+                        stack=frames(error),
+                    )
                     raise
                 log.warning("dataplane.restarted", group=self.group, error=type(error).__name__)
                 await backoff.wait()

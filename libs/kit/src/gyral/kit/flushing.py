@@ -3,6 +3,7 @@
 A batch that cannot be is handled by halves: what is to blame ends up alone, and is parked.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ from gyral.kit.batches import Batch, Slice
 from gyral.kit.db import is_infrastructure
 from gyral.kit.offsets import Fenced
 from gyral.kit.reactions import LineStopped
-from gyral.kit.telemetry import Sometimes, get_log
+from gyral.kit.telemetry import Sometimes, frames, get_log
 from gyral.kit.tx import Begin, Tx
 
 T = TypeVar("T", bound=Tx)
@@ -53,6 +54,8 @@ class Flusher(Generic[T]):
         self._prepare = prepare
         self._park = park
         self._parked_in_a_row = 0
+        self.progressed_s = time.monotonic()
+        """When something was last committed: a batch may come in many pieces."""
         self._ahead: _Ahead[T] | None = None
         self._retries = retries
         self._patience_s = patience_s
@@ -104,11 +107,10 @@ class Flusher(Generic[T]):
 
     async def _park_alone(self, part: Slice, park: Park[T], error: Exception) -> None:
         place = f"{part.topic}/{part.partition}/{part.records[0].offset}"
-        self._parked_in_a_row += 1
-        if self._parked_in_a_row >= _BREAKER:
+        if self._parked_in_a_row + 1 >= _BREAKER:
             raise LineStopped(
-                f"{self._group}: {self._parked_in_a_row} records failed in a row, the last at"
-                f" {place}: {type(error).__name__}"
+                f"{self._group}: {_BREAKER} records failed in a row, the last at {place}:"
+                f" {type(error).__name__}"
             ) from error
 
         async def handle(batch: Batch[T]) -> None:
@@ -117,6 +119,7 @@ class Flusher(Generic[T]):
         failed = await self._repeat((part,), handle, handle, self._retries)
         if failed is not None:
             raise failed
+        self._parked_in_a_row += 1
         log.error("record.parked", group=self._group, place=place, error=type(error).__name__)
 
     async def _repeat(
@@ -142,18 +145,19 @@ class Flusher(Generic[T]):
             except Exception as error:  # the kit's one consumer loop
                 away = is_infrastructure(error)
                 failures += not away
-                if batch.committed or waited_s > self._patience_s:
+                if batch.committed or (away and waited_s > self._patience_s):
                     raise
                 log.warning(
                     "batch.failed",
                     group=self._group,
                     failures=failures,
                     error=type(error).__name__,
-                    exc_info=None if away else error,
+                    stack=None if away else frames(error),
                 )
                 if failures > retries:
                     return error
             else:
+                self.progressed_s = time.monotonic()
                 return None
             handle = then
             waited_s += await backoff.wait()

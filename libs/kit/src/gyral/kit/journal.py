@@ -203,6 +203,9 @@ class Journal:
 
     def _append_all(self, framed: Sequence[bytes]) -> None:
         """Write entries with one call: it costs more than their bytes do."""
+        self._recover()  # since their room was looked for, the file may have been given up
+        if self._broken is not None:
+            raise JournalBrokenError(self._broken)
         data = framed[0] if len(framed) == 1 else b"".join(framed)
         if self._sizes[self._segment] + len(data) > self._limits.segment_bytes:
             self._roll()

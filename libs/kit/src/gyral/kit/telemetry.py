@@ -1,5 +1,6 @@
 """What code says about itself: spans, meters, log events; `exporters` decides where they go."""
 
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,12 +11,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 Attribute = str | int | float | bool
 _PROPAGATOR = TraceContextTextMapPropagator()
+_STACK_CHARS = 8000
 
 
 def get_log() -> structlog.typing.FilteringBoundLogger:
     """Return the logger; events are named `subject.happened`, their facts are keywords."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def frames(error: BaseException) -> str:
+    """Return where an error comes from, without what it says: its text may quote a row."""
+    return "".join(traceback.format_tb(error.__traceback__))[-_STACK_CHARS:]
 
 
 def get_meter() -> metrics.Meter:

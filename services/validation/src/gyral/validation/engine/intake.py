@@ -1,6 +1,7 @@
 """Raw records, sorted: rows by stream, markers, and what is neither."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 
@@ -258,10 +259,35 @@ class _Odd:
 
 
 def parked(record: Record, wrong: Violation, schemas: Schemas) -> list[Quarantined]:
-    """Return what is kept of a record that is not judged: rows of people one by one."""
+    """Return what is kept of a record that is not judged: rows of people one by one.
+
+    Whatever reading it meets, something of it is kept: at worst the whole record, under the
+    stream that it claims.
+    """
     found = Sorted()
-    _Odd(found, schemas, dict.fromkeys(schemas.names(), wrong)).place(record)
-    return [replace(row, violation=wrong) for row in found.refused]
+    try:
+        _Odd(found, schemas, dict.fromkeys(schemas.names(), wrong)).place(record)
+    except Exception:  # noqa: BLE001 - the fault may be met here as well, and what has it is kept
+        found = Sorted()
+    if not found.refused:
+        return [refuse(record, wrong, stream=next(iter(claimed(record)), ""))]
+    return [_instead(row, wrong) for row in found.refused]
+
+
+def _instead(row: Quarantined, wrong: Violation) -> Quarantined:
+    """Give a row another reason, unless it is one for which it may never be put back."""
+    forbidden = row.violation.reason is Reason.NOT_PSEUDONYMISED
+    return row if forbidden else replace(row, violation=wrong)
+
+
+def claimed(record: Record) -> list[str]:
+    """Return the streams that a record may be read as one of, by whichever of its parts."""
+    headers = {name.lower(): value or b"" for name, value in record.headers}
+    said = [headers.get("ce_stream", b"").decode("utf-8", "replace")]
+    said.append(text_in(record.value or b"", "stream") or "")
+    with suppress(MalformedEvent):
+        said.append(text_in(payload(record), "stream") or "")
+    return sorted(set(said) - {""})
 
 
 def _bad_key(key: str) -> Violation | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gyral.contracts.data import BatchQuarantined
@@ -12,7 +12,7 @@ from gyral.validation.domain.accounting import Marked, Quarantined
 from gyral.validation.domain.refusals import Reason, Violation, failed
 from gyral.validation.domain.standing import Standing
 from gyral.validation.domain.watermark import PartitionTime
-from gyral.validation.engine.intake import parked
+from gyral.validation.engine.intake import claimed, parked
 from gyral.validation.engine.lake import Lake, LakeMovedError
 from gyral.validation.engine.ledger import Ledger
 from gyral.validation.engine.measures import Outcomes
@@ -32,6 +32,7 @@ from gyral.validation.store.sinks import SinkTx
 from gyral.validation.store.watching import StaleDeclarationError
 
 _TRIES = 5
+_OF_OTHERS = (LakeMovedError, StaleDeclarationError)
 TOPIC = "data.record.submitted.v1"
 
 
@@ -72,32 +73,47 @@ class Records:
         """Put a record that cannot be judged into quarantine.
 
         Raises:
-            Exception: `error`, where rows of it are in the lake: they cannot be refused now.
+            Exception: `error`, where rows of it are in the lake: they cannot be refused now; or
+                where it is not the record's fault but that of others who write.
         """
+        if isinstance(error, _OF_OTHERS):
+            raise error
+        await self._again(lambda: self._park(batch, error))
+        self.changes.notify()
+
+    async def _park(self, batch: Batch[SinkTx], error: Exception) -> None:
         [part] = batch.slices
         [record] = part.records
         refused = parked(record, failed(error), self.schemas)
-        named = spans_by_stream({}, refused, self.schemas)
-        if len(await self._not_landed(refused, named)) < len(refused):
-            raise error
+        spans = [Span(part.topic, part.partition, record.offset, record.offset)]
+        names = {*claimed(record), *(row.stream for row in refused)}
+        named = {
+            name: spans for name in sorted(names) if isinstance(self.schemas.get(name), Schema)
+        }
+        for name in named:
+            if (await self.lake.survey(name, spans)).landed:
+                raise error
         await self._settle_rest(named)
         partitions = await self.outlet.partitions(TOPIC)
         await self._commit(batch, [], refused, [], [], partitions=partitions)
 
     async def _batch(self, batch: Batch[SinkTx], prepared: Prepared | None) -> None:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                await self._settle(batch, prepared)
-            except (LakeMovedError, StaleDeclarationError) as error:
-                if attempt == _TRIES:
-                    raise
-                if isinstance(error, StaleDeclarationError):
-                    await self.schemas.refresh()
-                prepared = None
-            else:
-                break
+        ahead = [prepared]
+        # What was prepared serves the first attempt: another's declaration may be newer.
+        await self._again(lambda: self._settle(batch, ahead.pop() if ahead else None))
         await self.forwarding.try_run()
         self.changes.notify()
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work anew, a few times, when other writers were faster or know more."""
+        for _ in range(1, _TRIES):
+            try:
+                return await work()
+            except LakeMovedError:
+                continue
+            except StaleDeclarationError:
+                await self.schemas.refresh()
+        return await work()
 
     async def _settle(self, batch: Batch[SinkTx], ahead: Prepared | None) -> None:
         self.memory.follow(batch.slices)
