@@ -130,7 +130,8 @@ class Servicer:
         to = front.find(request.model_name, version)
         front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
-            asked, expected = asked_of(request, len(content)), front.expected(to)
+            expected = front.expected(to)
+            asked = asked_of(request, len(content), expected)
             sticky = given.get("x-sticky-key", "").encode()
             said = await front.ask(to, asked, expected, sticky)
         call.set_trailing_metadata((("x-gyral-request-id", said.asking.request_id),))
