@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 from gyral.gateway.api.messages import PACKAGE, SERVICE, TABLE, Messages, file_descriptor
 from gyral.gateway.api.rpc import RpcServer, Servicer
 from gyral.kit.health import UnstartableError
+from gyral.testkit.waiting import until
 
 from .asking import raw
 from .conftest import INPUTS, ROWS
@@ -22,6 +23,7 @@ from .door import MODEL, open_door
 
 MESSAGES = Messages()
 CODE = grpc.StatusCode
+LIMITS = {"max_bytes": 1 << 20, "max_calls": 2}
 
 
 @pytest.fixture
@@ -241,6 +243,60 @@ async def test_a_shadow_is_asked_once_the_answer_is_gone_and_logged(door, channe
 
 async def test_a_port_that_is_taken_stops_the_start_with_what_to_do(door):
     servicer = Servicer(door.api.front, door.api.seconds, door.api.spans)
-    other = RpcServer(servicer, host="127.0.0.1", port=door.rpc_port, max_bytes=1 << 20)
+    other = RpcServer(servicer, host="127.0.0.1", port=door.rpc_port, **LIMITS)
     with pytest.raises(UnstartableError, match="Set GATEWAY_GRPC_PORT to another port"):
         await other.start()
+
+
+def half(channel, key):
+    """A call whose message does not come."""
+    method = channel.stream_unary(f"/{SERVICE}/ModelInfer")
+    return method(metadata=(("authorization", f"Bearer {key}"),), timeout=20)
+
+
+async def test_calls_without_a_key_are_refused_before_their_messages_come(door, channel):
+    calls = [half(channel, "nobody") for _ in range(200)]
+    assert {await call.code() for call in calls} == {CODE.UNAUTHENTICATED}
+    live = channel.stream_unary(f"/{SERVICE}/ServerLive")(timeout=20)
+    assert MESSAGES.read("ServerLiveResponse", await live) == MESSAGES.read(
+        "ServerLiveResponse", MESSAGES.write("ServerLiveResponse", live=True)
+    )
+    ask = {"model_name": MODEL, "inputs": typed()}
+    assert (await call(channel, "ModelInfer", **ask))[0] == CODE.OK
+
+
+@pytest.mark.parametrize("key", ["asker", "nobody"])
+async def test_a_message_that_would_grow_when_unpacked_is_refused(door, channel, key):
+    bomb = MESSAGES.write("ModelInferRequest", raw_input_contents=[bytes(1_000_000)])
+    method = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+    asking = method(
+        bomb,
+        metadata=(("authorization", f"Bearer {key}"),),
+        compression=grpc.Compression.Gzip,
+        timeout=20,
+    )
+    assert await asking.code() == CODE.UNIMPLEMENTED
+    assert "compression" in (await asking.details()).lower()
+
+
+async def test_more_calls_than_may_be_at_once_are_refused(door):
+    servicer = Servicer(door.api.front, door.api.seconds, door.api.spans)
+    server = RpcServer(servicer, host="127.0.0.1", port=0, **LIMITS)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            held = [half(channel, "asker") for _ in range(LIMITS["max_calls"])]
+
+            async def full():
+                return (await call(channel, "ServerLive"))[0] == CODE.RESOURCE_EXHAUSTED
+
+            await until(full)
+            for each in held:
+                each.cancel()
+
+            async def free():
+                return (await call(channel, "ServerLive"))[0] == CODE.OK
+
+            await until(free)
+    finally:
+        await server.stop()

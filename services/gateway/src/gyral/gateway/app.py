@@ -37,6 +37,8 @@ from gyral.kit.telemetry import Sometimes
 from gyral.kit.timings import Timings
 
 E = TypeVar("E", bound=Event)
+_SPARE_CALLS = 64
+"""Over gRPC, beside requests in hand: so that health is told, and 429 said, under full load."""
 _CONNECTIONS = 8192
 """Beyond it connections get 503; requests are bounded before, by what is in hand."""
 
@@ -105,8 +107,15 @@ def _rpc(settings: Settings, servicer: Servicer) -> list[RpcServer]:
     port = settings.gateway_grpc_port
     if port is None:
         return []
-    most = settings.gateway_max_body_bytes
-    return [RpcServer(servicer, host=settings.http_host, port=port, max_bytes=most)]
+    return [
+        RpcServer(
+            servicer,
+            host=settings.http_host,
+            port=port,
+            max_bytes=settings.gateway_max_body_bytes,
+            max_calls=settings.gateway_max_requests + _SPARE_CALLS,
+        )
+    ]
 
 
 def _journal(settings: Settings) -> Journal:

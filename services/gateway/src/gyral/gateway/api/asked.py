@@ -5,9 +5,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gyral.gateway.api.binary import Sent
-from gyral.gateway.api.tensors import BadRequestError
+from gyral.gateway.api.binary import Sent, elements
+from gyral.gateway.api.packed import PACKED
+from gyral.gateway.api.tensors import BadRequestError, Shaped, check_rows
+from gyral.gateway.domain.rows import MAX_ROWS
 
+ENTITY_KEY = "entity_key"
+EVENT_TIME = "event_time"
+OWN = frozenset({ENTITY_KEY, EVENT_TIME, PACKED})
+"""Inputs that are the gateway's, of every model that has none of the name."""
 PROBABILITY = "probability"
 OUTPUTS = (PROBABILITY, "prediction_id")
 
@@ -44,6 +50,30 @@ class Expected(msgspec.Struct, frozen=True, gc=False):
     """True when each row must say its event time."""
     latest_us: int
     """The latest event time taken, in µs UTC."""
+
+
+def check_count(inputs: Sequence[Shaped], expected: Expected) -> None:
+    """Raise BadRequestError when there are more inputs than any request to the model has."""
+    most = len(expected.inputs) + len(OWN)
+    if len(inputs) > most:
+        raise BadRequestError(
+            f"inputs: expected at most {most}, one for each feature and {len(OWN)} beside them;"
+            f" found {len(inputs)}"
+        )
+
+
+def check_cells(inputs: Sequence[Shaped], expected: Expected) -> None:
+    """Raise BadRequestError when shapes hold more than a request may: before cells are read."""
+    check_count(inputs, expected)
+    most = MAX_ROWS * (len(expected.inputs) + len(OWN))
+    cells = 0
+    for tensor in inputs:
+        cells += elements(tensor.name, tensor.shape)
+        check_rows(tensor)
+    if cells > most:
+        raise BadRequestError(
+            f"inputs: expected shapes of at most {most} elements together; found {cells}"
+        )
 
 
 def outputs(named: Sequence[Wanted]) -> tuple[Wanted, ...]:

@@ -1,11 +1,12 @@
 """A `ModelInferRequest` read as every other question, and its answer written."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import msgspec
 
 from gyral.gateway.api.answers import Output, output_of
-from gyral.gateway.api.asked import BOTH, Asked, Wanted, outputs
+from gyral.gateway.api.asked import BOTH, Asked, Expected, Wanted, check_cells, outputs
 from gyral.gateway.api.binary import Sent, elements, from_cells, from_raw, text, to_raw
 from gyral.gateway.api.datatypes import KINDS
 from gyral.gateway.api.front import Said
@@ -31,7 +32,7 @@ _FIELDS: Mapping[str, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def asked_of(request: InferRequest, size_bytes: int) -> Asked:
+def asked_of(request: InferRequest, size_bytes: int, expected: Expected) -> Asked:
     """Return what a message asks.
 
     Raises:
@@ -42,6 +43,7 @@ def asked_of(request: InferRequest, size_bytes: int) -> Asked:
         raise BadRequestError(
             f"id: expected at most {MAX_ID} characters; found {len(request.id)}"
         )
+    check_cells(request.inputs, expected)
     for tensor in request.inputs:
         where = f"inputs.{tensor.name[:80]}"
         check_parameters(where, parameters_of(tensor.parameters), {})
@@ -106,34 +108,39 @@ def _inputs(request: InferRequest) -> Sequence[Sent]:
 
 def _typed(tensor: Input) -> Sent:
     name, shape, datatype = tensor.name, [*tensor.shape], tensor.datatype
-    field = _FIELDS.get(datatype)
-    if field is None:
-        raise BadRequestError(
-            f"{name[:80]}: expected one of {', '.join(_FIELDS)}, or raw_input_contents; found"
-            f" {datatype[:20]!r}"
-        )
-    cells: Sequence[Plain] = ()
-    for found, values in tensor.contents.ListFields():
-        if found.name != field:
-            raise BadRequestError(
-                f"{name[:80]}: expected {field}, where {datatype} has its elements; found"
-                f" {found.name}"
-            )
-        cells = [*values]
-    count = elements(name, shape)
-    if len(cells) != count:
-        raise BadRequestError(
-            f"{name[:80]}: expected {count} elements in {field}, as its shape says; found"
-            f" {len(cells)}"
-        )
+    cells = _cells(tensor)
     if datatype == "BYTES":
-        texts = [text(name, cell) for cell in cells if isinstance(cell, bytes)]
+        texts = [text(name, cell) for cell in cast("Sequence[bytes]", cells)]
         return Tensor(name, shape, datatype, msgspec.Raw(_encode(texts)))
-    numbers = [cell for cell in cells if not isinstance(cell, bytes | str)]
-    kind = KINDS[datatype]
+    numbers, kind = [*cast("Sequence[int]", cells)], KINDS[datatype]
     if kind.whole and numbers and not kind.least <= min(numbers) <= max(numbers) <= kind.most:
         raise BadRequestError(
             f"{name[:80]}: expected {datatype}, which is {kind.least} to {kind.most}; found"
             f" {min(numbers)} to {max(numbers)}"
         )
     return from_cells(name, shape, datatype, [*numbers])
+
+
+def _cells(tensor: Input) -> Sequence[Plain]:
+    """Return a tensor's elements: in its datatype's field, as many as its shape says."""
+    field = _FIELDS.get(tensor.datatype)
+    if field is None:
+        raise BadRequestError(
+            f"{tensor.name[:80]}: expected one of {', '.join(_FIELDS)}, or raw_input_contents;"
+            f" found {tensor.datatype[:20]!r}"
+        )
+    cells: Sequence[Plain] = ()
+    for found, values in tensor.contents.ListFields():
+        if found.name != field:
+            raise BadRequestError(
+                f"{tensor.name[:80]}: expected {field}, where {tensor.datatype} has its"
+                f" elements; found {found.name}"
+            )
+        cells = values
+    count = elements(tensor.name, tensor.shape)
+    if len(cells) != count:
+        raise BadRequestError(
+            f"{tensor.name[:80]}: expected {count} elements in {field}, as its shape says;"
+            f" found {len(cells)}"
+        )
+    return cells

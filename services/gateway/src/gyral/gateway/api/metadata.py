@@ -6,9 +6,8 @@ from functools import lru_cache
 import msgspec
 
 from gyral.contracts.deployment import Datatype, Share
-from gyral.gateway.api.asked import PROBABILITY
+from gyral.gateway.api.asked import ENTITY_KEY, EVENT_TIME, PROBABILITY
 from gyral.gateway.api.front import Addressed
-from gyral.gateway.api.questions import ENTITY_KEY, EVENT_TIME
 from gyral.gateway.api.refusals import RefusedError
 from gyral.gateway.engine.fleet import Fleet
 from gyral.kit.health import Health

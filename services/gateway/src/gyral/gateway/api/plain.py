@@ -8,9 +8,8 @@ import msgspec
 
 from gyral.contracts.deployment import Datatype
 from gyral.gateway.api.answers import JSON, Body, prediction_ids
-from gyral.gateway.api.asked import BOTH, Asked, Expected
+from gyral.gateway.api.asked import BOTH, ENTITY_KEY, EVENT_TIME, Asked, Expected
 from gyral.gateway.api.front import Said
-from gyral.gateway.api.questions import ENTITY_KEY, EVENT_TIME
 from gyral.gateway.api.tensors import BadRequestError, Field, Tensor
 from gyral.gateway.domain.rows import MAX_ROWS
 from gyral.kit.duplicates import may_repeat_keys, reject_duplicate_keys

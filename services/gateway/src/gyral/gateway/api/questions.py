@@ -1,12 +1,13 @@
 """A request understood: rows, keys and times, and its features as one version reads them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
 
 from gyral.contracts.deployment import Share
-from gyral.gateway.api.asked import Asked, Expected, Wanted
+from gyral.gateway.api.asked import ENTITY_KEY, EVENT_TIME, OWN, Asked, Expected, Wanted
 from gyral.gateway.api.binary import Sent, as_json
 from gyral.gateway.api.packed import PACKED, Block, unpacked
 from gyral.gateway.api.tensors import (
@@ -21,9 +22,6 @@ from gyral.gateway.api.tensors import (
 )
 from gyral.gateway.domain.rows import MAX_ROWS, Column
 
-ENTITY_KEY = "entity_key"
-EVENT_TIME = "event_time"
-_OWN = {ENTITY_KEY, EVENT_TIME, PACKED}
 MAX_ENTRY_BYTES = 1_000_000
 """Largest entry of the prediction log: below what a Kafka broker accepts by default (1 MiB)."""
 _ENTRY_OVERHEAD_BYTES = 4096
@@ -119,13 +117,10 @@ def features_for(question: Question, share: Share) -> Features:
 def _by_name(tensors: Sequence[Sent], known_inputs: frozenset[str]) -> dict[str, Sent]:
     named = {tensor.name: tensor for tensor in tensors}
     if len(named) != len(tensors):
-        names = [tensor.name for tensor in tensors]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequestError(
-            f"{twice[:80]}: expected an input once; found it {names.count(twice)} times"
-        )
+        twice, times = Counter(tensor.name for tensor in tensors).most_common(1)[0]
+        raise BadRequestError(f"{twice[:80]}: expected an input once; found it {times} times")
     unknown = named.keys() - known_inputs
-    if unknown and (unknown := unknown - _OWN):
+    if unknown and (unknown := unknown - OWN):
         raise BadRequestError(
             f"{min(unknown)[:80]}: expected one of {', '.join(sorted(known_inputs))},"
             f" {ENTITY_KEY}, {EVENT_TIME}; found an input no version of the model reads"
@@ -151,7 +146,7 @@ def _unpacked(
 ) -> Block:
     """Return the packed features; what came beside them may be no feature."""
     beside = {name: tensor for name, tensor in tensors.items() if tensor is not packed}
-    single = beside.keys() - _OWN
+    single = beside.keys() - OWN
     if single:
         raise BadRequestError(
             f"{PACKED}: expected either all features in it or one tensor a feature; found"

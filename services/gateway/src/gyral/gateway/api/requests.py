@@ -5,7 +5,16 @@ from typing import Annotated
 
 import msgspec
 
-from gyral.gateway.api.asked import BOTH, OUTPUTS, Asked, Expected, Wanted, outputs
+from gyral.gateway.api.asked import (
+    BOTH,
+    OUTPUTS,
+    Asked,
+    Expected,
+    Wanted,
+    check_cells,
+    check_count,
+    outputs,
+)
 from gyral.gateway.api.binary import Sent, from_raw
 from gyral.gateway.api.tensors import BadRequestError, Parameters, Tensor
 from gyral.kit.duplicates import may_repeat_keys, reject_duplicate_keys
@@ -42,22 +51,24 @@ class InferRequest(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(InferRequest).decode
 
 
-def read_request(body: bytes, header: bytes | None, _expected: Expected) -> Asked:
+def read_request(body: bytes, header: bytes | None, expected: Expected) -> Asked:
     """Return the request a body holds.
 
     Args:
         body: JSON, or with a header JSON and bytes.
         header: how many bytes of it are JSON; None when all are.
+        expected: what it may bring.
 
     Raises:
         BadRequestError: it is no request of the protocol.
         Refusal: an object of it has a key twice.
     """
     if header is None:
-        request = _decoded(body)
+        request = _decoded(body, expected)
         return Asked(request.id, _only_json(request), _outputs(request), len(body))
     length = _length(header, len(body))
-    request = _decoded(body[:length])
+    request = _decoded(body[:length], expected)
+    check_cells([each for each in request.inputs if not each.size_bytes], expected)
     inputs = _with_binary(request, memoryview(body)[length:])
     return Asked(request.id, inputs, _outputs(request), len(body))
 
@@ -86,7 +97,7 @@ def check_parameters(
     return given or {}
 
 
-def _decoded(body: bytes) -> InferRequest:
+def _decoded(body: bytes, expected: Expected) -> InferRequest:
     try:
         request = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -95,6 +106,7 @@ def _decoded(body: bytes) -> InferRequest:
         raise BadRequestError(
             "expected an inference request; found JSON nested too deeply"
         ) from None
+    check_count(request.inputs, expected)
     if may_repeat_keys(body, _keys_read(request)):
         reject_duplicate_keys(body)
     return request

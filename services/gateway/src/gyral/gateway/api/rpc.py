@@ -1,7 +1,8 @@
 """Open Inference V2 over gRPC: the same questions, keys, caps and log as over HTTP."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeAlias, cast
@@ -29,16 +30,24 @@ from gyral.kit.timings import Timings
 
 Call: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Method: TypeAlias = "Callable[[bytes, Call], Awaitable[bytes]]"
+_Handler: TypeAlias = "Callable[[AsyncIterator[bytes], Call], Awaitable[bytes]]"
 _CODES: Mapping[int, grpc.StatusCode] = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 _MAX_METADATA_BYTES = 16 << 10
+_MAX_STREAMS = 256
+"""Calls at once over one connection; a client keeps back what is more."""
+_NO_COMPRESSION = 1
+"""The bit of `identity`: what is small on the wire must not grow here."""
+_MESSAGE_S = 20.0
+"""How long the message of a caller with a key may take to come."""
 _STOP_S = 10.0
 log = get_log()
 
@@ -55,30 +64,27 @@ class Servicer:
     spans: Sometimes
     messages: Messages = field(default_factory=Messages)
 
-    async def server_live(self, content: bytes, _call: Call) -> bytes:
+    async def server_live(self, _content: bytes, _call: Call) -> bytes:
         """Say whether the process must be restarted."""
-        self._read("ServerLiveRequest", content)
         return self.messages.write("ServerLiveResponse", live=not self.front.health.dead())
 
-    async def server_ready(self, content: bytes, _call: Call) -> bytes:
+    async def server_ready(self, _content: bytes, _call: Call) -> bytes:
         """Say whether work may come here."""
-        self._read("ServerReadyRequest", content)
         return self.messages.write("ServerReadyResponse", ready=not self.front.health.unready())
 
-    async def server_metadata(self, content: bytes, _call: Call) -> bytes:
+    async def server_metadata(self, _content: bytes, _call: Call) -> bytes:
         """Say who answers."""
-        self._read("ServerMetadataRequest", content)
         return self.messages.write("ServerMetadataResponse", **metadata.SERVER)
 
-    async def model_ready(self, content: bytes, call: Call) -> bytes:
+    async def model_ready(self, content: bytes, _call: Call) -> bytes:
         """Say whether a model's question would be answered."""
-        to = self._model("ModelReadyRequest", content, call)
+        to = self._model("ModelReadyRequest", content)
         ready = metadata.is_ready(to, self.front.answering.fleet)
         return self.messages.write("ModelReadyResponse", ready=ready)
 
-    async def model_metadata(self, content: bytes, call: Call) -> bytes:
+    async def model_metadata(self, content: bytes, _call: Call) -> bytes:
         """Say what to send."""
-        to = self._model("ModelMetadataRequest", content, call)
+        to = self._model("ModelMetadataRequest", content)
         about = metadata.about(to)
         return self.messages.write(
             "ModelMetadataResponse",
@@ -91,25 +97,14 @@ class Servicer:
 
     async def model_infer(self, content: bytes, call: Call) -> bytes:
         """Answer a question."""
-        front, began = self.front, time.perf_counter()
-        front.in_hand += 1
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        self.front.in_hand += 1
         try:
-            with refusals():
-                answer = await self._infer(content, call)
-            status = HTTPStatus.OK.value
-        except RefusedError as refused:
-            status = refused.status
-            raise
-        else:
-            return answer
+            return await self._infer(content, call)
         finally:
-            front.in_hand -= 1
-            self.seconds.record(time.perf_counter() - began, str(status))
+            self.front.in_hand -= 1
 
-    async def repository_index(self, content: bytes, call: Call) -> bytes:
+    async def repository_index(self, content: bytes, _call: Call) -> bytes:
         """List every version of every route, for operators."""
-        self.front.check_key(_metadata(call).get("authorization"), access.Scope.OPERATE)
         asked = cast("IndexRequest", self._read("RepositoryIndexRequest", content))
         if asked.repository_name:
             raise RefusedError(
@@ -123,14 +118,14 @@ class Servicer:
 
     async def _infer(self, content: bytes, call: Call) -> bytes:
         front, given = self.front, _metadata(call)
-        front.check_key(given.get("authorization"))
         front.check_load()
         request = cast("InferRequest", self._read("ModelInferRequest", content))
         version = metadata.version_of(request.model_version)
         to = front.find(request.model_name, version)
         front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
-            asked, expected = asked_of(request, len(content)), front.expected(to)
+            expected = front.expected(to)
+            asked = asked_of(request, len(content), expected)
             sticky = given.get("x-sticky-key", "").encode()
             said = await front.ask(to, asked, expected, sticky)
         call.set_trailing_metadata((("x-gyral-request-id", said.asking.request_id),))
@@ -142,8 +137,7 @@ class Servicer:
         call.add_done_callback(begin)  # type: ignore[arg-type]
         return answer_of(self.messages, said, raw=bool(request.raw_input_contents))
 
-    def _model(self, message: str, content: bytes, call: Call) -> Addressed:
-        self.front.check_key(_metadata(call).get("authorization"))
+    def _model(self, message: str, content: bytes) -> Addressed:
         named = cast("Named", self._read(message, content))
         return self.front.find(named.name, metadata.version_of(named.version))
 
@@ -157,8 +151,11 @@ class Servicer:
 class RpcServer:
     """Serves the methods on a port of their own."""
 
-    def __init__(self, servicer: Servicer, *, host: str, port: int, max_bytes: int) -> None:
+    def __init__(
+        self, servicer: Servicer, *, host: str, port: int, max_bytes: int, max_calls: int
+    ) -> None:
         self._servicer = servicer
+        self._max_calls = max_calls
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._max_bytes = max_bytes
         self._server: grpc.aio.Server | None = None
@@ -174,9 +171,11 @@ class RpcServer:
         options = [
             ("grpc.max_receive_message_length", self._max_bytes),
             ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+            ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
             ("grpc.so_reuseport", 0),
         ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._max_calls)
         server.add_generic_rpc_handlers((_handlers(self._servicer),))
         try:
             self.port = server.add_insecure_port(self._address)
@@ -199,40 +198,64 @@ class RpcServer:
 
 
 def _handlers(servicer: Servicer) -> grpc.GenericRpcHandler:
-    methods = {
-        "ServerLive": servicer.server_live,
-        "ServerReady": servicer.server_ready,
-        "ServerMetadata": servicer.server_metadata,
-        "ModelReady": servicer.model_ready,
-        "ModelMetadata": servicer.model_metadata,
-        "ModelInfer": servicer.model_infer,
-        "RepositoryIndex": servicer.repository_index,
+    infer, operate = access.Scope.INFER, access.Scope.OPERATE
+    methods: Mapping[str, tuple[_Method, access.Scope | None]] = {
+        "ServerLive": (servicer.server_live, None),
+        "ServerReady": (servicer.server_ready, None),
+        "ServerMetadata": (servicer.server_metadata, None),
+        "ModelReady": (servicer.model_ready, infer),
+        "ModelMetadata": (servicer.model_metadata, infer),
+        "ModelInfer": (servicer.model_infer, infer),
+        "RepositoryIndex": (servicer.repository_index, operate),
     }
+    # As streams, which these look like on the wire, the handler is called before the message.
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            name: grpc.unary_unary_rpc_method_handler(_guarded(method))
-            for name, method in methods.items()
+            name: grpc.stream_unary_rpc_method_handler(_guarded(servicer, method, scope))
+            for name, (method, scope) in methods.items()
         },
     )
 
 
-def _guarded(method: _Method) -> _Method:
-    """Give every error a code and a sentence, and none of them a stack."""
+def _guarded(servicer: Servicer, method: _Method, scope: access.Scope | None) -> _Handler:
+    """Give every error a code and a sentence, and none of them a stack.
 
-    async def answer(content: bytes, call: Call) -> bytes:
+    Who has no key is refused before a message is waited for; what needs none reads none.
+    """
+
+    async def answer(sent: AsyncIterator[bytes], call: Call) -> bytes:
+        began, status, message = time.perf_counter(), HTTPStatus.OK.value, ""
         try:
             with refusals():
+                content = b""
+                if scope is not None:
+                    given = _metadata(call).get("authorization")
+                    servicer.front.check_key(given, scope)
+                    content = await _message(sent)
                 return await method(content, call)
         except RefusedError as refused:
-            code = _CODES.get(refused.status, grpc.StatusCode.INTERNAL)
-            message = refused.message
+            status, message = refused.status, refused.message
         except Exception:
             log.exception("rpc.failed")
-            code, message = grpc.StatusCode.INTERNAL, "an error of ours; it was logged"
-        return await call.abort(code, message)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+            message = "an error of ours; it was logged"
+        finally:
+            servicer.seconds.record(time.perf_counter() - began, str(status))
+        return await call.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), message)
 
     return answer
+
+
+async def _message(sent: AsyncIterator[bytes]) -> bytes:
+    """Return the one message of a call."""
+    try:
+        async with asyncio.timeout(_MESSAGE_S):
+            async for content in sent:
+                return content
+    except TimeoutError:
+        raise RefusedError(408, f"expected a message within {_MESSAGE_S:g} s") from None
+    raise RefusedError(400, "expected a message; found none")
 
 
 def _port(port: metadata.Port) -> Mapping[str, Value]:

@@ -29,9 +29,17 @@ class BadRequestError(ValueError):
 class Shaped(Protocol):
     """What has a name and a shape."""
 
-    name: str
-    shape: list[int]
-    datatype: str
+    @property
+    def name(self) -> str:
+        """Which input it is."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its axes, rows first."""
+
+    @property
+    def datatype(self) -> str:
+        """What its elements are."""
 
 
 class Reading(msgspec.Struct, gc=False):
