@@ -1,9 +1,12 @@
 """What the deployer does when versions are approved and predictions are logged."""
 
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
 
 import msgspec
 
@@ -30,16 +33,16 @@ log = get_log()
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a rollout needs of a logged prediction; its columns stay undecoded."""
+    """What a rollout needs of a logged prediction, as its columns can hold it."""
 
-    request_id: str
+    request_id: UUID
     model: str
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
     role: Role
     epoch: int
-    latency_us: int
+    latency_us: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     probabilities: list[float | None]
-    entity_keys: msgspec.Raw = msgspec.Raw(b"[]")
+    entity_keys: list[str | None] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +188,11 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
                 if is_marker(record):
                     told = WatermarkAdvanced.model_validate_json(record.value, extra="ignore")
                     markers[told.subject, part.partition] = Marker(
-                        told.subject, part.partition, told.event_time
+                        told.subject, part.partition, told.event_time.astimezone(UTC)
                     )
                 else:
                     answers.append(decode(record.value))
-            except ValueError:  # of msgspec and of pydantic alike
+            except (ValueError, OverflowError):  # of msgspec, of pydantic, of time zones
                 log.warning(
                     "prediction.malformed", partition=part.partition, offset=record.offset
                 )
@@ -199,6 +202,7 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
 def _observation(answer: Answer) -> Observation:
     failed = sum(probability is None for probability in answer.probabilities)
     known = [each for each in answer.probabilities if each is not None]
+    score = sum(known) / len(known) if known and not failed else None
     return Observation(
         model=answer.model,
         request_id=answer.request_id,
@@ -208,7 +212,7 @@ def _observation(answer: Answer) -> Observation:
         rows=len(answer.probabilities),
         failed_rows=failed,
         latency_us=answer.latency_us,
-        score=None if failed or not known else sum(known) / len(known),
+        score=score if score is not None and math.isfinite(score) else None,
         block=_block(answer),
     )
 
@@ -218,8 +222,8 @@ def _block(answer: Answer) -> int:
 
     Not the key itself: it may be about somebody.
     """
-    keys = msgspec.json.decode(answer.entity_keys, type=list[str | None])
-    return zlib.crc32((next(filter(None, keys), None) or answer.request_id).encode())
+    key = next(filter(None, answer.entity_keys), None)
+    return zlib.crc32((key or str(answer.request_id)).encode())
 
 
 async def _measure(

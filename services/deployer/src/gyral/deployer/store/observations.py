@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from uuid import UUID
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class Observation:
     """One answered request, as the prediction log tells of it."""
 
     model: str
-    request_id: str
+    request_id: UUID
     role: str
     epoch: int
     version: int
