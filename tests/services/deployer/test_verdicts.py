@@ -57,19 +57,51 @@ async def test_a_step_nobody_asks_about_is_taken_back_when_its_time_is_over(depl
     )
 
 
-async def test_a_paused_step_begins_its_time_anew_when_it_goes_on(deployer_with):
+async def test_only_the_time_a_step_is_held_does_not_count(deployer_with):
     deployer = await second(await deployer_with(step_limit="2h"))
     await deployer.handlers.time_passed()
     async with calling(deployer) as client:
-        await order(client, 2, "pause")
-        deployer.now = NOW + timedelta(hours=3)
-        await deployer.handlers.time_passed()
-        await order(client, 2, "resume")
+        for _ in range(2):
+            deployer.now += timedelta(hours=1)
+            await order(client, 2, "pause")
+            deployer.now += timedelta(hours=3)
+            await deployer.handlers.time_passed()
+            await order(client, 2, "resume")
     await deployer.handlers.time_passed()
     assert (await deployer.stage(2)).stage is Stage.SHADOW
-    deployer.now += timedelta(hours=3)
+    deployer.now += timedelta(seconds=1)
+    await deployer.handlers.time_passed()
+    [aborted] = await deployer.published(RolloutAborted)
+    assert aborted.reason == "time: expected 500 rows within 2h; found 0"
+
+
+async def test_a_step_held_before_it_was_judged_has_all_its_time_when_it_goes_on(deployer_with):
+    deployer = await second(await deployer_with(step_limit="2h"))
+    async with calling(deployer) as client:
+        await order(client, 2, "pause")
+        deployer.now += timedelta(hours=1)
+        await deployer.handlers.time_passed()
+        deployer.now += timedelta(hours=3)
+        await order(client, 2, "resume")
+    deployer.now += timedelta(hours=2)
+    await deployer.handlers.time_passed()
+    assert (await deployer.stage(2)).stage is Stage.SHADOW
+    deployer.now += timedelta(seconds=1)
     await deployer.handlers.time_passed()
     assert (await deployer.stage(2)).stage is Stage.ABORTED
+
+
+async def test_a_held_version_is_not_approved_by_the_way(deployer_with):
+    deployer = await second(await deployer_with(approval="required"))
+    await deployer.log(*(one for one in pairs(500, score=0.5)))
+    async with calling(deployer) as client:
+        await order(client, 2, "pause")
+        refused = await order(client, 2, "approve")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "paused")
+        state = await deployer.stage(2)
+        assert (state.stage, state.paused, state.awaiting) == (Stage.SHADOW, True, True)
+        await order(client, 2, "resume")
+        assert (await order(client, 2, "approve")).json()["stage"] == "canary"
 
 
 async def test_the_time_of_a_model_on_an_event_clock_is_its_datas(deployer_with):

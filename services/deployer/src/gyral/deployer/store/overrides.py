@@ -49,6 +49,7 @@ class OverrideTx(TransitionTx):
             actor=by.actor,
             reason=by.reason,
             now=moment.now,
+            as_of=moment.as_of,
         )
         await self._tell_steered(rollout, order, by, moment)
 

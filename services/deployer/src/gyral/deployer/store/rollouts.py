@@ -150,20 +150,41 @@ class RolloutTx(ObservationTx):
         actor: str | None = None,
         reason: str | None,
         now: datetime,
+        as_of: datetime | None = None,
     ) -> None:
-        """Remember where a rollout stands now, and by whose word."""
+        """Remember where a rollout stands now, and by whose word.
+
+        A step's time goes on while its state means the same, but for the time it was held.
+
+        Args:
+            rollout: as it stood before.
+            state: where it stands from now on.
+            epoch: of its route.
+            actor: who decided, where an operator did.
+            reason: why.
+            now: the wall clock's time.
+            as_of: the model's clock, where it is held or goes on.
+        """
         await self.conn.execute(
             """
             UPDATE rollout
                SET stage = $3, step = $4, extended = $5, paused = $6, awaiting = $7, epoch = $8,
                    actor = $9, reason = $10, updated_at = $11,
                    since = CASE
-                             WHEN (stage, step, paused, awaiting) = ($3, $4, $6, $7) THEN since
-                           END
+                             WHEN (stage, step, awaiting) <> ($3, $4, $7) THEN NULL
+                             WHEN paused AND NOT $6
+                             THEN since + ($12::timestamptz - greatest(paused_at, since))
+                             ELSE since
+                           END,
+                   paused_at = CASE
+                                 WHEN NOT $6 THEN NULL
+                                 WHEN paused THEN paused_at
+                                 ELSE $12
+                               END
              WHERE model = $1 AND version = $2
             """,
             rollout.model, rollout.version, state.stage, state.step, state.extended,
-            state.paused, state.awaiting, epoch, actor, reason, now,
+            state.paused, state.awaiting, epoch, actor, reason, now, as_of,
         )  # fmt: skip
 
     async def keep_measured(
