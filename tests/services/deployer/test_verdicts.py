@@ -6,6 +6,7 @@ import pytest
 
 from gyral.contracts.deployment import RolloutAborted, RolloutSteered, RouteChanged
 from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.domain.samples import KEPT_WHOLE, Step
 from tests.services.deployer.builders import answer
 from tests.services.deployer.test_api import calling, order
 from tests.services.registry.builders import NOW
@@ -141,6 +142,7 @@ async def test_an_experiment_keeps_its_weights_and_shows_the_comparison(deployer
             for n in range(2000)
         )
     )
+    await deployer.handlers.time_passed()
     assert (await deployer.stage(2)).stage is Stage.AB
     *_, route = await deployer.published(RouteChanged)
     assert {share.version: share.weight for share in route.shares} == {1: 60, 2: 40}
@@ -149,3 +151,28 @@ async def test_an_experiment_keeps_its_weights_and_shows_the_comparison(deployer
         assert (measured["champion_rows"], measured["candidate_rows"]) == (1000, 1000)
         assert measured["score_shift_lower"] == pytest.approx(0.1)
         assert (await order(client, 2, "promote", "better")).json()["stage"] == "completed"
+
+
+async def test_what_only_an_operator_ends_is_judged_as_time_passes_not_at_each_answer(
+    deployer_with,
+):
+    deployer = await second(await deployer_with(shadow=5, canary=[], ab=40))
+    await deployer.log(*pairs(5, score=0.5))
+    failed = [answer(900 + n, version=2, epoch=3, rows=1, failed=True) for n in range(5)]
+    await deployer.log(*failed)
+    assert (await deployer.stage(2)).stage is Stage.AB
+    await deployer.handlers.time_passed()
+    assert (await deployer.stage(2)).stage is Stage.ABORTED
+
+
+async def test_beyond_the_cap_a_sample_of_requests_counts_until_the_next_step(deployer_with):
+    deployer = await second(await deployer_with(shadow=5, canary=[], ab=40))
+    await deployer.log(*pairs(5, score=0.5))
+    await deployer.pool.execute("UPDATE rollout SET kept = $1 WHERE version = 2", KEPT_WHOLE)
+    many = [answer(1000 + n, version=1 + n % 2, epoch=3, rows=1) for n in range(2000)]
+    await deployer.log(*many)
+    found = await deployer.pool.fetchval("SELECT count(*) FROM observation WHERE epoch = 3")
+    assert 400 < found < 600  # five standard errors of a quarter
+    await deployer.handlers.time_passed()
+    async with deployer.opened() as tx:
+        assert (await tx.steps_under_way())["churn"] == Step(3, open_ended=True, kept=found)

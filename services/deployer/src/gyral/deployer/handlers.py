@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -17,6 +17,7 @@ from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
 from gyral.deployer.domain.measures import Measures, compare
 from gyral.deployer.domain.rollouts import Measured, Stage
+from gyral.deployer.domain.samples import Step
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.observations import Observation
 from gyral.deployer.store.rollouts import StoredRollout
@@ -105,31 +106,33 @@ class Handlers:
         await self.exports.enqueue(tx, name, job, cause=event.delivery)
 
     async def predictions(self, batch: Batch[DeployerTx]) -> None:
-        """Count answered requests; judge each rollout whose step may have ended."""
+        """Count answered requests; judge each rollout whose step they may have ended."""
         answers, markers = read(batch)
         async with batch.commit() as tx:
-            running = await tx.epochs_under_way()
+            running = await tx.steps_under_way()
             await tx.observe(
-                _observation(answer)
-                for answer in answers
-                if answer.epoch == running.get(answer.model)
+                _observation(answer) for answer in answers if _counts(answer, running)
             )
             for marker in markers:
                 await tx.advance_watermark(marker.model, marker.partition, marker.event_time)
             told = {marker.model for marker in markers}
-            for model in sorted(running):
-                if model in told or not await self.specs.event_clock(model):
+            for model, step in sorted(running.items()):
+                if model in told or not (
+                    step.open_ended or await self.specs.event_clock(model)
+                ):
                     await self._judge(tx, model)
         self.changes.notify()
 
     async def time_passed(self) -> None:
-        """Judge what may have taken too long, though nobody asks its model any more.
+        """Judge what may have taken too long, and what no number of answers ends.
 
         A model on an event clock stands still with its data.
         """
         async with self.begin() as tx:
-            for model in sorted(await tx.epochs_under_way()):
-                if not await self.specs.event_clock(model):
+            running = sorted(await tx.steps_under_way())
+        for model in running:
+            if not await self.specs.event_clock(model):
+                async with self.begin() as tx:
                     await self._judge(tx, model)
         self.changes.notify()
 
@@ -141,7 +144,8 @@ class Handlers:
             return
         moment = await tx.moment(model, self.now(), self.partitions)
         measured, measures = await _measure(tx, rollout, moment)
-        await tx.keep_measured(rollout, measures, moment.as_of)
+        kept = measured.candidate.requests + measured.champion.requests
+        await tx.keep_measured(rollout, measures, moment.as_of, kept=kept)
         decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
         if decision is None:
             return
@@ -197,6 +201,12 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
                     "prediction.malformed", partition=part.partition, offset=record.offset
                 )
     return answers, list(markers.values())
+
+
+def _counts(answer: Answer, running: Mapping[str, Step]) -> bool:
+    """True when an answer was given in its model's present step, and is kept of it."""
+    step = running.get(answer.model)
+    return step is not None and step.epoch == answer.epoch and step.keeps(answer.request_id)
 
 
 def _observation(answer: Answer) -> Observation:

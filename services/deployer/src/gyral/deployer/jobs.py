@@ -288,7 +288,7 @@ class Addressing:
             self.changes.notify()
 
     async def _stale(self, tx: DeployerTx) -> Mapping[str, RouteChanged]:
-        busy = await tx.epochs_under_way()
+        busy = await tx.steps_under_way()
         return {
             route.model: route
             for route in await tx.routes()

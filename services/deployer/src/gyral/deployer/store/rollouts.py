@@ -14,6 +14,7 @@ from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain.rollouts import Stage, State
 from gyral.deployer.domain.routes import answering
+from gyral.deployer.domain.samples import Step
 from gyral.deployer.store.observations import ObservationTx
 
 _COLUMNS = """model, version, run_id, request_id, stage, step, extended, paused, awaiting,
@@ -114,16 +115,18 @@ class RolloutTx(ObservationTx):
         )  # fmt: skip
         return frozenset(row["slot"] for row in rows)
 
-    async def epochs_under_way(self) -> dict[str, int]:
-        """Return, for each model with a step under way, the epoch of that step."""
+    async def steps_under_way(self) -> dict[str, Step]:
+        """Return the step of each model that has one under way."""
         rows = await self.conn.fetch(
             """
-            SELECT model, epoch
+            SELECT model, epoch, paused OR awaiting OR stage = 'ab' AS open_ended, kept
               FROM rollout
              WHERE stage NOT IN ('completed', 'aborted', 'rolled_back') AND epoch IS NOT NULL
             """
         )
-        return {row["model"]: row["epoch"] for row in rows}
+        return {
+            row["model"]: Step(row["epoch"], row["open_ended"], row["kept"]) for row in rows
+        }
 
     async def rollouts(
         self, model: str, *, after: int | None, limit: int
@@ -180,7 +183,8 @@ class RolloutTx(ObservationTx):
                                  WHEN NOT $6 THEN NULL
                                  WHEN paused THEN paused_at
                                  ELSE $12
-                               END
+                               END,
+                   kept = CASE WHEN epoch = $8 THEN kept ELSE 0 END
              WHERE model = $1 AND version = $2
             """,
             rollout.model, rollout.version, state.stage, state.step, state.extended,
@@ -192,14 +196,16 @@ class RolloutTx(ObservationTx):
         rollout: StoredRollout,
         measured: Mapping[str, float | int | None],
         since: datetime | None,
+        *,
+        kept: int,
     ) -> None:
         """Remember what a step has come to, and when it began if nobody knew yet."""
         await self.conn.execute(
             """
-            UPDATE rollout SET measured = $3, since = coalesce(since, $4)
+            UPDATE rollout SET measured = $3, since = coalesce(since, $4), kept = $5
              WHERE model = $1 AND version = $2
             """,
-            rollout.model, rollout.version, json.dumps(dict(measured)), since,
+            rollout.model, rollout.version, json.dumps(dict(measured)), since, kept,
         )  # fmt: skip
 
     async def roll_back(
