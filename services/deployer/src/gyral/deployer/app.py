@@ -93,7 +93,9 @@ def build(settings: Settings) -> Service:
             Periodic("time-limits", handlers.time_passed, every_s=5),
             Periodic(
                 "addresses",
-                Addressing(opened, addresses, changes).run_once,
+                Addressing(
+                    opened, dict(zip(addresses, runtimes, strict=True)), _now, changes
+                ).run_once,
                 every_s=settings.deployer_reconcile_s,
             ),
             *(

@@ -86,6 +86,15 @@ class ObservationTx(Tx):
         )  # fmt: skip
         return np.array([row["difference"] for row in rows], np.float64)
 
+    async def carry_observations(self, model: str, before: int, epoch: int) -> None:
+        """Let what was observed under one epoch count under another of the same shares."""
+        await self.conn.execute(
+            "UPDATE observation SET epoch = $3 WHERE model = $1 AND epoch = $2",
+            model,
+            before,
+            epoch,
+        )
+
     async def forget_observations(self, model: str, before_epoch: int) -> None:
         """Drop what was observed under earlier epochs."""
         await self.conn.execute(

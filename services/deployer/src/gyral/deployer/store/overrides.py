@@ -101,7 +101,8 @@ class OverrideTx(TransitionTx):
             await self.abort(running, why[:500], {}, moment, by=by)
         epoch = route.epoch + 1
         self.because(rollout.cause, step=f"{rollout.version}/rolled_back")
-        await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (back,)}))
+        alone = route.model_copy(update={"epoch": epoch, "shares": (back,)})
+        await self.set_route(alone, now=moment.now)
         await self._hand_back(rollout, back.version, epoch, by, moment)
 
     async def adopt(self, pinned: RoutePinned, moment: Moment) -> None:
@@ -121,32 +122,19 @@ class OverrideTx(TransitionTx):
         running = await self.in_flight(pinned.key)
         if target is None or not _has_served(target, share):
             log.warning("pin.refused", model=pinned.key, version=share.version)
-            await self._repeat(route, running, epoch, moment)
+            beyond = route.model_copy(update={"epoch": epoch})
+            await self.repeat(beyond, moment.now)
             return
         champion = answering(route.shares)
         if running is not None:
             champion = running.previous
             await self.abort(running, f"pinned: {by.reason}"[:500], {}, moment, by=by)
         self.because(pinned.delivery, step=f"{pinned.key}/adopted")
-        await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (share,)}))
+        alone = route.model_copy(update={"epoch": epoch, "shares": (share,)})
+        await self.set_route(alone, now=moment.now)
         if champion is not None and champion != share.version:
             taken = await self._known(pinned.key, champion)
             await self._hand_back(taken, share.version, epoch, by, moment)
-
-    async def _repeat(
-        self, route: RouteChanged, running: StoredRollout | None, epoch: int, moment: Moment
-    ) -> None:
-        """Publish the route as it is at another epoch; a step under way begins anew there."""
-        await self.set_route(route.model_copy(update={"epoch": epoch}))
-        if running is not None and running.epoch is not None:
-            await self.move(
-                running,
-                running.state,
-                epoch=epoch,
-                actor=running.actor,
-                reason=running.reason,
-                now=moment.now,
-            )
 
     async def _hand_back(
         self, taken: StoredRollout, to: int, epoch: int, by: Override, moment: Moment

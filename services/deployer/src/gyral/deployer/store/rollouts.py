@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from gyral.contracts.deployment import RouteChanged
+from gyral.contracts.deployment import RouteChanged, Share
 from gyral.contracts.events import Delivery
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import Artifacts
@@ -102,14 +102,14 @@ class RolloutTx(ObservationTx):
         return _rollout(row) if row else None
 
     async def over(self, slots: Iterable[str], *, before: datetime) -> frozenset[str]:
-        """Return the slots whose rollout had ended before a time: it never begins again."""
+        """Return the slots whose rollout had ended, and that no route named, before a time."""
         rows = await self.conn.fetch(
             """
             SELECT model || '@' || version AS slot
               FROM rollout
              WHERE model || '@' || version = ANY ($1::text[])
                AND stage IN ('completed', 'aborted', 'rolled_back')
-               AND coalesce(rolled_back_at, updated_at) < $2
+               AND greatest(coalesce(rolled_back_at, updated_at), unrouted_at) < $2
             """,
             list(slots), before,
         )  # fmt: skip
@@ -245,8 +245,9 @@ class RolloutTx(ObservationTx):
         rows = await self.conn.fetch("SELECT event FROM route ORDER BY model")
         return [RouteChanged.model_validate_json(row["event"]) for row in rows]
 
-    async def set_route(self, route: RouteChanged) -> None:
+    async def set_route(self, route: RouteChanged, *, now: datetime) -> None:
         """Make this the model's route and publish it; its epoch must be a later one."""
+        before = await self.route(route.model)
         moved = await self.conn.fetchval(
             """
             INSERT INTO route (model, epoch, event)
@@ -263,7 +264,20 @@ class RolloutTx(ObservationTx):
                 f"route of {route.model}: expected an epoch before {route.epoch}; "
                 "found a later one"
             )
+        await self._date_leaving(before.shares if before else (), route, now)
         await self.publish(route)
+
+    async def _date_leaving(
+        self, before: tuple[Share, ...], route: RouteChanged, now: datetime
+    ) -> None:
+        left = {share.version for share in before} - {share.version for share in route.shares}
+        await self.conn.execute(
+            """
+            UPDATE rollout SET unrouted_at = $3
+             WHERE model = $1 AND version = ANY ($2::integer[])
+            """,
+            route.model, list(left), now,
+        )  # fmt: skip
 
     async def advance_watermark(self, model: str, partition: int, event_time: datetime) -> None:
         """Remember how far one partition is; it never goes back."""
