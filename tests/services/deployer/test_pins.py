@@ -109,3 +109,67 @@ async def test_a_step_under_way_goes_on_at_the_epoch_that_lifts_a_refused_pin(de
     shadow += [answer(n, version=2, epoch=1004, role="shadow") for n in range(5)]
     await deployer.log(*shadow, day=1)
     assert (await deployer.stage(2)).stage is Stage.CANARY
+
+
+async def test_the_pin_of_a_gateway_that_was_further_lies_below_the_route_too(deployer):
+    await completed(deployer)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1006))
+    *_, route = await deployer.published(RouteChanged)
+    assert (route.epoch, weights(route)) == (1007, {1: 100})
+    *_, before, champion = await deployer.published(RolloutCompleted)
+    assert [(it.version, it.epoch) for it in (before, champion)] == [(2, 3), (1, 1004)]
+
+
+async def test_the_pin_of_a_gateway_that_was_behind_is_lifted_already(deployer):
+    await completed(deployer)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1006))
+    routes = await deployer.published(RouteChanged)
+    assert (routes[-1].epoch, weights(routes[-1])) == (1007, {1: 100})
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
+    assert await deployer.published(RouteChanged) == routes
+
+
+async def test_a_stale_pin_does_not_use_up_the_order_it_belongs_to(deployer):
+    await completed(deployer)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=2))
+    assert (await deployer.stage(2)).stage is Stage.COMPLETED
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
+    assert (await deployer.stage(2)).stage is Stage.ROLLED_BACK
+
+
+async def test_a_gateway_that_tells_late_takes_back_no_later_rollout(deployer):
+    await completed(deployer)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
+    await deployer.live(3, against=1)
+    shadow = [answer(n, version=1, epoch=1005) for n in range(5)]
+    shadow += [answer(n, version=3, epoch=1005, role="shadow") for n in range(5)]
+    await deployer.log(*shadow)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1006))
+    *_, route = await deployer.published(RouteChanged)
+    assert (route.epoch, weights(route)) == (1007, {1: 100, 3: 0})
+    assert (await deployer.stage(3)).stage is Stage.SHADOW
+    await deployer.log(day=1)
+    assert (await deployer.stage(3)).stage is Stage.CANARY
+    assert await deployer.published(RolloutAborted) == []
+
+
+async def test_an_order_at_the_routes_own_epoch_takes_back_what_is_under_way(deployer):
+    await completed(deployer)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
+    await deployer.live(3, against=1)
+    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1005, pin_id=RUN))
+    *_, route = await deployer.published(RouteChanged)
+    assert (route.epoch, weights(route)) == (1007, {1: 100})
+    assert (await deployer.stage(3)).stage is Stage.ABORTED
+
+
+async def completed(deployer):
+    """A second version answers alone, at epoch 3."""
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    await deployer.promote(2)
+
+
+def weights(route):
+    return {share.version: share.weight for share in route.shares}
