@@ -3,6 +3,8 @@
 Counted once, judged at markers, published with a growing epoch.
 """
 
+import json
+
 import httpx
 import pytest
 
@@ -12,21 +14,16 @@ from gyral.contracts.deployment import (
     RolloutCompleted,
     RolloutStarted,
     RouteChanged,
-    RoutePinned,
-    Share,
 )
 from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.jobs import Preparation, Runtime, Runtimes
 from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
-from gyral.testkit.events import delivered
-from tests.services.deployer.builders import KnownSpecs, answer, approved
-from tests.services.deployer.test_routes import INPUTS
-from tests.services.registry.builders import NOW, REQUEST, RUN
+from tests.services.deployer.builders import KnownSpecs, Record, answer, approved
+from tests.services.registry.builders import NOW, REQUEST
 
 pytestmark = pytest.mark.live
-PIN = "9d3c2a8e-51f6-4d1c-8a70-3f0f6f0f2b11"
 
 
 async def test_a_first_version_serves_alone_and_completes(deployer):
@@ -169,6 +166,36 @@ async def test_bytes_that_are_no_prediction_stop_nothing(deployer):
     assert await deployer.stored(0) == 4
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"entity_keys": None},
+        {"entity_keys": [1, 2]},
+        {"entity_keys": ["\ud800"]},
+        {"request_id": "not-a-uuid"},
+        {"version": 1 << 31},
+        {"latency_us": 1 << 63},
+        {"probabilities": [1.7e308] * 2},
+    ],
+    ids="-".join,
+)
+async def test_a_prediction_that_no_gateway_writes_stops_nothing(deployer, column):
+    await deployer.live(1, bootstrap=True)
+    await deployer.live(2)
+    strange = json.loads(answer(1, version=1, epoch=2)) | column
+    await deployer.log(json.dumps(strange).encode(), answer(2, version=1, epoch=2), day=1)
+    assert await deployer.stored(0) == 3
+    seen = "SELECT count(*) FROM observation WHERE request_id = $1"
+    assert await deployer.pool.fetchval(seen, f"00000000-0000-4000-8000-{2:012d}") == 1
+
+
+async def test_a_marker_before_the_first_year_stops_nothing(deployer):
+    early = json.dumps({"subject": "churn", "event_time": "0001-01-01T00:00:00+23:59"})
+    kind = "data.watermark.advanced.v1"
+    await deployer.deliver(0, (Record(0, early.encode(), kind),), None)
+    assert await deployer.stored(0) == 1
+
+
 async def test_a_canary_whose_answers_others_had_to_give_is_taken_back(deployer):
     await deployer.live(1, bootstrap=True)
     await deployer.live(2)
@@ -188,98 +215,6 @@ async def test_a_promotion_by_hand_says_who_and_why(deployer):
     await deployer.promote(2, by=Override("ann", "seen enough"))
     *_, completed = await deployer.published(RolloutCompleted)
     assert (completed.version, completed.actor, completed.reason) == (2, "ann", "seen enough")
-
-
-async def a_pin(deployer, version, *, epoch, pin_id=PIN, sha256=None):
-    async with deployer.opened() as tx:
-        made = (await tx.rollout("churn", 1)).artifacts.onnx.sha256
-    share = Share(
-        version=version,
-        weight=100,
-        slot=f"churn@{version}",
-        sha256=sha256 or made,
-        inputs=INPUTS,
-    )
-    route = RouteChanged(
-        model="churn", epoch=epoch, shares=(share,), runtime="unix:/r", event_clock=True
-    )
-    event = RoutePinned(
-        pin_id=pin_id, route=route, actor="ann", reason="too high", pinned_at=NOW
-    )
-    return delivered(event, pin_id)
-
-
-async def test_a_pin_is_adopted_once_beyond_its_epoch_and_names_the_champion(deployer):
-    await deployer.live(1, bootstrap=True)
-    await deployer.live(2)
-    await deployer.promote(2)
-    pinned = await a_pin(deployer, 1, epoch=1003)
-    for _ in range(2):
-        await deployer.handlers.route_pinned(pinned)
-    *_, route = await deployer.published(RouteChanged)
-    assert (route.epoch, [share.version for share in route.shares]) == (1004, [1])
-    *_, champion = await deployer.published(RolloutCompleted)
-    assert (champion.version, champion.previous, champion.epoch) == (1, 2, 1004)
-    assert (champion.actor, champion.reason) == ("ann", "too high")
-    assert len(await deployer.published(RolloutCompleted)) == 3
-    async with deployer.opened() as tx:
-        taken = await tx.rollout("churn", 2)
-    assert (taken.state.stage, taken.actor) == (Stage.ROLLED_BACK, "ann")
-    await deployer.live(3, against=1)
-    *_, route = await deployer.published(RouteChanged)
-    assert route.epoch == 1005
-
-
-async def test_a_pin_takes_back_what_is_under_way_and_what_was_decided_meanwhile(deployer):
-    """The gateways were cut off at epoch 2; the deployer went on to another canary."""
-    await deployer.live(1, bootstrap=True)
-    await deployer.live(2)
-    pinned = await a_pin(deployer, 1, epoch=1002)
-    await deployer.promote(2)
-    await deployer.live(3)
-    await deployer.handlers.route_pinned(pinned)
-    [aborted] = await deployer.published(RolloutAborted)
-    assert (aborted.version, aborted.actor, aborted.reason) == (3, "ann", "pinned: too high")
-    *_, route = await deployer.published(RouteChanged)
-    assert (route.epoch, [share.version for share in route.shares]) == (1003, [1])
-    *_, champion = await deployer.published(RolloutCompleted)
-    assert (champion.version, champion.previous) == (1, 2)
-
-
-async def test_a_second_pin_of_the_same_emergency_changes_nothing_more(deployer):
-    await deployer.live(1, bootstrap=True)
-    await deployer.live(2)
-    await deployer.promote(2)
-    await deployer.handlers.route_pinned(await a_pin(deployer, 1, epoch=1003))
-    routes = await deployer.published(RouteChanged)
-    late = await a_pin(deployer, 1, epoch=1003, pin_id=RUN)
-    await deployer.handlers.route_pinned(late)
-    assert await deployer.published(RouteChanged) == routes
-
-
-@pytest.mark.parametrize(
-    ("version", "sha256"), [(9, None), (1, "f" * 64)], ids=["unknown version", "other bytes"]
-)
-async def test_a_stale_pin_is_refused_and_lifted(deployer, version, sha256):
-    await deployer.live(1, bootstrap=True)
-    await deployer.live(2)
-    await deployer.promote(2)
-    pinned = await a_pin(deployer, version, epoch=1003, sha256=sha256)
-    await deployer.handlers.route_pinned(pinned)
-    *_, route = await deployer.published(RouteChanged)
-    assert route.epoch == 1004
-    assert {share.version: share.weight for share in route.shares} == {1: 0, 2: 100}
-    assert len(await deployer.published(RolloutCompleted)) == 2
-
-
-async def test_a_step_under_way_goes_on_at_the_epoch_that_lifts_a_refused_pin(deployer):
-    await deployer.live(1, bootstrap=True)
-    await deployer.live(2)
-    await deployer.handlers.route_pinned(await a_pin(deployer, 9, epoch=1003))
-    shadow = [answer(n, version=1, epoch=1004) for n in range(5)]
-    shadow += [answer(n, version=2, epoch=1004, role="shadow") for n in range(5)]
-    await deployer.log(*shadow, day=1)
-    assert (await deployer.stage(2)).stage is Stage.CANARY
 
 
 async def test_a_preparation_without_attempts_left_ends_with_its_rollout(deployer):

@@ -22,11 +22,12 @@ from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
 from gyral.kit.jobs import Jobs
 from gyral.testkit.onnx_models import Logistic
-from tests.services.deployer.builders import KnownSpecs, approved
+from tests.services.deployer.builders import KnownSpecs, answer, approved
 from tests.services.registry.builders import NOW
 from tests.services.runtime.control import cached, controlled
 
 LATER = NOW + timedelta(hours=1)
+ADDRESSES = ("unix:/run/gyral/runtime.sock", "unix:/run/gyral/two.sock")
 
 
 def a_version(folder):
@@ -95,6 +96,27 @@ async def test_the_runtime_holds_what_routes_name_and_no_version_that_was_taken_
 
 
 @pytest.mark.live
+async def test_a_version_stays_loaded_a_while_after_the_route_ceased_to_name_it(
+    deployer, tmp_path
+):
+    """Its rollout ended long ago; a gateway may be pinned to it, or follow an older route."""
+    made = a_version(tmp_path)
+    async with controlled(tmp_path) as (client, _):
+        runtime = Runtime(client)
+        for version in (1, 2):
+            await deployer.live(version, bootstrap=version == 1, made=made)
+            await runtime.load(f"churn@{version}", made)
+        await deployer.promote(2)
+        await deployer.handlers.version_approved(approved(3, made=made))
+        async with deployer.opened() as tx:
+            await tx.go_live(await tx.rollout("churn", 3), deployer.around, LATER)
+        for after_s, holds in ((2, True), (61, False)):
+            deployer.now = LATER + timedelta(seconds=after_s)
+            await Reconciliation(deployer.opened, runtime, lambda: deployer.now).run_once()
+            assert ("churn@1" in await runtime.held()) is holds
+
+
+@pytest.mark.live
 async def test_a_runtime_full_of_leftovers_has_room_again(deployer, tmp_path):
     made = a_version(tmp_path)
     async with controlled(tmp_path, max_models=3) as (client, _):
@@ -110,9 +132,7 @@ async def test_a_runtime_full_of_leftovers_has_room_again(deployer, tmp_path):
 
 
 @pytest.mark.live
-async def test_a_preparation_unloads_what_its_model_needs_no_more_and_nothing_else(
-    deployer, tmp_path
-):
+async def test_a_preparation_leaves_alone_what_gateways_may_still_ask(deployer, tmp_path):
     made = a_version(tmp_path)
     jobs = Jobs(deployer.pool, "prepare")
     async with controlled(tmp_path) as (client, _):
@@ -120,9 +140,8 @@ async def test_a_preparation_unloads_what_its_model_needs_no_more_and_nothing_el
         for version in (1, 2):
             await deployer.live(version, bootstrap=version == 1, made=made)
             await jobs.end(await claimed(jobs), "done")
+            await runtime.load(f"churn@{version}", made)
         await deployer.abort(2)
-        for name in ("churn@1", "churn@2", "other@1"):
-            await runtime.load(name, made)
         await deployer.handlers.version_approved(approved(3, against=1, made=made))
         prepare = Preparation(
             deployer.opened,
@@ -134,7 +153,7 @@ async def test_a_preparation_unloads_what_its_model_needs_no_more_and_nothing_el
             Changes(),
         )
         await prepare.run(await claimed(jobs))
-        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3", "other@1"}
+        assert set(await runtime.held()) == {"m@1", "churn@1", "churn@2", "churn@3"}
     assert (await deployer.stage(3)).stage is Stage.SHADOW
 
 
@@ -147,9 +166,7 @@ async def test_what_one_of_two_runtimes_missed_it_is_told_when_it_is_back(tmp_pa
         away = httpx.AsyncClient(base_url=gone.base_url)
         runtimes = Runtimes((Runtime(here), Runtime(away)))
         await runtimes.load("m@2", made)
-        assert await runtimes.held() == {"m@1", "m@2"}
-        await runtimes.unload("m@2")
-        assert await runtimes.held() == {"m@1"}
+        assert set(await Runtime(here).held()) == {"m@1", "m@2"}
         await away.aclose()
     nobody = Runtimes((Runtime(httpx.AsyncClient(base_url=gone.base_url)),) * 2)
     with pytest.raises(ConnectionError):
@@ -168,26 +185,62 @@ async def test_what_one_runtime_refuses_is_refused(tmp_path):
 
 
 @pytest.mark.live
-async def test_routes_name_the_runtimes_there_are_once_no_step_is_under_way(deployer):
-    await deployer.live(1, bootstrap=True)
-    addresses = ("unix:/run/gyral/runtime.sock", "unix:/run/gyral/two.sock")
-    addressing = Addressing(deployer.opened, addresses, Changes())
+async def test_a_route_names_a_new_runtime_once_it_holds_all_that_the_route_names(
+    deployer, tmp_path
+):
+    (one, two), (first, second) = ADDRESSES, (tmp_path / "first", tmp_path / "second")
+    made = a_version(first)
+    a_version(second)
+    async with controlled(first) as (here, _), controlled(second) as (there, _):
+        new = Runtime(there)
+        addressing = Addressing(
+            deployer.opened, {one: Runtime(here), two: new}, lambda: NOW, Changes()
+        )
+        await deployer.live(1, bootstrap=True, made=made)
+        await addressing.run_once()
+        assert (await routed(deployer)).runtimes == (one,)
+        await new.load("churn@1", made)
+        await addressing.run_once()
+        now = await routed(deployer)
+        assert (now.runtimes, now.epoch) == ((one, two), 2)
+        await addressing.run_once()
+        assert await routed(deployer) == now
+        only = Addressing(deployer.opened, {two: new}, lambda: NOW, Changes())
+        await only.run_once()
+        assert (await routed(deployer)).runtimes == (two,)
 
-    async def routed():
-        async with deployer.opened() as tx:
-            return await tx.route("churn")
 
-    before = await routed()
-    await deployer.live(2)
-    await addressing.run_once()
-    assert (await routed()).runtimes == before.runtimes
-    await deployer.promote(2)
-    ended = await routed()
-    await addressing.run_once()
-    now = await routed()
-    assert (now.runtimes, now.shares, now.epoch) == (addresses, ended.shares, ended.epoch + 1)
-    await addressing.run_once()
-    assert (await routed()).epoch == now.epoch
+@pytest.mark.live
+async def test_a_step_under_way_goes_on_where_its_runtimes_are_others(deployer, tmp_path):
+    one, two = ADDRESSES
+    made = a_version(tmp_path)
+    async with controlled(tmp_path) as (client, _):
+        runtime = Runtime(client)
+        for version in (1, 2):
+            await deployer.live(version, bootstrap=version == 1, made=made)
+            await runtime.load(f"churn@{version}", made)
+        for number in range(3):
+            await deployer.log(*both(number, epoch=2))
+        both_there = Addressing(
+            deployer.opened, {one: runtime, two: runtime}, lambda: NOW, Changes()
+        )
+        await both_there.run_once()
+    now = await routed(deployer)
+    assert (now.runtimes, now.epoch) == ((one, two), 3)
+    await deployer.log(*both(3, epoch=3), *both(4, epoch=3), day=1)
+    assert (await deployer.stage(2)).stage is Stage.CANARY
+    assert (await routed(deployer)).runtimes == (one, two)
+
+
+def both(number, *, epoch):
+    """One request, answered by the champion and copied to the shadow."""
+    yield answer(number, version=1, epoch=epoch)
+    yield answer(number, version=2, epoch=epoch, role="shadow")
+
+
+async def routed(deployer):
+    async with deployer.opened() as tx:
+        return await tx.route("churn")
 
 
 @pytest.mark.parametrize("told", ["http://h:1", "h:1=/r", "http://h:1=r", "http://h=/r,,x"])

@@ -11,6 +11,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from gyral.gateway.api import bodies
+from gyral.kit.frames import Kind
 
 from .conftest import INPUTS, ROWS, infer_body
 from .door import MODEL, open_door
@@ -43,6 +44,25 @@ async def test_a_row_may_be_of_the_past_but_not_of_the_future(door):
     assert "event_time: expected µs UTC of at most" in refused.json()["error"]
     assert f"found {ahead}" in refused.json()["error"]
     assert len(await door.remembered()) == 1
+
+
+async def test_a_failed_version_is_remembered_though_nobody_could_stand_in_for_it(door):
+    table = door.api.front.table
+    route = table.get(MODEL).route
+    [first] = route.shares
+    second = first.model_copy(update={"version": 2, "slot": f"{MODEL}@2", "weight": 99})
+    shares = (first.model_copy(update={"weight": 1}), second)
+    table.follow(MODEL, route.model_copy(update={"epoch": 2, "shares": shares}))
+    door.api.front.answering.fleet.follow(table.routes())
+    door.peer.answer = lambda batch: (Kind.FAILED, f"{batch.slot}: broken".encode())
+    refused = await door.client.post(
+        INFER, content=a_body(), headers={"authorization": "Bearer asker", "x-sticky-key": "a"}
+    )
+    assert refused.status_code >= 400
+    [entry] = await door.remembered()
+    logged = json.loads(entry.payload)
+    assert (logged["version"], logged["role"]) == (2, "shadow")
+    assert (logged["error"], logged["probabilities"]) == (f"{MODEL}@2: broken", [None] * 3)
 
 
 async def mark(door, event_time, key="sender"):

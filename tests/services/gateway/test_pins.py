@@ -1,6 +1,7 @@
 """Pins: made of the route, kept on disk, above whatever Kafka brings until they are adopted."""
 
 import asyncio
+import threading
 import time
 import uuid
 from contextlib import asynccontextmanager
@@ -13,8 +14,16 @@ from aiokafka import AIOKafkaConsumer
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.deployment import RoutePinned
 from gyral.gateway.api.pins import Pinning, create_pin_router
-from gyral.gateway.domain.pins import CLAIMED_EPOCHS, NoPreviousError, Pins, pin, previous
+from gyral.gateway.domain.pins import (
+    CLAIMED_EPOCHS,
+    NoPreviousError,
+    Pins,
+    event_id,
+    pin,
+    previous,
+)
 from gyral.gateway.domain.routing import RouteTable
+from gyral.gateway.jobs import Announcer
 from gyral.gateway.store.pins import PinFiles
 from gyral.kit import cloudevents
 from gyral.kit.access import KeyRing
@@ -61,6 +70,43 @@ def test_a_pin_is_lifted_by_an_epoch_beyond_its_own_and_by_no_other():
     assert pins.get("m") == made
     assert pins.lifted_by("m", a_route({1: 100}, epoch=made.route.epoch + 1)) == made
     assert pins.get("m") is None
+
+
+def test_the_later_pin_of_a_model_holds_and_the_other_is_given_back():
+    pins, route = Pins(), a_route({1: 0, 2: 100}, epoch=5)
+    early = a_pin(route)
+    late = a_pin(route.model_copy(update={"epoch": 8}), pin_id=str(uuid.uuid4()))
+    assert pins.put(early) is None
+    assert pins.put(early) is None
+    assert pins.put(late) == early
+    assert pins.put(early) == early
+    assert pins.get("m") == late
+
+
+def test_one_order_at_two_epochs_or_about_two_models_is_told_under_an_id_each():
+    route = a_route({1: 0, 2: 100}, epoch=5)
+    others = [route.model_copy(update=each) for each in ({"epoch": 8}, {"model": "n"})]
+    ids = {event_id(a_pin(each)) for each in (route, *others)}
+    assert len(ids) == 3
+    assert event_id(a_pin(route)) == event_id(a_pin(route, reason="again"))
+    assert all(str(uuid.UUID(each)) == each for each in ids)
+
+
+def test_one_order_about_two_models_leaves_two_files(tmp_path):
+    files, route = PinFiles(tmp_path), a_route({1: 0, 2: 100})
+    both = [a_pin(route), a_pin(route.model_copy(update={"model": "n"}))]
+    for each in both:
+        files.keep(each)
+    assert files.load() == both
+    files.forget(both[0])
+    assert files.load() == both[1:]
+
+
+def test_what_the_disk_does_not_give_hides_no_other_pin(tmp_path):
+    files, made = PinFiles(tmp_path), a_pin(a_route({1: 0, 2: 100}))
+    (tmp_path / "a.json").mkdir()
+    files.keep(made)
+    assert files.load() == [made]
 
 
 def test_pins_survive_on_disk_with_hostile_reasons_and_a_spoiled_file_hides_no_other(tmp_path):
@@ -207,6 +253,35 @@ def test_a_pin_set_without_kafka_outlives_a_kill_and_ends_with_its_adoption(serv
     assert list((state / "pins").glob("*.json")) == []
 
 
+class SpoiltOnce(PinFiles):
+    """A folder whose disk refuses to remove the first time."""
+
+    tries = 0
+    removed = threading.Event()
+
+    def forget(self, pinned):
+        SpoiltOnce.tries += 1
+        if SpoiltOnce.tries == 1:
+            raise OSError(5, "Input/output error")
+        super().forget(pinned)
+        self.removed.set()
+
+
+@pytest.mark.live
+async def test_a_pin_that_the_disk_kept_is_removed_when_it_lets_go(stack, tmp_path):
+    files, made = SpoiltOnce(tmp_path), a_pin(a_route({1: 0, 2: 100}), pin_id=str(uuid.uuid4()))
+    files.keep(made)
+    announcer = Announcer(stack.kafka_brokers, files)
+    await announcer.start()
+    try:
+        announcer.forget(made)
+        assert await asyncio.to_thread(files.removed.wait, 30)
+        assert announcer.healthy() is None
+    finally:
+        await announcer.stop()
+    assert (SpoiltOnce.tries, files.load()) == (2, [])
+
+
 def version_of(served, gateway):
     late = time.monotonic() + 30
     while (answer := served.infer(infer_body(ROWS), gateway=gateway)).status_code == 503:
@@ -246,6 +321,6 @@ async def announced(served, pin_id):
         async for record in consumer:
             event = cloudevents.parse(record, RoutePinned)
             if event.pin_id == pin_id:
-                assert event.delivery.event_id == pin_id
+                assert event.delivery.event_id == event_id(event)
                 return event
     raise AssertionError("the topic ended")

@@ -4,6 +4,7 @@ Each effect once, each refusal with its reason.
 """
 
 import itertools
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
@@ -159,15 +160,20 @@ async def test_a_pin_is_in_the_audit_once_however_many_gateways_tell_of_it(decla
     route = RouteChanged(
         model="churn", epoch=1003, shares=(share,), runtime="unix:/r", event_clock=True
     )
-    for _gateway in range(2):
+    told = [route.model_copy(update={"epoch": epoch}) for epoch in (1003, 1003, 1008)]
+    for pinned in (*told, route.model_copy(update={"model": "other"})):
         event = RoutePinned(
-            pin_id=pin_id, route=route, actor="ann", reason="too high", pinned_at=NOW
+            pin_id=pin_id, route=pinned, actor="ann", reason="too high", pinned_at=NOW
         )
-        await handlers(declared).route_pinned(delivered(event, pin_id))
+        event_id = str(uuid.uuid5(uuid.UUID(pin_id), f"{pinned.model}/{pinned.epoch}"))
+        await handlers(declared).route_pinned(delivered(event, event_id))
     async with declared() as tx:
         entries = await tx.audit_entries(after=0, limit=100)
-    [entry] = [it for it in entries if it.action == "route.pinned"]
-    assert (entry.actor, entry.subject, entry.reason) == ("ann", "churn@1", "too high")
+    found = [it for it in entries if it.action == "route.pinned"]
+    assert [(it.actor, it.subject, it.reason) for it in found] == [
+        ("ann", "churn@1", "too high"),
+        ("ann", "other@1", "too high"),
+    ]
 
 
 async def test_a_redelivered_run_becomes_one_version(pool, declared):

@@ -171,7 +171,7 @@ class RoutePinned(Event):
     topic: ClassVar[Topic] = Topic("deployment.route.pinned.v1")
 
     pin_id: Uuid
-    """The same at every gateway that the operator reached; the event's id too."""
+    """The same at every gateway that the operator reached, whatever epoch each was at."""
     route: RouteChanged
     """One version with all requests; its epoch lies beyond any that the deployer can have
     decided on before it hears of the pin."""

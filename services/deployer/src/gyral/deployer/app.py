@@ -90,10 +90,12 @@ def build(settings: Settings) -> Service:
                 on_exhausted=preparation.gave_up,
             ),
             Worker(exports, Export(opened, Blobs(settings)).run, name=worker, lease_s=60),
-            Periodic("time-limits", handlers.time_passed, every_s=10),
+            Periodic("time-limits", handlers.time_passed, every_s=5),
             Periodic(
                 "addresses",
-                Addressing(opened, addresses, changes).run_once,
+                Addressing(
+                    opened, dict(zip(addresses, runtimes, strict=True)), _now, changes
+                ).run_once,
                 every_s=settings.deployer_reconcile_s,
             ),
             *(

@@ -1,9 +1,12 @@
 """What the deployer does when versions are approved and predictions are logged."""
 
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
 
 import msgspec
 
@@ -14,6 +17,7 @@ from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain import rollouts
 from gyral.deployer.domain.measures import Measures, compare
 from gyral.deployer.domain.rollouts import Measured, Stage
+from gyral.deployer.domain.samples import Step
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.observations import Observation
 from gyral.deployer.store.rollouts import StoredRollout
@@ -30,16 +34,16 @@ log = get_log()
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a rollout needs of a logged prediction; its columns stay undecoded."""
+    """What a rollout needs of a logged prediction, as its columns can hold it."""
 
-    request_id: str
+    request_id: UUID
     model: str
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
     role: Role
     epoch: int
-    latency_us: int
+    latency_us: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     probabilities: list[float | None]
-    entity_keys: msgspec.Raw = msgspec.Raw(b"[]")
+    entity_keys: list[str | None] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +106,33 @@ class Handlers:
         await self.exports.enqueue(tx, name, job, cause=event.delivery)
 
     async def predictions(self, batch: Batch[DeployerTx]) -> None:
-        """Count answered requests; judge each rollout whose step may have ended."""
+        """Count answered requests; judge each rollout whose step they may have ended."""
         answers, markers = read(batch)
         async with batch.commit() as tx:
-            running = await tx.epochs_under_way()
+            running = await tx.steps_under_way()
             await tx.observe(
-                _observation(answer)
-                for answer in answers
-                if answer.epoch == running.get(answer.model)
+                _observation(answer) for answer in answers if _counts(answer, running)
             )
             for marker in markers:
                 await tx.advance_watermark(marker.model, marker.partition, marker.event_time)
             told = {marker.model for marker in markers}
-            for model in sorted(running):
-                if model in told or not await self.specs.event_clock(model):
+            for model, step in sorted(running.items()):
+                if model in told or not (
+                    step.open_ended or await self.specs.event_clock(model)
+                ):
                     await self._judge(tx, model)
         self.changes.notify()
 
     async def time_passed(self) -> None:
-        """Judge what may have taken too long, though nobody asks its model any more.
+        """Judge what may have taken too long, and what no number of answers ends.
 
         A model on an event clock stands still with its data.
         """
         async with self.begin() as tx:
-            for model in sorted(await tx.epochs_under_way()):
-                if not await self.specs.event_clock(model):
+            running = sorted(await tx.steps_under_way())
+        for model in running:
+            if not await self.specs.event_clock(model):
+                async with self.begin() as tx:
                     await self._judge(tx, model)
         self.changes.notify()
 
@@ -138,7 +144,8 @@ class Handlers:
             return
         moment = await tx.moment(model, self.now(), self.partitions)
         measured, measures = await _measure(tx, rollout, moment)
-        await tx.keep_measured(rollout, measures, moment.as_of)
+        kept = measured.candidate.requests + measured.champion.requests
+        await tx.keep_measured(rollout, measures, moment.as_of, kept=kept)
         decision = rollouts.decide(rollout.state, measured, rollout.spec.spec.rollout)
         if decision is None:
             return
@@ -185,20 +192,27 @@ def read(batch: Batch[DeployerTx]) -> tuple[list[Answer], list[Marker]]:
                 if is_marker(record):
                     told = WatermarkAdvanced.model_validate_json(record.value, extra="ignore")
                     markers[told.subject, part.partition] = Marker(
-                        told.subject, part.partition, told.event_time
+                        told.subject, part.partition, told.event_time.astimezone(UTC)
                     )
                 else:
                     answers.append(decode(record.value))
-            except ValueError:  # of msgspec and of pydantic alike
+            except (ValueError, OverflowError):  # of msgspec, of pydantic, of time zones
                 log.warning(
                     "prediction.malformed", partition=part.partition, offset=record.offset
                 )
     return answers, list(markers.values())
 
 
+def _counts(answer: Answer, running: Mapping[str, Step]) -> bool:
+    """True when an answer was given in its model's present step, and is kept of it."""
+    step = running.get(answer.model)
+    return step is not None and step.epoch == answer.epoch and step.keeps(answer.request_id)
+
+
 def _observation(answer: Answer) -> Observation:
     failed = sum(probability is None for probability in answer.probabilities)
     known = [each for each in answer.probabilities if each is not None]
+    score = sum(known) / len(known) if known and not failed else None
     return Observation(
         model=answer.model,
         request_id=answer.request_id,
@@ -208,7 +222,7 @@ def _observation(answer: Answer) -> Observation:
         rows=len(answer.probabilities),
         failed_rows=failed,
         latency_us=answer.latency_us,
-        score=None if failed or not known else sum(known) / len(known),
+        score=score if score is not None and math.isfinite(score) else None,
         block=_block(answer),
     )
 
@@ -218,8 +232,8 @@ def _block(answer: Answer) -> int:
 
     Not the key itself: it may be about somebody.
     """
-    keys = msgspec.json.decode(answer.entity_keys, type=list[str | None])
-    return zlib.crc32((next(filter(None, keys), None) or answer.request_id).encode())
+    key = next(filter(None, answer.entity_keys), None)
+    return zlib.crc32((key or str(answer.request_id)).encode())
 
 
 async def _measure(

@@ -4,11 +4,10 @@ Preparing approved versions, exporting Bentos, keeping the runtime in step with 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import TypeVar
 
 import httpx
 import msgspec
@@ -31,7 +30,6 @@ from gyral.kit.telemetry import get_log, span
 from gyral.kit.tx import Begin
 
 log = get_log()
-T = TypeVar("T")
 
 DATATYPES = {
     FieldType.STRING: Datatype.BYTES,
@@ -42,7 +40,8 @@ DATATYPES = {
 
 
 LINGER = timedelta(minutes=1)
-"""How long a version stays loaded after its rollout: a gateway may follow an older route."""
+"""How long a version stays loaded after its rollout and after its route ceased to name it: a
+gateway may follow an older route."""
 
 
 class RefusedByRuntimeError(ValueError):
@@ -120,27 +119,15 @@ class Runtimes:
         Raises:
             RefusedByRuntimeError: one of them refuses it.
         """
-        await self._by_all(lambda runtime: runtime.load(name, artifacts))
-
-    async def unload(self, name: str) -> None:
-        """Have every runtime that is there drop a version."""
-        await self._by_all(lambda runtime: runtime.unload(name))
-
-    async def held(self) -> set[str]:
-        """Return the slots that are ready anywhere."""
-        found = await self._by_all(lambda runtime: runtime.held())
-        return {name for held in found for name in held}
-
-    async def _by_all(self, call: Callable[[Runtime], Awaitable[T]]) -> list[T]:
-        """Return what those said who did as they were asked; at least one did."""
-        said = await asyncio.gather(*map(call, self.each), return_exceptions=True)
+        said = await asyncio.gather(
+            *(runtime.load(name, artifacts) for runtime in self.each), return_exceptions=True
+        )
         away = [one for one in said if isinstance(one, ConnectionError)]
         for one in said:
             if isinstance(one, BaseException) and one not in away:
                 raise one
         if len(away) == len(said):
             raise away[0]
-        return [one for one in said if not isinstance(one, BaseException)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +144,9 @@ class Preparation:
     changes: Changes
 
     async def run(self, job: Job) -> None:
-        """Make room, load and warm up the version, then give it its first route.
+        """Load and warm up the version, then give it its first route, or take it back.
 
-        Or take it back.
+        A full runtime has it wait until what is needed no more was unloaded.
         """
         rollout = await self._rollout(job)
         if rollout.state.stage is not Stage.WARMING:
@@ -170,7 +157,6 @@ class Preparation:
             model=rollout.model,
             version=rollout.version,
         ):
-            await self._make_room(rollout.model)
             refusal = None
             try:
                 await self.runtimes.load(
@@ -207,17 +193,6 @@ class Preparation:
         if rollout is None:
             raise LookupError(f"job {job.id}: expected a rollout of {job.spec}; found none")
         return rollout
-
-    async def _make_room(self, model: str) -> None:
-        """Unload what no route has named since the rollout before this one."""
-        async with self.begin() as tx:
-            route = await tx.route(model)
-        if route is None:
-            return
-        routed = {share.slot for share in route.shares}
-        for name in await self.runtimes.held():
-            if name.partition("@")[0] == model and name not in routed:
-                await self.runtimes.unload(name)
 
     async def _around(self, spec: ModelSpec) -> Surroundings:
         """Return what the spec's stream says of the model's inputs and clock."""
@@ -267,33 +242,55 @@ class Addressing:
     """Has every route name the runtimes that this deployer looks after, and no others."""
 
     begin: Begin[DeployerTx]
-    addresses: tuple[str, ...]
+    runtimes: Mapping[str, Runtime]
+    """By the data socket that routes name, in the order they do."""
+    now: Callable[[], datetime]
     changes: Changes
 
     async def run_once(self) -> None:
         """Publish anew each route that names others: a runtime was added or taken away.
 
-        A step under way counts what was answered under its epoch, so its model waits.
+        One that was added is named once it holds every version of the route. A step under way
+        goes on at the new epoch.
         """
         async with self.begin() as tx:
-            stale = await self._stale(tx)
+            routes = await tx.routes()
+        stale = [each.model for each in routes if each.runtimes != tuple(self.runtimes)]
+        if not stale:
+            return
+        found = await asyncio.gather(*map(_held, self.runtimes.values()))
+        held = dict(zip(self.runtimes, found, strict=True))
         for model in stale:
-            async with self.begin() as tx:
-                await tx.hold(model)
-                route = (await self._stale(tx)).get(model)
-                if route is not None:
-                    await tx.readdress(route, self.addresses)
-                    log.info("route.readdressed", model=model, runtimes=len(self.addresses))
-        if stale:
-            self.changes.notify()
+            await self._readdress(model, held)
+        self.changes.notify()
 
-    async def _stale(self, tx: DeployerTx) -> Mapping[str, RouteChanged]:
-        busy = await tx.epochs_under_way()
-        return {
-            route.model: route
-            for route in await tx.routes()
-            if route.runtimes != self.addresses and route.model not in busy
-        }
+    async def _readdress(self, model: str, held: Mapping[str, Mapping[str, str]]) -> None:
+        async with self.begin() as tx:
+            await tx.hold(model)
+            route = await tx.route(model)
+            if route is None:
+                return
+            named = tuple(
+                address
+                for address in self.runtimes
+                if address in route.runtimes or _covers(held[address], route)
+            )
+            if named and named != route.runtimes:
+                await tx.readdress(route, named, self.now())
+                log.info("route.readdressed", model=model, runtimes=len(named))
+
+
+async def _held(runtime: Runtime) -> dict[str, str]:
+    """Return what a runtime holds; nothing while it does not say."""
+    try:
+        return await runtime.held()
+    except (ConnectionError, RefusedByRuntimeError) as error:
+        log.warning("runtime.unknown", error=str(error))
+        return {}
+
+
+def _covers(held: Mapping[str, str], route: RouteChanged) -> bool:
+    return all(held.get(share.slot) == share.sha256 for share in route.shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +304,8 @@ class Reconciliation:
     async def run_once(self) -> None:
         """Load every routed version that the runtime does not hold with the routed bytes.
 
-        Versions whose rollout is over and that no route names are unloaded before: they take
-        the room that others wait for.
+        Versions whose rollout is over and that no route has named for a while are unloaded
+        before: they take the room that others wait for.
         """
         held = await self.runtime.held()
         async with self.begin() as tx:

@@ -40,7 +40,8 @@ class Handlers:
 
     def route_pinned(self, pinned: RoutePinned) -> None:
         """Send the model's requests to the pinned version alone, from the next request on."""
-        self.pins.put(pinned)
+        if replaced := self.pins.put(pinned):
+            self.lifted(replaced)
         self.table.follow(pinned.key, pinned.route)
         self.fleet.follow(self.table.routes())
         self.changes.notify()

@@ -13,6 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from gyral.contracts.data import WatermarkAdvanced
 from gyral.contracts.deployment import RoutePinned
 from gyral.contracts.inference import PredictionLogged
+from gyral.gateway.domain.pins import event_id
 from gyral.gateway.store.kinds import Kind
 from gyral.gateway.store.pins import PinFiles
 from gyral.kit import cloudevents
@@ -150,7 +151,7 @@ class Forwarder:
 class Announcer:
     """Tells the deployer of pins until Kafka has them; keeps each on disk until it was adopted.
 
-    A pin is told again by every process that finds its file: the deployer knows it by its id.
+    A pin is told again by every process that finds its file, under the same id.
     """
 
     def __init__(self, brokers: str, files: PinFiles) -> None:
@@ -195,7 +196,7 @@ class Announcer:
 
     def forget(self, pinned: RoutePinned) -> None:
         """Remove a pin that holds no more, once it was told: its audit hangs on that."""
-        self._over[pinned.pin_id] = pinned
+        self._over[event_id(pinned)] = pinned
         self._wake.set()
 
     async def _run(self) -> None:
@@ -218,13 +219,15 @@ class Announcer:
         async with _producer(self._brokers) as producer:
             while self._waiting:
                 await _send_pin(producer, self._waiting[0])
-                self._told.add(self._waiting.popleft().pin_id)
+                self._told.add(event_id(self._waiting.popleft()))
 
     async def _forget_all(self) -> None:
-        for pin_id in self._over.keys() & self._told:
-            await asyncio.to_thread(self._files.forget, self._over.pop(pin_id))
-            self._told.discard(pin_id)
-            log.info("pin.lifted", pin_id=pin_id)
+        for told in self._over.keys() & self._told:
+            pinned = self._over[told]
+            await asyncio.to_thread(self._files.forget, pinned)
+            del self._over[told]
+            self._told.discard(told)
+            log.info("pin.lifted", model=pinned.key, pin_id=pinned.pin_id)
 
 
 @asynccontextmanager
@@ -242,7 +245,7 @@ async def _producer(brokers: str) -> AsyncIterator[AIOKafkaProducer]:
 async def _send_pin(producer: AIOKafkaProducer, pinned: RoutePinned) -> None:
     """Return when Kafka has acknowledged a pin."""
     topic = RoutePinned.topic.name
-    headers = cloudevents.headers(topic, pinned.pin_id, _SOURCE, time=pinned.pinned_at)
+    headers = cloudevents.headers(topic, event_id(pinned), _SOURCE, time=pinned.pinned_at)
     async with asyncio.timeout(_ACK_TIMEOUT_S):
         await producer.send_and_wait(
             topic,

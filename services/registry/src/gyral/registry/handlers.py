@@ -312,6 +312,9 @@ class Handlers:
         async with self.begin() as tx:
             if not await tx.claim(event):
                 return
+            await tx.hold("Model", event.key)
+            if await tx.pin_was_audited(event.pin_id, event.key):
+                return
             await tx.audit(
                 now=self.now(),
                 actor=event.actor,
@@ -320,6 +323,7 @@ class Handlers:
                 reason=event.reason,
                 change={
                     "pin_id": event.pin_id,
+                    "model": event.key,
                     "pinned_at": event.pinned_at.isoformat(),
                     "epoch": event.route.epoch,
                 },

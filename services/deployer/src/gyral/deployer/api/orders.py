@@ -98,6 +98,13 @@ async def approve(tx: DeployerTx, rollout: StoredRollout, by: Override, moment: 
             f"found it {rollout.state.stage}",
         )
     _routed(rollout)
+    if rollout.state.paused:
+        raise Refusal(
+            HTTPStatus.CONFLICT,
+            "paused",
+            f"{rollout.model}@{rollout.version}: expected a rollout that is not held; "
+            "found it paused: resume it first",
+        )
     await tx.approve(rollout, by, moment)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from uuid import UUID
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class Observation:
     """One answered request, as the prediction log tells of it."""
 
     model: str
-    request_id: str
+    request_id: UUID
     role: str
     epoch: int
     version: int
@@ -84,6 +85,15 @@ class ObservationTx(Tx):
             model, epoch, candidate, champion,
         )  # fmt: skip
         return np.array([row["difference"] for row in rows], np.float64)
+
+    async def carry_observations(self, model: str, before: int, epoch: int) -> None:
+        """Let what was observed under one epoch count under another of the same shares."""
+        await self.conn.execute(
+            "UPDATE observation SET epoch = $3 WHERE model = $1 AND epoch = $2",
+            model,
+            before,
+            epoch,
+        )
 
     async def forget_observations(self, model: str, before_epoch: int) -> None:
         """Drop what was observed under earlier epochs."""

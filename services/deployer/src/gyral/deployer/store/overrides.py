@@ -1,6 +1,7 @@
 """What operators do to rollouts: hold them, let them go on, take completed ones back."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from gyral.contracts.deployment import (
     RolloutCompleted,
@@ -49,6 +50,7 @@ class OverrideTx(TransitionTx):
             actor=by.actor,
             reason=by.reason,
             now=moment.now,
+            as_of=moment.as_of,
         )
         await self._tell_steered(rollout, order, by, moment)
 
@@ -100,14 +102,16 @@ class OverrideTx(TransitionTx):
             await self.abort(running, why[:500], {}, moment, by=by)
         epoch = route.epoch + 1
         self.because(rollout.cause, step=f"{rollout.version}/rolled_back")
-        await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (back,)}))
+        alone = route.model_copy(update={"epoch": epoch, "shares": (back,)})
+        await self.set_route(alone, now=moment.now)
         await self._hand_back(rollout, back.version, epoch, by, moment)
 
     async def adopt(self, pinned: RoutePinned, moment: Moment) -> None:
         """Make a pin the model's route, at an epoch that lifts it.
 
         What is under way is taken back. A pin whose version never was champion with those bytes
-        is refused: the route stays, and the pin is lifted all the same.
+        is refused, and one of an order that was adopted before takes back nothing more: the
+        route stays, and the pin is lifted all the same.
         """
         route = await self.route(pinned.key)
         if route is None:
@@ -115,37 +119,53 @@ class OverrideTx(TransitionTx):
         if route.epoch > pinned.route.epoch:
             return
         [share] = pinned.route.shares
-        epoch, by = pinned.route.epoch + 1, Override(pinned.actor, pinned.reason)
-        target = await self.rollout(pinned.key, share.version)
-        running = await self.in_flight(pinned.key)
-        if target is None or not _has_served(target, share):
-            log.warning("pin.refused", model=pinned.key, version=share.version)
-            await self._repeat(route, running, epoch, moment)
+        self.because(pinned.delivery, step=f"{pinned.key}/{pinned.route.epoch}/adopted")
+        if not await self._can_serve(pinned.key, share) or not await self._take_pin(
+            pinned, moment.now
+        ):
+            beyond = route.model_copy(update={"epoch": pinned.route.epoch + 1})
+            await self.repeat(beyond, moment.now)
             return
+        await self._return_to(share, route, pinned, moment)
+
+    async def _return_to(
+        self, share: Share, route: RouteChanged, pinned: RoutePinned, moment: Moment
+    ) -> None:
+        """Have a pinned version answer alone, and say what was taken back for it."""
+        by = Override(pinned.actor, pinned.reason)
+        epoch = pinned.route.epoch + 1
         champion = answering(route.shares)
+        running = await self.in_flight(pinned.key)
         if running is not None:
             champion = running.previous
             await self.abort(running, f"pinned: {by.reason}"[:500], {}, moment, by=by)
-        self.because(pinned.delivery, step=f"{pinned.key}/adopted")
-        await self.set_route(route.model_copy(update={"epoch": epoch, "shares": (share,)}))
+            self.because(pinned.delivery, step=f"{pinned.key}/{pinned.route.epoch}/adopted")
+            epoch = max(epoch, route.epoch + 2)  # the abort has a route of its own
+        alone = route.model_copy(update={"epoch": epoch, "shares": (share,)})
+        await self.set_route(alone, now=moment.now)
         if champion is not None and champion != share.version:
             taken = await self._known(pinned.key, champion)
             await self._hand_back(taken, share.version, epoch, by, moment)
 
-    async def _repeat(
-        self, route: RouteChanged, running: StoredRollout | None, epoch: int, moment: Moment
-    ) -> None:
-        """Publish the route as it is at another epoch; a step under way begins anew there."""
-        await self.set_route(route.model_copy(update={"epoch": epoch}))
-        if running is not None and running.epoch is not None:
-            await self.move(
-                running,
-                running.state,
-                epoch=epoch,
-                actor=running.actor,
-                reason=running.reason,
-                now=moment.now,
-            )
+    async def _can_serve(self, model: str, share: Share) -> bool:
+        target = await self.rollout(model, share.version)
+        served = target is not None and _has_served(target, share)
+        if not served:
+            log.warning("pin.refused", model=model, version=share.version)
+        return served
+
+    async def _take_pin(self, pinned: RoutePinned, now: datetime) -> bool:
+        """True for the first pin of an order that is adopted for its model."""
+        taken: bool | None = await self.conn.fetchval(
+            """
+            INSERT INTO pin (pin_id, model, adopted_at)
+            VALUES ($1, $2, $3)
+                ON CONFLICT DO NOTHING
+            RETURNING true
+            """,
+            pinned.pin_id, pinned.key, now,
+        )  # fmt: skip
+        return bool(taken)
 
     async def _hand_back(
         self, taken: StoredRollout, to: int, epoch: int, by: Override, moment: Moment

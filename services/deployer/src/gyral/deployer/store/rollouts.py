@@ -7,13 +7,14 @@ from datetime import datetime
 
 import asyncpg
 
-from gyral.contracts.deployment import RouteChanged
+from gyral.contracts.deployment import RouteChanged, Share
 from gyral.contracts.events import Delivery
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.training import Artifacts
 from gyral.contracts.versions import VersionApproved
 from gyral.deployer.domain.rollouts import Stage, State
 from gyral.deployer.domain.routes import answering
+from gyral.deployer.domain.samples import Step
 from gyral.deployer.store.observations import ObservationTx
 
 _COLUMNS = """model, version, run_id, request_id, stage, step, extended, paused, awaiting,
@@ -101,29 +102,31 @@ class RolloutTx(ObservationTx):
         return _rollout(row) if row else None
 
     async def over(self, slots: Iterable[str], *, before: datetime) -> frozenset[str]:
-        """Return the slots whose rollout had ended before a time: it never begins again."""
+        """Return the slots whose rollout had ended, and that no route named, before a time."""
         rows = await self.conn.fetch(
             """
             SELECT model || '@' || version AS slot
               FROM rollout
              WHERE model || '@' || version = ANY ($1::text[])
                AND stage IN ('completed', 'aborted', 'rolled_back')
-               AND coalesce(rolled_back_at, updated_at) < $2
+               AND greatest(coalesce(rolled_back_at, updated_at), unrouted_at) < $2
             """,
             list(slots), before,
         )  # fmt: skip
         return frozenset(row["slot"] for row in rows)
 
-    async def epochs_under_way(self) -> dict[str, int]:
-        """Return, for each model with a step under way, the epoch of that step."""
+    async def steps_under_way(self) -> dict[str, Step]:
+        """Return the step of each model that has one under way."""
         rows = await self.conn.fetch(
             """
-            SELECT model, epoch
+            SELECT model, epoch, paused OR awaiting OR stage = 'ab' AS open_ended, kept
               FROM rollout
              WHERE stage NOT IN ('completed', 'aborted', 'rolled_back') AND epoch IS NOT NULL
             """
         )
-        return {row["model"]: row["epoch"] for row in rows}
+        return {
+            row["model"]: Step(row["epoch"], row["open_ended"], row["kept"]) for row in rows
+        }
 
     async def rollouts(
         self, model: str, *, after: int | None, limit: int
@@ -150,20 +153,42 @@ class RolloutTx(ObservationTx):
         actor: str | None = None,
         reason: str | None,
         now: datetime,
+        as_of: datetime | None = None,
     ) -> None:
-        """Remember where a rollout stands now, and by whose word."""
+        """Remember where a rollout stands now, and by whose word.
+
+        A step's time goes on while its state means the same, but for the time it was held.
+
+        Args:
+            rollout: as it stood before.
+            state: where it stands from now on.
+            epoch: of its route.
+            actor: who decided, where an operator did.
+            reason: why.
+            now: the wall clock's time.
+            as_of: the model's clock, where it is held or goes on.
+        """
         await self.conn.execute(
             """
             UPDATE rollout
                SET stage = $3, step = $4, extended = $5, paused = $6, awaiting = $7, epoch = $8,
                    actor = $9, reason = $10, updated_at = $11,
                    since = CASE
-                             WHEN (stage, step, paused, awaiting) = ($3, $4, $6, $7) THEN since
-                           END
+                             WHEN (stage, step, awaiting) <> ($3, $4, $7) THEN NULL
+                             WHEN paused AND NOT $6
+                             THEN since + ($12::timestamptz - greatest(paused_at, since))
+                             ELSE since
+                           END,
+                   paused_at = CASE
+                                 WHEN NOT $6 THEN NULL
+                                 WHEN paused THEN paused_at
+                                 ELSE $12
+                               END,
+                   kept = CASE WHEN epoch = $8 THEN kept ELSE 0 END
              WHERE model = $1 AND version = $2
             """,
             rollout.model, rollout.version, state.stage, state.step, state.extended,
-            state.paused, state.awaiting, epoch, actor, reason, now,
+            state.paused, state.awaiting, epoch, actor, reason, now, as_of,
         )  # fmt: skip
 
     async def keep_measured(
@@ -171,14 +196,16 @@ class RolloutTx(ObservationTx):
         rollout: StoredRollout,
         measured: Mapping[str, float | int | None],
         since: datetime | None,
+        *,
+        kept: int,
     ) -> None:
         """Remember what a step has come to, and when it began if nobody knew yet."""
         await self.conn.execute(
             """
-            UPDATE rollout SET measured = $3, since = coalesce(since, $4)
+            UPDATE rollout SET measured = $3, since = coalesce(since, $4), kept = $5
              WHERE model = $1 AND version = $2
             """,
-            rollout.model, rollout.version, json.dumps(dict(measured)), since,
+            rollout.model, rollout.version, json.dumps(dict(measured)), since, kept,
         )  # fmt: skip
 
     async def roll_back(
@@ -218,8 +245,9 @@ class RolloutTx(ObservationTx):
         rows = await self.conn.fetch("SELECT event FROM route ORDER BY model")
         return [RouteChanged.model_validate_json(row["event"]) for row in rows]
 
-    async def set_route(self, route: RouteChanged) -> None:
+    async def set_route(self, route: RouteChanged, *, now: datetime) -> None:
         """Make this the model's route and publish it; its epoch must be a later one."""
+        before = await self.route(route.model)
         moved = await self.conn.fetchval(
             """
             INSERT INTO route (model, epoch, event)
@@ -236,7 +264,20 @@ class RolloutTx(ObservationTx):
                 f"route of {route.model}: expected an epoch before {route.epoch}; "
                 "found a later one"
             )
+        await self._date_leaving(before.shares if before else (), route, now)
         await self.publish(route)
+
+    async def _date_leaving(
+        self, before: tuple[Share, ...], route: RouteChanged, now: datetime
+    ) -> None:
+        left = {share.version for share in before} - {share.version for share in route.shares}
+        await self.conn.execute(
+            """
+            UPDATE rollout SET unrouted_at = $3
+             WHERE model = $1 AND version = ANY ($2::integer[])
+            """,
+            route.model, list(left), now,
+        )  # fmt: skip
 
     async def advance_watermark(self, model: str, partition: int, event_time: datetime) -> None:
         """Remember how far one partition is; it never goes back."""

@@ -81,7 +81,7 @@ class TransitionTx(RolloutTx):
         moment = Moment(now, as_of=None if around.event_clock else now)
         state = rollouts.warmed(rollout.spec.spec.rollout, bootstrap=rollout.bootstrap)
         self.because(rollout.cause, step=f"{rollout.version}/live")
-        epoch = await self._reroute(rollout, state, around)
+        epoch = await self._reroute(rollout, state, around, now)
         await self.publish(
             RolloutStarted(
                 **ids_of(rollout, epoch), stage=stage_name(state), previous=rollout.previous
@@ -111,7 +111,8 @@ class TransitionTx(RolloutTx):
             rollout.cause,
             step=f"{rollout.version}/{decision.state.stage}/{decision.state.step}",
         )
-        epoch = await self._reroute(rollout, decision.state, await self._around(rollout))
+        around = await self._around(rollout)
+        epoch = await self._reroute(rollout, decision.state, around, moment.now)
         await self.publish(
             RolloutAdvanced(
                 **ids_of(rollout, epoch),
@@ -138,7 +139,8 @@ class TransitionTx(RolloutTx):
         route = await self.route(rollout.model)
         epoch = route.epoch if route else 1
         if route is not None and rollout.epoch is not None:
-            epoch = await self._reroute(rollout, state, await self._around(rollout))
+            around = await self._around(rollout)
+            epoch = await self._reroute(rollout, state, around, moment.now)
         actor = by.actor if by else None
         await self.move(rollout, state, epoch=epoch, actor=actor, reason=reason, now=moment.now)
         await self.publish(
@@ -181,7 +183,9 @@ class TransitionTx(RolloutTx):
                 )
             )
 
-    async def readdress(self, route: RouteChanged, runtimes: tuple[str, ...]) -> None:
+    async def readdress(
+        self, route: RouteChanged, runtimes: tuple[str, ...], now: datetime
+    ) -> None:
         """Publish a route again that these runtimes answer from now on, as those before did."""
         moved = route.model_copy(
             update={
@@ -190,9 +194,27 @@ class TransitionTx(RolloutTx):
                 "replicas": runtimes[1:],
             }
         )
-        await self.set_route(moved)
+        await self.repeat(moved, now)
 
-    async def _reroute(self, rollout: StoredRollout, state: State, around: Surroundings) -> int:
+    async def repeat(self, route: RouteChanged, now: datetime) -> None:
+        """Publish a route of the same shares at a later epoch; its step goes on there."""
+        await self.set_route(route, now=now)
+        running = await self.in_flight(route.model)
+        if running is None or running.epoch is None:
+            return
+        await self.carry_observations(route.model, running.epoch, route.epoch)
+        await self.move(
+            running,
+            running.state,
+            epoch=route.epoch,
+            actor=running.actor,
+            reason=running.reason,
+            now=now,
+        )
+
+    async def _reroute(
+        self, rollout: StoredRollout, state: State, around: Surroundings, now: datetime
+    ) -> int:
         """Publish the route that this state means and return its epoch."""
         before = await self.route(rollout.model)
         candidate = Serving(
@@ -202,6 +224,8 @@ class TransitionTx(RolloutTx):
             slot(rollout.model, rollout.version),
         )
         epoch = before.epoch + 1 if before else 1
+        # A runtime that the route does not name yet may lack its other versions.
+        runtimes = before.runtimes if before else around.runtimes
         await self.set_route(
             RouteChanged(
                 model=rollout.model,
@@ -209,10 +233,11 @@ class TransitionTx(RolloutTx):
                 shares=shares(
                     before.shares if before else (), candidate, state, rollout.spec.spec.rollout
                 ),
-                runtime=around.runtimes[0],
-                replicas=around.runtimes[1:],
+                runtime=runtimes[0],
+                replicas=runtimes[1:],
                 event_clock=around.event_clock,
-            )
+            ),
+            now=now,
         )
         return epoch
 

@@ -22,6 +22,8 @@ from gyral.kit.segments import Entry
 from gyral.kit.telemetry import get_log
 
 log = get_log()
+REFUSALS = (BadRequestError, CrowdedError, RuntimeAwayError, ModelFailedError)
+"""Why a version gives no answer to one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,12 @@ class Answering:
             if stand_in is None:
                 raise
             failure = str(error)
-            instead = features_for(asking.question, stand_in)
-            said = await self._ask(asking, stand_in, instead, self.patience.fallback_s)
+            try:
+                instead = features_for(asking.question, stand_in)
+                said = await self._ask(asking, stand_in, instead, self.patience.fallback_s)
+            except REFUSALS:
+                await self._remember_failure(asking, share, features, failure)
+                raise
         await self._remember(asking, said)
         if failure is not None:
             # Nobody saw that the chosen version failed; its failure counts all the same.
@@ -112,7 +118,7 @@ class Answering:
             shadowed = await self._ask(
                 asking, share, features, self.patience.request_s, shadow=True
             )
-        except (BadRequestError, CrowdedError, RuntimeAwayError, ModelFailedError) as error:
+        except REFUSALS as error:
             await self._remember_failure(asking, share, features, str(error))
         else:
             await self._remember(asking, shadowed, Role.SHADOW)

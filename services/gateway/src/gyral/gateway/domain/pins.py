@@ -1,5 +1,6 @@
 """An operator's pin: which version answers without the deployer, and over which epochs."""
 
+import uuid
 from datetime import datetime
 
 from gyral.contracts.deployment import RouteChanged, RoutePinned, Share
@@ -49,6 +50,16 @@ def pin(
     return RoutePinned(pin_id=pin_id, route=pinned, actor=actor, reason=reason, pinned_at=now)
 
 
+def event_id(pinned: RoutePinned) -> str:
+    """Return the id under which one gateway's pin is told, in each of its processes the same.
+
+    Gateways that were at different epochs make different pins of one order, and one order may
+    be about several models: each must be heard.
+    """
+    told = f"{pinned.key}/{pinned.route.epoch}"
+    return str(uuid.uuid5(uuid.UUID(pinned.pin_id), told))
+
+
 class Pins:
     """The pins that hold now, at most one a model."""
 
@@ -59,11 +70,15 @@ class Pins:
         """Return a model's pin, or None."""
         return self._pins.get(model)
 
-    def put(self, pinned: RoutePinned) -> None:
-        """Let a pin hold; the later one where there are two of a model."""
+    def put(self, pinned: RoutePinned) -> RoutePinned | None:
+        """Let a pin hold, the later one of a model; return the other, which holds no more."""
         known = self._pins.get(pinned.key)
-        if known is None or known.route.epoch < pinned.route.epoch:
-            self._pins[pinned.key] = pinned
+        if known == pinned:
+            return None
+        if known is not None and known.route.epoch >= pinned.route.epoch:
+            return pinned
+        self._pins[pinned.key] = pinned
+        return known
 
     def lifted_by(self, model: str, route: RouteChanged | None) -> RoutePinned | None:
         """Return the model's pin, held no more, if this route is the answer to it."""

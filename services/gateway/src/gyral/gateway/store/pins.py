@@ -41,18 +41,20 @@ class PinFiles:
     def load(self) -> list[RoutePinned]:
         """Return the pins that are kept, the earliest epoch first.
 
-        A file that is no pin is left where it is, and said so.
+        A file that is no pin, or that the disk does not give, is left where it is, and said so.
         """
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
                 found.append(RoutePinned.model_validate_json(path.read_bytes()))
-            except ValidationError:
-                log.error("pin.unreadable", path=str(path))  # noqa: TRY400 - no stack
+            except (OSError, ValidationError) as error:
+                log.error(  # noqa: TRY400 - no stack
+                    "pin.unreadable", path=str(path), error=type(error).__name__
+                )
         return sorted(found, key=lambda each: each.route.epoch)
 
     def _path(self, pinned: RoutePinned) -> Path:
-        return self.folder / f"{pinned.pin_id}.json"
+        return self.folder / f"{pinned.key}@{pinned.pin_id}.json"
 
     def _settle(self) -> None:
         """Have the folder itself survive: a name lives in it."""

@@ -46,6 +46,20 @@ class AuditTx(Tx):
             seq, now, actor, action, subject, reason, json.dumps(plain), previous, hashed,
         )  # fmt: skip
 
+    async def pin_was_audited(self, pin_id: str, model: str) -> bool:
+        """True when the log has an operator's pin of a model already."""
+        known: bool = await self.conn.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM audit
+                 WHERE action = 'route.pinned'
+                   AND change ->> 'pin_id' = $1 AND change ->> 'model' = $2
+            )
+            """,
+            pin_id, model,
+        )  # fmt: skip
+        return known
+
     async def audit_entries(self, *, after: int, limit: int) -> list[Entry]:
         """Return up to `limit` entries whose number is greater than `after`, in order."""
         rows = await self.conn.fetch(
