@@ -11,6 +11,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from gyral.gateway.api import bodies
+from gyral.gateway.api.metadata import target_of
 from gyral.kit.frames import Kind
 
 from .conftest import INPUTS, ROWS, infer_body
@@ -275,3 +276,12 @@ async def test_a_malformed_name_in_a_path_is_the_callers_fault_on_every_route(do
             assert early or answer.startswith(b"HTTP/1.1 4"), (path[:80], method, answer)
             assert b"\r\nX: y" not in answer
     assert await door.remembered() == []
+
+
+async def test_a_path_longer_than_any_name_is_not_kept_in_mind(door):
+    kept = target_of.cache_info().currsize
+    for path in ("/v2/models/{}/infer", "/v2/models/{}/versions/1", "/v1/models/{}:predict"):
+        assert (await door.ask(path.format("x" * 64))).status_code == 404
+    assert target_of.cache_info().currsize == kept
+    assert (await door.ask(f"/v2/models/{'x' * 63}/infer")).status_code == 404
+    assert target_of.cache_info().currsize == kept + 1

@@ -10,7 +10,7 @@ import pytest
 from gyral.contracts.deployment import Datatype, Input, Share
 from gyral.gateway.engine.batcher import Batcher, ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.link import Link
-from gyral.kit.frames import Kind
+from gyral.kit.frames import Kind, packed
 
 from .peer import Peer
 
@@ -122,3 +122,20 @@ async def test_a_runtime_that_is_replaced_costs_nothing():
         asking = asyncio.create_task(ask(batcher, 0.5))
         await peer.start()
         assert await asking == [0.5]
+
+
+async def test_a_version_that_is_slow_to_wake_costs_the_others_no_connection():
+    hang_s = 0.2
+    async with connected(hang_s=hang_s) as (peer, batcher):
+        awake = Batcher(batcher.link, SHARE.model_copy(update={"slot": "m@2"}), hang_s)
+        peer.answer = lambda batch: "silence" if batch.slot == "m@1" else Peer.echo(batch)
+        asking = asyncio.create_task(ask(batcher, 0.25))
+        async with asyncio.timeout(10):
+            await peer.asked.wait()
+        now = asyncio.get_running_loop().time
+        until = now() + 4 * hang_s
+        while now() < until:
+            assert await ask(awake, 0.5) == [0.5]
+        [writer] = peer.connections.values()
+        writer.write(packed(1, Kind.PROBABILITIES, array("d", [0.25]).tobytes()))
+        assert await asking == [0.25]

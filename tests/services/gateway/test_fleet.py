@@ -168,8 +168,7 @@ async def test_a_runtime_that_is_away_is_not_asked_while_another_is_there():
         await second.kill()
         await until(lambda: fleet.unreachable() is not None)
         assert fleet.unreachable() == (
-            f"runtime: expected a connection to unix:{first.path} or unix:{second.path};"
-            " found none"
+            "runtime: expected one connected for each of 1 routes; found none for 1"
         )
 
 
@@ -193,3 +192,13 @@ async def test_a_version_that_one_runtime_lacks_is_answered_by_another():
         answers = await asyncio.gather(*(ask(fleet, both, number / 4) for number in range(4)))
         assert answers == [[0.0], [0.25], [0.5], [0.75]]
         assert first.batches
+
+
+async def test_a_runtime_that_lacks_a_version_is_not_asked_again_at_once():
+    async with two_runtimes() as (fleet, first, second):
+        both = route(first, beside=[second])
+        await both_met(fleet, both, first, second)
+        first.answer = lambda _: (Kind.NOT_LOADED, b"nothing")
+        for number in range(20):
+            assert await ask(fleet, both, number / 32) == [number / 32]
+        assert 1 <= len(first.batches) < 10

@@ -7,9 +7,11 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from gyral.kit.frames import Kind
+from gyral.testkit.waiting import until
 
 from .conftest import ROWS, infer_body
 from .door import MODEL, halves, open_door
+from .peer import Peer
 from .test_rpc import CODE, call
 
 INDEX = "/v2/repository/index"
@@ -75,3 +77,29 @@ async def test_what_is_no_question_about_the_index_is_refused(door, body):
     assert json.loads(refused.content)["error"]
     nowhere = await door.ask("/v2/repository/nowhere", body, key="root")
     assert nowhere.status_code == 404
+
+
+async def test_the_index_says_how_many_of_a_routes_runtimes_hold_a_version(door):
+    second = Peer(door.peer.path.with_name("second.sock"))
+    second.answer = halves
+    await second.start()
+    front = door.api.front
+    [route] = front.table.routes()
+    replicas = (f"unix:{second.path}",)
+    front.table.follow(MODEL, route.model_copy(update={"epoch": 2, "replicas": replicas}))
+    front.answering.fleet.follow(front.table.routes())
+
+    async def listed():
+        [each] = (await door.ask(INDEX, key="root")).json()
+        return each["state"], each["reason"]
+
+    async def both():
+        return await listed() == ("READY", "")
+
+    await until(both)
+    second.answer = not_loaded
+    state, reason = await listed()
+    assert state == "UNAVAILABLE"
+    assert reason.startswith("1 of 2 runtimes hold it: delay@1: expected sha256 0")
+    await second.kill()
+    assert await listed() == ("UNAVAILABLE", "1 of 2 runtimes hold it: the runtime is away")

@@ -1,5 +1,8 @@
 import array
 import json
+import sys
+import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +11,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from gyral.kit.frames import Batch, Rows
-from gyral.runtime.engine import PredictionError, Predictor, UnusableModelError
+from gyral.runtime.engine import (
+    DamagedModelError,
+    PredictionError,
+    Predictor,
+    UnusableModelError,
+)
 from gyral.runtime.engine.shelf import NotLoadedError, Shelf, Version
 from gyral.runtime.engine.trial import try_out
 
@@ -201,17 +209,84 @@ def test_a_version_larger_than_the_budget_answers_alone(files):
         assert [shelf.awake(each) for each in ("a@1", "b@1")] == [slot == "a@1", slot == "b@1"]
 
 
+def test_whether_a_slot_holds_bytes_is_told_without_waking_it(files):
+    shelf = shelved("a@1", "b@1", files=files, room=1)
+    assert shelf.answer(Batch("a@1", files.sha256, NAMES, [])) == b""
+    assert [shelf.awake(slot) for slot in ("a@1", "b@1")] == [False, True]
+    with pytest.raises(NotLoadedError, match=files.sha256[:12]):
+        shelf.answer(Batch("a@1", "0" * 64, NAMES, []))
+
+
+def test_a_predictor_is_never_taken_for_another_version_of_its_slot(logistic, files):
+    other = replace(logistic, bias=2.0).files(ROWS)
+    shelf = shelved("m@1", files=files)
+    batch = Batch("m@1", files.sha256, NAMES, [rows(ROWS)])
+    expected = shelf.answer(batch)
+    both = [(each, each.load()) for each in (version_of(other), version_of(files))]
+    answers = set()
+    ended = threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            with suppress(NotLoadedError):
+                answers.add(shelf.answer(batch))
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in asking:
+            thread.start()
+        for _ in range(3000):
+            for version, predictor in both:
+                shelf.put("m@1", version, predictor)
+    finally:
+        ended.set()
+        sys.setswitchinterval(before)
+        for thread in asking:
+            thread.join()
+    assert answers <= {expected} == {shelf.answer(batch)}
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        OSError(24, "Too many open files", "/state/files/0"),
+        MemoryError(),
+        UnusableModelError("model.onnx: bad allocation"),
+    ],
+)
+def test_what_passes_while_a_version_is_woken_does_not_lose_it(files, passing):
+    sound = version_of(files)
+    failing = [passing]
+
+    def load():
+        if failing:
+            raise failing.pop()
+        return sound.load()
+
+    shelf = Shelf(memory_bytes=sound.memory_bytes)
+    shelf.put("a@1", replace(sound, load=load), sound.load())
+    shelf.put("b@1", sound, sound.load())
+    batch = Batch("a@1", files.sha256, NAMES, [rows(ROWS)])
+    with pytest.raises(NotLoadedError, match="a@1: expected to bring it back") as told:
+        shelf.answer(batch)
+    assert "/" not in str(told.value)
+    assert shelf.fault("a@1") is None
+    assert shelf.answer(batch)
+
+
 def test_a_version_that_cannot_be_woken_says_why_until_it_is_put_anew(files):
     sound = version_of(files)
 
     def gone():
-        raise UnusableModelError("model.onnx: expected a cached file; found none")
+        raise DamagedModelError("model.onnx: expected a cached file; found none")
 
     shelf = Shelf(memory_bytes=sound.memory_bytes)
     shelf.put("a@1", replace(sound, load=gone), sound.load())
     shelf.put("b@1", sound, sound.load())
     batch = Batch("a@1", files.sha256, NAMES, [rows(ROWS)])
-    with pytest.raises(NotLoadedError, match="expected a cached file"):
+    with pytest.raises(NotLoadedError, match=r"a@1: .* found them damaged"):
         shelf.answer(batch)
     assert shelf.fault("a@1") == "model.onnx: expected a cached file; found none"
     shelf.put("a@1", sound, sound.load())

@@ -5,7 +5,7 @@ import pytest
 
 from gyral.contracts.names import BlobRef
 from gyral.runtime.domain import Files
-from gyral.runtime.store import Cache, DamagedCacheError
+from gyral.runtime.store import Cache, DamagedCacheError, UnreadableCacheError
 
 
 def a_ref(content):
@@ -50,3 +50,16 @@ def test_a_file_with_a_second_name_is_refused(tmp_path):
     os.link(cache.path(ref), tmp_path / "second")
     with pytest.raises(DamagedCacheError, match="expected one link"):
         cache.read(ref)
+
+
+def test_a_file_that_cannot_be_read_now_is_kept_and_no_message_names_its_place(tmp_path):
+    cache = Cache(tmp_path)
+    ref = a_ref(b"good")
+    with pytest.raises(DamagedCacheError, match="expected a cached file; found none"):
+        cache.read(ref)
+    cache.path(ref).mkdir()  # as much as the superuser cannot read
+    for ask in (cache.read, cache.has):
+        with pytest.raises(UnreadableCacheError, match="found Is a directory") as told:
+            ask(ref)
+        assert str(tmp_path) not in str(told.value)
+    assert cache.path(ref).exists()

@@ -42,7 +42,7 @@ class _Connection(socketserver.BaseRequestHandler):
     def _take(self, frame: Received) -> None:
         """Answer at once, unless the version must be woken: nobody else waits for that."""
         batch = batch_of(frame)
-        if self.server.shelf.awake(batch.slot):
+        if not batch.requests or self.server.shelf.awake(batch.slot):
             self._answer(frame.batch_id, batch)
         else:
             self.server.shelf.loading.submit(self._answer_later, frame.batch_id, batch)

@@ -16,6 +16,10 @@ class DamagedCacheError(ValueError):
     """A cached file is not what its name says."""
 
 
+class UnreadableCacheError(OSError):
+    """A cached file cannot be read now: it may be sound, and is to be asked for again."""
+
+
 class _Slot(msgspec.Struct, frozen=True):
     onnx: dict[str, str | int]
     manifest: dict[str, str | int]
@@ -39,6 +43,7 @@ class Cache:
 
         Raises:
             DamagedCacheError: it is absent, has a second name on the disk, or another digest.
+            UnreadableCacheError: the system does not let it be read now.
         """
         path = self.path(ref)
         try:
@@ -46,9 +51,11 @@ class Cache:
                 # A second hard link would let bytes change under a name that was checked.
                 links = os.fstat(file.fileno()).st_nlink
                 data = file.read()
+        except FileNotFoundError as error:
+            raise DamagedCacheError(f"{ref.key}: expected a cached file; found none") from error
         except OSError as error:
-            raise DamagedCacheError(
-                f"{ref.key}: expected a cached file; found {error}"
+            raise UnreadableCacheError(
+                f"{ref.key}: expected to read the cached file; found {error.strerror}"
             ) from error
         if links != 1:
             raise DamagedCacheError(
@@ -60,7 +67,7 @@ class Cache:
         return data
 
     def has(self, ref: BlobRef) -> bool:
-        """True when the file is there and whole."""
+        """True when the file is there and whole; raises UnreadableCacheError as `read` does."""
         with suppress(DamagedCacheError):
             self.read(ref)
             return True

@@ -11,10 +11,10 @@ from pathlib import Path
 from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.kit.telemetry import get_log
 from gyral.runtime.domain import Files, Held, RefusedVersionError, State, admit
-from gyral.runtime.engine import Predictor, UnusableModelError
+from gyral.runtime.engine import DamagedModelError, Predictor, UnusableModelError
 from gyral.runtime.engine.shelf import Shelf, Version
 from gyral.runtime.engine.trial import try_out
-from gyral.runtime.store import Cache, DamagedCacheError
+from gyral.runtime.store import Cache, DamagedCacheError, UnreadableCacheError
 
 log = get_log()
 
@@ -53,7 +53,7 @@ class Repository:
         for slot, files in (await asyncio.to_thread(self.cache.slots)).items():
             try:
                 await self._take_up(slot, files)
-            except UnusableModelError as error:
+            except (UnusableModelError, UnreadableCacheError) as error:
                 self._held[slot] = Held(files, State.UNAVAILABLE, str(error))
                 log.error("version.not_restored", slot=slot, reason=str(error))  # noqa: TRY400 - no stack
 
@@ -133,7 +133,7 @@ class Repository:
         try:
             onnx, manifest = self.cache.read(files.onnx), self.cache.read(files.manifest)
         except DamagedCacheError as error:
-            raise UnusableModelError(str(error)) from error
+            raise DamagedModelError(str(error)) from error
         predictor = Predictor.of(manifest, onnx)
         if predictor.manifest.onnx.sha256 != files.onnx.sha256:
             raise UnusableModelError(

@@ -21,6 +21,8 @@ SERVER: Mapping[str, str | Sequence[str]] = {
 _PREDICT = ":predict"
 _VERSION_DIGITS = 9
 _MODEL_PARTS = 2
+_MAX_NAME = 63
+"""Characters of a model's name; paths with longer ones are neither found nor kept in mind."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -78,9 +80,9 @@ def target_of(path: str) -> Target:
     if _plain(path):
         match path.removesuffix(_PREDICT).split("/")[3:]:
             case [model] if model:
-                return Target(model, None, "predict")
+                return Target(_model(model), None, "predict")
             case [model, "versions", number] if model:
-                return Target(model, _version(number), "predict")
+                return Target(_model(model), _version(number), "predict")
         raise RefusedError(
             404, "expected /v1/models/{model}[/versions/{version}]:predict; found another path"
         )
@@ -90,7 +92,7 @@ def target_of(path: str) -> Target:
             if len(rest) >= _MODEL_PARTS and rest[0] == "versions":
                 version, rest = _version(rest[1]), rest[2:]
             if not rest or rest in (["infer"], ["ready"]):
-                return Target(model, version, rest[0] if rest else "")
+                return Target(_model(model), version, rest[0] if rest else "")
     raise RefusedError(
         404, "expected /v2/models/{model}[/versions/{version}] and /infer or /ready or nothing"
     )
@@ -139,6 +141,12 @@ def is_ready(to: Addressed, fleet: Fleet) -> bool:
 
 def _plain(path: str) -> bool:
     return path.endswith(_PREDICT) and path.startswith("/v1/models/")
+
+
+def _model(name: str) -> str:
+    if len(name) > _MAX_NAME:
+        raise RefusedError(404, f"{name[:80]}: expected a model with a route; found none")
+    return name
 
 
 def version_of(text: str) -> int | None:

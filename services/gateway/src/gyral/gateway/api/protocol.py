@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,7 +27,7 @@ class Form:
     write: Callable[[Said], Body]
 
 
-_FORMS: Mapping[str, Form] = {
+FORMS: Mapping[str, Form] = {
     "infer": Form(requests.read_request, answers.answer_body),
     "predict": Form(plain.read_fields, plain.answer_body),
 }
@@ -53,6 +53,7 @@ class OpenInference:
     seconds: Timings
     spans: Sometimes
     max_body_bytes: int
+    forms: Mapping[str, Form] = field(default_factory=lambda: FORMS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -95,7 +96,7 @@ class OpenInference:
         front.check_key(request.headers.get(b"authorization"))
         target = metadata.target_of(path)
         to = front.find(target.model, target.version)
-        form = _FORMS.get(target.action)
+        form = self.forms.get(target.action)
         if form is None:
             request.expect("GET")
             return _found(*metadata.of_model(to, target.action, front.answering.fleet))
@@ -130,9 +131,21 @@ class OpenInference:
         expected = front.expected(to)
         asked = form.read(body, headers.get(requests.HEADER), expected)
         said = await front.ask(to, asked, expected, headers.get(b"x-sticky-key", b""))
-        written = form.write(said)
+        written = _written(form, said)
         written.headers.append((b"x-gyral-request-id", said.asking.request_id.encode()))
         return Reply(200, written, said.copies)
+
+
+def _written(form: Form, said: Said) -> Body:
+    """Return the answer's body; copies begin also when there is none, or never would."""
+    body: Body | None = None
+    try:
+        body = form.write(said)
+    finally:
+        if body is None:
+            for copy in said.copies:
+                copy.begin()
+    return body
 
 
 def _found(status: int, body: object) -> Reply:

@@ -9,7 +9,7 @@ from gyral.contracts.deployment import RouteChanged, Share
 from gyral.gateway.api.front import Front
 from gyral.gateway.api.refusals import RefusedError
 from gyral.gateway.api.tensors import BadRequestError
-from gyral.gateway.engine.probing import missing
+from gyral.gateway.engine.probing import missing_at
 
 PREFIX = "/v2/repository/"
 INDEX = f"{PREFIX}index"
@@ -74,7 +74,6 @@ def refuse_change(model: str) -> NoReturn:
 
 
 async def _listed(front: Front, route: RouteChanged, share: Share) -> Listed:
-    link = front.answering.fleet.batcher(route, share, shadow=share.shadow).link
-    why = await missing(link, share, _PROBE_S)
+    why = await missing_at(front.answering.fleet.links(route), share, _PROBE_S)
     state = "READY" if why is None else "UNAVAILABLE"
     return Listed(route.model, str(share.version), state, why or "")

@@ -15,6 +15,8 @@ from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
 _MAX_LOSSES = 3
 """Connections a request may see break before it is taken to be what breaks them."""
 _NOT_LOADED_WAIT_S = 0.1
+_LACKING_S = 1.0
+"""How long others are preferred to a runtime that lacks the version."""
 _LOOK_S = 0.05
 """How often deadlines are looked at: one timer for all costs less than one for each."""
 
@@ -44,13 +46,15 @@ class Batcher:
     link: Link
     share: Share
     hang_s: float
-    """Silence after which the runtime counts as hanging."""
+    """Silence after which the runtime counts as hanging: about all it was asked, not this."""
     crowd: Crowd = field(default_factory=Crowd)
     elsewhere: "Callable[[], Batcher | None]" = lambda: None
     """Where the version can be asked when its runtime here is away."""
     let_go: Callable[[], None] | None = None
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
+    _lacking_until: float = 0.0
+    _hanging: asyncio.TimerHandle | None = None
     _under_way: list[_Asked] = field(default_factory=list)
     _looking: bool = False
     _out: bool = False
@@ -72,6 +76,11 @@ class Batcher:
     def idle(self) -> bool:
         """True when nobody waits and nothing is out."""
         return not self._out and all(asked.future.done() for asked in self._waiting)
+
+    @property
+    def lacking(self) -> bool:
+        """True when the runtime said a moment ago that it does not hold the version."""
+        return self._loop.time() < self._lacking_until
 
     def rest(self) -> None:
         """Have it let go when its last caller has gone and no route names it."""
@@ -143,11 +152,12 @@ class Batcher:
                 self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
             )
         )
-        hanging = self._loop.call_later(self.hang_s, self.link.reset)
         began = self._loop.time()
+        self._hanging = self._loop.call_at(began + self.hang_s, self._unanswered, began)
 
         def answered(frame: Frame | None) -> None:
-            hanging.cancel()
+            if self._hanging is not None:
+                self._hanging.cancel()
             if frame is not None and frame.kind is Kind.PROBABILITIES:
                 rows = sum(asked.rows.count for asked in batch)
                 self.crowd.answered(rows, self._loop.time() - began)
@@ -157,6 +167,15 @@ class Batcher:
             self.rest()
 
         self.link.run(payload, answered)
+
+    def _unanswered(self, since: float) -> None:
+        """Give the connection up if nothing came over it; else this version is being woken."""
+        heard_at = self.link.heard_at
+        if heard_at <= since:
+            self.link.reset()
+            return
+        self._hanging = self._loop.call_at(heard_at + self.hang_s, self._unanswered, heard_at)
+        self._move()
 
     def _next_batch(self) -> list[_Asked]:
         batch: list[_Asked] = []
@@ -181,6 +200,7 @@ class Batcher:
             _share_out(batch, frame.payload)
         elif frame.kind is Kind.NOT_LOADED:
             self._why = frame.payload.decode("utf-8", "replace")
+            self._lacking_until = self._loop.time() + _LACKING_S
             self._waiting.extendleft(reversed(batch))
             self._loop.call_later(_NOT_LOADED_WAIT_S, self._ask_again)
             return

@@ -39,7 +39,7 @@ class Fleet:
         self._links: dict[tuple[str, bool], _Kept] = {}
         self._batchers: dict[_Key, Batcher] = {}
         self._addresses: frozenset[str] = frozenset()
-        self._served_at: frozenset[tuple[str, ...]] = frozenset()
+        self._served_at: tuple[tuple[str, ...], ...] = ()
         """The runtimes of each route."""
         self._named: frozenset[tuple[str, str, str]] = frozenset()
         self._ending: set[asyncio.Task[None]] = set()
@@ -50,8 +50,12 @@ class Fleet:
             return self._batcher(route.runtime, share, shadow=shadow)
         return min(
             [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
-            key=lambda batcher: (not batcher.link.up, batcher.crowd.requests),
+            key=lambda each: (not each.link.up, each.lacking, each.crowd.requests),
         )
+
+    def links(self, route: RouteChanged) -> list[Link]:
+        """Return the connection to each runtime of a route."""
+        return [self._link(address, shadow=False) for address in route.runtimes]
 
     def _batcher(self, address: str, share: Share, *, shadow: bool) -> Batcher:
         """Return the queue of a version at one runtime, made at first use."""
@@ -72,7 +76,7 @@ class Fleet:
     def follow(self, routes: list[RouteChanged]) -> None:
         """Connect to what the routes name; let go of the rest as its last requests end."""
         self._addresses = frozenset(each for route in routes for each in route.runtimes)
-        self._served_at = frozenset(route.runtimes for route in routes)
+        self._served_at = tuple(route.runtimes for route in routes)
         self._named = frozenset(
             (address, share.slot, share.sha256)
             for route in routes
@@ -88,17 +92,21 @@ class Fleet:
         self._close_unused()
 
     def unreachable(self) -> str | None:
-        """Answer None while some runtime of every route is connected."""
+        """Answer None while some runtime of every route is connected.
+
+        Whoever asks for the gateway's readiness reads it, without a key: it names nobody.
+        """
         up = {
             address
             for (address, shadow), kept in self._links.items()
             if not shadow and kept.link.up
         }
-        away = sorted(
-            " or ".join(runtimes) for runtimes in self._served_at if up.isdisjoint(runtimes)
-        )
+        away = sum(up.isdisjoint(runtimes) for runtimes in self._served_at)
+        if not away:
+            return None
         return (
-            f"runtime: expected a connection to {', '.join(away)}; found none" if away else None
+            f"runtime: expected one connected for each of {len(self._served_at)} routes; found"
+            f" none for {away}"
         )
 
     async def start(self) -> None:
@@ -123,7 +131,7 @@ class Fleet:
             for other, batcher in self._batchers.items()
             if other[1:] == key[1:] and other[0] != key[0] and batcher.link.up
         ]
-        return min(others, key=lambda batcher: batcher.crowd.requests, default=None)
+        return min(others, key=lambda each: (each.lacking, each.crowd.requests), default=None)
 
     def _link(self, address: str, *, shadow: bool) -> Link:
         key = (address, shadow)

@@ -1,6 +1,7 @@
 """One connection to a runtime that comes back by itself when the runtime does."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from typing import TypeAlias, cast
@@ -21,6 +22,9 @@ class _Connection(asyncio.Protocol):
         self._reader = FrameReader()
         self._waiting: dict[int, Answered] = {}
         self._sent = 0
+        self._time = asyncio.get_running_loop().time
+        self.heard_at = self._time()
+        """When anything came last."""
 
     @property
     def open(self) -> bool:
@@ -38,6 +42,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(packed(self._sent, Kind.BATCH, payload))
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._time()
         try:
             for frame in self._reader.feed(data):
                 answered = self._waiting.pop(frame.batch_id, None)
@@ -75,6 +80,11 @@ class Link:
     def used(self) -> bool:
         """True while somebody wants to know when it stands again."""
         return bool(self._on_up)
+
+    @property
+    def heard_at(self) -> float:
+        """When anything came over the connection that stands, by the loop's clock."""
+        return -math.inf if self._connection is None else self._connection.heard_at
 
     def on_up(self, react: Callable[[], None]) -> None:
         """Call `react` each time the connection stands again."""

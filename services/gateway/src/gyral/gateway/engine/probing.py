@@ -1,10 +1,21 @@
 """Whether a runtime holds a version now, found out by asking it about no rows."""
 
 import asyncio
+from collections.abc import Sequence
 
 from gyral.contracts.deployment import Share
 from gyral.gateway.engine.link import Link
 from gyral.kit.frames import Batch, Frame, Kind, batch_payload
+
+
+async def missing_at(links: Sequence[Link], share: Share, timeout_s: float) -> str | None:
+    """Return None when all runtimes could answer, else how many could and why one could not."""
+    told = await asyncio.gather(*(missing(link, share, timeout_s) for link in links))
+    lacking = [why for why in told if why is not None]
+    if not lacking or len(links) == 1:
+        return lacking[0] if lacking else None
+    holding = len(links) - len(lacking)
+    return f"{holding} of {len(links)} runtimes hold it: {lacking[0]}"
 
 
 async def missing(link: Link, share: Share, timeout_s: float) -> str | None:
