@@ -79,6 +79,7 @@ def measure(
 def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> Found:
     """Measure the gateway, KServe and the ceiling in turns."""
     before = asyncio.run(system.logged())
+    answered_before = asyncio.run(system.answered())
     with ExitStack() as stack:
         beside = [stack.enter_context(running(peer, trees, home)) for peer in (KSERVE, CEILING)]
 
@@ -102,7 +103,7 @@ def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> 
         windows = bench.every(single)
         bench.warm(servers(SAMPLE_ROWS)[:2])
         many = bench.in_turns(servers(SAMPLE_ROWS)[:2], _ROWS_CONNECTIONS)
-    answered = bench.answered["gateway"] + bench.answered["gateway_binary"]
+    answered = asyncio.run(system.answered()) - answered_before
     asyncio.run(system.log_reached(before + answered))
     names = [server.name for server in single]
     return Found(

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +48,6 @@ class Bench:
     rounds: int
     foreign: list[float] = field(default_factory=list)
     """Of every window so far."""
-    answered: Counter[str] = field(default_factory=Counter)
-    """Requests so far, by server; those of the warm-ups are counted as well."""
 
     def warm(self, servers: Sequence[Server]) -> None:
         """Check every answer, then ask for a while without looking."""
@@ -87,9 +84,7 @@ class Bench:
         return Timed(window, foreign, each)
 
     def _load(self, server: Server, connections: int, seconds: float) -> Window:
-        window = load(server.target, self.script, connections=connections, seconds=seconds)
-        self.answered[server.name] += window.requests
-        return window
+        return load(server.target, self.script, connections=connections, seconds=seconds)
 
     def _ours_s(self) -> float:
         """Return the core seconds of this process, of all it started and of the back ends."""

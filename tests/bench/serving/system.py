@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from prometheus_client.parser import text_string_to_metric_families
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.deployment import Datatype, Input, RouteChanged, Share
@@ -93,6 +94,12 @@ class System:
         finally:
             await consumer.stop()
 
+    async def answered(self) -> int:
+        """Return how many requests the gateway says that it answered with success."""
+        async with httpx.AsyncClient() as client:
+            told = await client.get(f"{self.gateway.url}/metrics")
+        return successes(told.raise_for_status().text)
+
     async def forget_log(self) -> None:
         """Let Kafka drop all that the prediction log holds, for the disk's sake."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.backends.kafka_brokers)
@@ -114,6 +121,17 @@ class System:
             return await self.logged() >= records
 
         await until(there, timeout_s=_DRAINED_S)
+
+
+def successes(metrics: str) -> int:
+    """Return the answers of status 200 in what a gateway tells Prometheus."""
+    return sum(
+        int(sample.value)
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "gyral_gateway_seconds_count"
+        and sample.labels["status"] == str(HTTPStatus.OK.value)
+    )
 
 
 @contextmanager

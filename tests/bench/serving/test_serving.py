@@ -7,7 +7,9 @@ import shutil
 import sys
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from gyral.kit.timings import Timings
 from tests.bench.page import DOCS
 from tests.bench.report import Machine, machine, publish
 from tests.bench.serving import load, page
@@ -22,6 +24,7 @@ from tests.bench.serving.report import (
     ServingReport,
     over,
 )
+from tests.bench.serving.system import successes
 
 
 def cells(rps, p99_ms):
@@ -191,3 +194,13 @@ async def test_without_the_generator_it_ends_with_one_line(monkeypatch):
     assert said.decode().splitlines() == [
         "wrk: expected the load generator; found none: apt-get install wrk"
     ]
+
+
+def test_the_gateways_own_count_of_answers_is_read_from_its_metrics():
+    registry = CollectorRegistry()
+    seconds = Timings("gyral_gateway_seconds", "Time to answer", label="status")
+    seconds.shown_in(registry)
+    assert successes(generate_latest(registry).decode()) == 0
+    for status in ("200", "429", "200"):
+        seconds.record(0.01, status)
+    assert successes(generate_latest(registry).decode()) == 2

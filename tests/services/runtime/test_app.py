@@ -201,7 +201,7 @@ def test_more_versions_answer_than_fit_into_memory(stack, blobs, refs, files):
         # One that sleeps is found damaged when it is woken, and can be loaded anew.
         Path(runtime.env["STATE_DIR"], "files", refs["onnx"].sha256).write_bytes(b"evil")
         kind, why = ask(runtime, files.sha256, "m@1", **asked)
-        assert (kind, b"expected sha256" in why) == (Kind.NOT_LOADED, True)
+        assert (kind, b"found them damaged" in why) == (Kind.NOT_LOADED, True)
         assert states(runtime)["m@1"] == "UNAVAILABLE"
         assert ask(runtime, files.sha256, "m@6", **asked)[0] is Kind.PROBABILITIES
         assert load(runtime, refs, "m@1").status_code == 200
