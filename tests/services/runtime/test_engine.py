@@ -57,6 +57,13 @@ def test_how_rows_are_split_into_calls_changes_nothing(files):
     )
 
 
+def test_what_onnxruntime_says_names_no_path(files):
+    with pytest.raises(UnusableModelError) as refused:
+        Predictor.of(files.manifest, b"no onnx")
+    assert "model.onnx: " in str(refused.value)
+    assert "/" not in str(refused.value)
+
+
 def test_an_absent_column_is_named(files):
     predictor = Predictor.of(files.manifest, files.onnx)
     with pytest.raises(PredictionError, match="kind"):

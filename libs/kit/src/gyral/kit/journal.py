@@ -218,7 +218,7 @@ class Journal:
             written = os.write(self._file, framed)
             why = "the disk is full"
         except OSError as error:
-            written, why = -1, str(error)
+            written, why = -1, error.strerror or type(error).__name__
         if written != len(framed):
             self._undo(size)
             raise JournalBrokenError(f"journal: expected to write {len(framed)} bytes: {why}")
@@ -230,7 +230,7 @@ class Journal:
         try:
             os.ftruncate(self._file, size)
         except OSError as error:
-            self._broken = f"journal: expected to cut a failed write off: {error}"
+            self._broken = f"journal: expected to cut a failed write off: {error.strerror}"
 
     def _recover(self) -> None:
         """Go on in another segment, if there is room for one, behind what cannot be cut off."""
@@ -239,7 +239,7 @@ class Journal:
         try:
             self._begin_segment(self._segment + 1)
         except OSError as error:
-            self._broken = f"journal: expected to begin another file: {error}"
+            self._broken = f"journal: expected to begin another file: {error.strerror}"
             return
         log.warning("journal.resumed", segment=self._segment, after=self._broken)
         self._broken = None
@@ -250,7 +250,7 @@ class Journal:
             self._begin_segment(self._segment + 1)
         except OSError as error:
             raise JournalBrokenError(
-                f"journal: expected to begin another file: {error}"
+                f"journal: expected to begin another file: {error.strerror}"
             ) from error
 
     def _begin_segment(self, number: int) -> None:

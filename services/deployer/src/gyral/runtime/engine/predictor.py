@@ -1,5 +1,6 @@
 """One version of a model in memory: raw columns in, a probability a row out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, cast
@@ -18,6 +19,7 @@ _TREE_BATCH = 64
 _OWN_BYTES = 256 << 10
 """What any session takes beside its model."""
 _OUTPUT_AXES = 2
+_PATH = re.compile(r"\S*/\S*")
 _ROUNDING = 1e-6
 """How far beyond [0, 1] float32 arithmetic may end up."""
 
@@ -147,4 +149,6 @@ def _check_ports(manifest: Manifest, session: onnxruntime.InferenceSession) -> N
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """Return what onnxruntime says, without the paths of its sources: callers are told it."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return _PATH.sub("...", first)[:300]
