@@ -37,6 +37,7 @@ stop() {
         echo "  GYRAL_HOME=$GYRAL_HOME $bin/gyral down"
     else
         "$bin/gyral" down
+        echo "The trace above can be opened while the stack is up: make demo KEEP=1"
     fi
     [[ ! -e "$out/report.html" ]] || echo "The report: file://$PWD/$out/report.html"
     exit "$status"

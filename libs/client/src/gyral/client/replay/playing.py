@@ -180,4 +180,4 @@ class _Score:
             served = self.answers.version[variant][rows]
             version = f"@{served[-1]}" if len(served) else ""
             shown.append(f"{variant}{version} {mean:.4f}")
-        return "log-loss " + ", ".join(shown)
+        return "log-loss so far " + ", ".join(shown)

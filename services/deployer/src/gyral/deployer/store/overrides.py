@@ -94,8 +94,9 @@ class OverrideTx(TransitionTx):
         )
         if route is None or back is None:
             raise NothingToReturnToError(
-                f"{rollout.model}@{rollout.version}: expected it to answer alone, and the "
-                "version before it to be kept warm; found it otherwise"
+                f"{rollout.model}@{rollout.version}: expected the version before it to be kept "
+                "warm beside it; found none: there is one step back, and a newer version takes "
+                "its place in the route"
             )
         if running is not None:
             why = f"version {rollout.version} was rolled back: {by.reason}"

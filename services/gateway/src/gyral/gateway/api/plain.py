@@ -77,7 +77,9 @@ def _decoded(body: bytes) -> FieldsRequest:
     try:
         request = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(str(error)) from None
+        raise BadRequestError(
+            f"body: expected JSON with either instances or columns; found this: {error}"
+        ) from None
     except RecursionError:
         raise BadRequestError("expected fields; found JSON nested too deeply") from None
     keys = 1 + sum(map(len, request.instances or ())) + len(request.columns or ())

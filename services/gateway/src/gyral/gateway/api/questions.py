@@ -135,8 +135,8 @@ def _event_times(times: Sent | None, rows: int, expected: Expected) -> msgspec.R
         return read_event_times(as_json(times), rows, required=required, latest_us=latest_us)
     if required:
         raise BadRequestError(
-            f"{EVENT_TIME}: expected an INT64 input (µs UTC), as the model is on an event"
-            " clock; found none"
+            f"{EVENT_TIME}: expected one a row, as the model is on an event clock; found none."
+            " Send µs since 1970 UTC as INT64, or RFC 3339 among named fields"
         )
     return _nulls(rows)
 
