@@ -31,7 +31,7 @@ _WATCH_S = 1.0
 _STRIKES = 3
 _UPKEEP_S = 3600.0
 _STOP_S = 20.0
-_READY_S = 10.0
+_READY_S = 3.0
 _GC_THRESHOLDS = (100_000, 50, 100)
 """Batches and requests live in bulk and die by reference counts; cycles are few."""
 log = get_log()
