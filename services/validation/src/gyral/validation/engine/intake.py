@@ -19,6 +19,7 @@ from gyral.validation.engine.schema import (
     MAX_KEY_CHARS,
     Schema,
     Version,
+    is_key,
     may_hold_nul,
     text_in,
 )
@@ -291,7 +292,7 @@ def claimed(record: Record) -> list[str]:
 
 
 def _bad_key(key: str) -> Violation | None:
-    if 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key:
+    if is_key(key):
         return None
     detail = f"record_key: expected 1 to {MAX_KEY_CHARS} characters without NUL"
     return Violation(Reason.MALFORMED, detail)

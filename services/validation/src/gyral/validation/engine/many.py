@@ -12,7 +12,7 @@ from gyral.contracts.batches import BATCH_HEADERS, BatchForm, BatchSubmitted
 from gyral.kit.arrow import batch_header
 from gyral.kit.cloudevents import MalformedEvent, Record
 from gyral.validation.domain.refusals import Reason, Violation, printable, shown
-from gyral.validation.engine.schema import MAX_KEY_CHARS, Schema, may_hold_nul
+from gyral.validation.engine.schema import Schema, is_key, may_hold_nul
 
 _TYPE = ("ce_type", BatchSubmitted.type.encode())
 _ALLOWED = (
@@ -74,7 +74,7 @@ def lines_of(
         return None
     lines = _lines(value)
     rows = schema.decoded(lines) if len(lines) == batch.rows else None
-    if rows is None or not all(0 < len(key) <= MAX_KEY_CHARS for key in schema.keys(rows)):
+    if rows is None or not all(map(is_key, schema.keys(rows))):
         return None
     return rows
 

@@ -180,6 +180,11 @@ class Schema:
         return values
 
 
+def is_key(key: str) -> bool:
+    """Tell whether a text can name a record."""
+    return 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key
+
+
 def text_in(raw: bytes, name: str) -> str | None:
     """Return the text of a field in a row that may not be sound otherwise, or None."""
     try:
