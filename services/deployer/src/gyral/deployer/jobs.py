@@ -18,7 +18,7 @@ from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.specs.stream import Clock, FieldType
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.engine import VersionFiles, build_bento
+from gyral.deployer.engine.bento import VersionFiles, build_bento
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.specs import Specs
