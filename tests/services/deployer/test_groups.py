@@ -1,5 +1,6 @@
 """Groups of runtimes, made by a real deployer under real load: nobody notices."""
 
+import json
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.versions import ModelDeclared
-from tests.services.deployer.house import GOLDEN, a_house, a_version, deadline_in
+from tests.services.deployer.house import GOLDEN, Served, a_house, a_version, deadline_in
 from tests.services.deployer.making import Making, seconds
 from tests.services.deployer.test_planted import works_ten_times_longer
 
@@ -39,7 +40,7 @@ def slow(model):
 class Load:
     """Clients that ask all the time; as many as are wanted just now."""
 
-    model: object
+    model: Served
     wanted: int
     failures: list[str] = field(default_factory=list)
     answered: int = 0
@@ -110,6 +111,14 @@ def test_a_model_of_its_own_is_held_there_alone_and_moves_as_it_is_declared(hous
     assert house.held(own.name) == {f"{own.name}@1"}
     assert f"{own.name}@1" not in house.held("shared")
     assert f"{other.name}@1" in house.held("shared")
+    status, said = house.type("get", "runtimes", "-o", "json")
+    assert status == 0, said
+    assert {each["name"] for each in json.loads(said)} >= {own.name, "shared"}
+    status, said = house.type("get", "runtimes", own.name)
+    assert (status, own.name in said, "shared" in said) == (0, True, False), said
+    status, said = house.type("get", "runtimes", "nobody")
+    assert status == 1
+    assert "expected one of" in said
     with Load(own, wanted=2) as load:
         declare(house, own, {}, generation=2)
         house.until(own.name, lambda group: group == {})
