@@ -49,6 +49,8 @@ _NO_COMPRESSION = 1
 _MESSAGE_S = 20.0
 """How long the message of a caller with a key may take to come."""
 _STOP_S = 10.0
+_GONE = 499
+"""What a call counts as whose client went away before its answer."""
 log = get_log()
 
 
@@ -234,6 +236,9 @@ def _guarded(servicer: Servicer, method: _Method, scope: access.Scope | None) ->
                     servicer.front.check_key(given, scope)
                     content = await _message(sent)
                 return await method(content, call)
+        except asyncio.CancelledError:
+            status = _GONE
+            raise
         except RefusedError as refused:
             status, message = refused.status, refused.message
         except Exception:
