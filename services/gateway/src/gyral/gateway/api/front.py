@@ -23,7 +23,7 @@ from gyral.gateway.domain.routing import (
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.crowding import CrowdedError
-from gyral.kit.access import AccessDenied, KeyRing
+from gyral.kit.access import AccessDenied, Caller, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
 from gyral.kit.refusals import Refusal
@@ -64,8 +64,8 @@ class Front:
 
     def check_key(
         self, authorization: str | bytes | None, scope: access.Scope = access.Scope.INFER
-    ) -> None:
-        """Let through who has the scope.
+    ) -> Caller:
+        """Return who calls and has the scope.
 
         Raises:
             RefusedError: 503 while the gateway starts or stops.
@@ -73,14 +73,16 @@ class Front:
         """
         if not self.health.started or self.health.stopping:
             raise RefusedError(503, "the gateway is starting or stopping; ask again")
-        self.keys.check(authorization, scope)
+        return self.keys.check(authorization, scope)
 
-    def find(self, model: str, version: int | None) -> Addressed:
+    def find(self, model: str, version: int | None, caller: Caller) -> Addressed:
         """Return a model by its name.
 
         Raises:
+            AccessDenied: the caller may not ask it.
             RefusedError: 404, no route leads to it or to this version.
         """
+        caller.check_model(model)
         plan = self.table.get(model)
         if plan is None:
             raise RefusedError(404, f"{model[:80]}: expected a model with a route; found none")
