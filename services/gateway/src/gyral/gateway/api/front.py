@@ -22,7 +22,7 @@ from gyral.gateway.domain.routing import (
     names_of,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
-from gyral.gateway.engine.crowding import CrowdedError
+from gyral.gateway.engine.crowding import Crowd, CrowdedError
 from gyral.kit.access import AccessDenied, Caller, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
@@ -96,10 +96,13 @@ class Front:
     def check_room(self, to: Addressed) -> None:
         """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
         chosen = to.plan.live if to.named is None else (to.named,)
+        crowd: Crowd | None = None
         for each in chosen:
-            if not self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd.full:
+            crowd = self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd
+            if not crowd.full:
                 return
-        if chosen:
+        if crowd is not None:
+            crowd.refused += 1
             raise RefusedError(
                 429, f"{to.plan.route.model}: expected room for one more request; found none"
             )

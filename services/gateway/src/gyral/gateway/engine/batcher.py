@@ -34,6 +34,7 @@ class _Asked:
     rows: Rows
     future: "asyncio.Future[list[float]]"
     deadline: float
+    came: float
     alone: bool = False
     """Sent by itself, since a batch that it was part of failed."""
     losses: int = 0
@@ -102,8 +103,9 @@ class Batcher:
             ModelFailedError: the version cannot answer these rows.
         """
         self.crowd.enter(rows)
-        deadline = self._loop.time() + within_s
-        asked = _Asked(Rows(rows, columns), self._loop.create_future(), deadline)
+        came = self._loop.time()
+        future = self._loop.create_future()
+        asked = _Asked(Rows(rows, columns), future, came + within_s, came)
         self._waiting.append(asked)
         self._schedule()
         self._watch()
@@ -153,6 +155,7 @@ class Batcher:
             )
         )
         began = self._loop.time()
+        self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
         self._hanging = self._loop.call_at(began + self.hang_s, self._unanswered, began)
 
         def answered(frame: Frame | None) -> None:
