@@ -19,7 +19,6 @@ from gyral.gateway.domain.routing import (
     Plan,
     RouteTable,
     choose,
-    names_of,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.crowding import Crowd, CrowdedError
@@ -111,7 +110,7 @@ class Front:
         """Return what a question to this model may and must bring."""
         return Expected(
             inputs=to.plan.known_inputs,
-            order=to.plan.order if to.named is None else names_of(to.named),
+            order=to.plan.order if to.named is None else to.named.names,
             event_clock=to.plan.route.event_clock,
             latest_us=self.latest_us(),
         )
