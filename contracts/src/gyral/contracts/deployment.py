@@ -1,6 +1,7 @@
 """Events of the deployer: rollouts and the routes the gateway follows."""
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -122,6 +123,16 @@ class Share(Contract):
     sha256: Sha256
     """Digest of the bytes the runtime must have in memory."""
     inputs: tuple[Input, ...] = Field(min_length=1)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of its inputs, in their order."""
+        return tuple(each.name for each in self.inputs)
+
+    @cached_property
+    def datatypes(self) -> frozenset[Datatype]:
+        """The datatypes that its inputs have."""
+        return frozenset(each.datatype for each in self.inputs)
 
 
 class RouteChanged(Event):

@@ -93,7 +93,7 @@ class Fleet:
         """Return the queue of a version at one runtime, made at first use."""
         key = (address, share.slot, share.sha256, shadow)
         batcher = self._batchers.get(key)
-        if batcher is None or batcher.share.inputs != share.inputs:
+        if batcher is None or not batcher.answers_for(share):
             if batcher is not None:
                 batcher.let_go = partial(self._let_go, key, batcher)
                 batcher.rest()
