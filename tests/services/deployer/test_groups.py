@@ -14,8 +14,8 @@ import pytest
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.versions import ModelDeclared
 from tests.docs import pages
-from tests.services.deployer.house import GOLDEN, Served, a_house, a_version, deadline_in
-from tests.services.deployer.making import Making, seconds
+from tests.services.deployer.house import GOLDEN, Served, a_version, deadline_in
+from tests.services.deployer.making import a_making_house, seconds
 from tests.services.deployer.test_planted import works_ten_times_longer
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -25,7 +25,7 @@ QUEUE_S = 0.004
 
 @pytest.fixture(scope="module")
 def house(stack):
-    with a_house(stack, Making) as made:
+    with a_making_house(stack) as made:
         yield made
 
 

@@ -128,6 +128,11 @@ class RolloutTx(ObservationTx):
             row["model"]: Step(row["epoch"], row["open_ended"], row["kept"]) for row in rows
         }
 
+    async def warming(self) -> frozenset[str]:
+        """Return the models with a version that is being prepared."""
+        rows = await self.conn.fetch("SELECT model FROM rollout WHERE stage = 'warming'")
+        return frozenset(row["model"] for row in rows)
+
     async def rollouts(
         self, model: str, *, after: int | None, limit: int
     ) -> list[StoredRollout]:
