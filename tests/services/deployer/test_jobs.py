@@ -35,7 +35,7 @@ def a_version(folder):
     files = Logistic({"x": 0.5}, bias=0.1).files(({"x": 1.0}, {"x": -1.0}))
     known = cached(folder, "m@1", files)
     return Artifacts(
-        onnx=known.onnx,
+        onnx=known.model,
         manifest=known.manifest,
         golden=known.golden,
         profile=known.golden,
