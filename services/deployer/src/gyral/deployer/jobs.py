@@ -67,10 +67,10 @@ class Runtime:
             NotNowError: it is to be tried again later; the message says what for.
             OSError: the runtime is away.
         """
-        body = {
-            part: getattr(artifacts, part).model_dump(mode="json")
-            for part in ("onnx", "manifest", "golden")
-        }
+        # Without `code`, as ONNX has none: older runtimes read no more than they know.
+        body = artifacts.model_dump(
+            mode="json", include={"onnx", "manifest", "golden", "code"}, exclude_none=True
+        )
         await self._post(f"/v2/repository/models/{name}/load", body)
 
     async def unload(self, name: str) -> None:
@@ -225,10 +225,10 @@ class Export:
             raise LookupError(
                 f"job {job.id}: expected a rollout of {model}@{version}; found none"
             )
-        onnx, manifest = await asyncio.gather(
-            *map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest))
-        )
-        bento = await build_bento(VersionFiles(model, version, onnx, manifest))
+        made = rollout.artifacts
+        file, manifest = await asyncio.gather(*map(self._bytes, (made.onnx, made.manifest)))
+        code = None if made.code is None else await self._bytes(made.code)
+        bento = await build_bento(VersionFiles(model, version, file, manifest, code))
         ref = await self.blobs.put_bytes(f"bentos/{model}/{version}.bento", bento)
         async with self.begin() as tx:
             await tx.keep_bento(model, version, ref.key)
