@@ -4,11 +4,14 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias, cast
 
 from gyral.kit.backoff import Backoff
 from gyral.kit.frames import Frame, FrameError, FrameReader, Kind, packed
 
+_OFTEN_S = 0.5
+_RARELY_S = 5.0
 Answered: TypeAlias = Callable[[Frame | None], None]
 """Gets the frame that answers a batch, or None: the connection broke first."""
 
@@ -67,9 +70,10 @@ class Link:
 
     def __init__(self, address: str, rng: random.Random) -> None:
         self.address = address
-        self._backoff = Backoff(first_s=0.02, limit_s=0.5, rng=rng)
+        self._backoff = Backoff(first_s=0.02, limit_s=_OFTEN_S, rng=rng)
         self._connection: _Connection | None = None
         self._on_up: list[Callable[[], None]] = []
+        self._hurry = asyncio.Event()
 
     @property
     def up(self) -> bool:
@@ -101,6 +105,17 @@ class Link:
         else:
             self._connection.run(payload, answered)
 
+    def rest(self) -> None:
+        """Look for the runtime rarely: it is down by intent."""
+        self._backoff.limit_s = _RARELY_S
+
+    def hurry(self) -> None:
+        """Look for the runtime now, and often: somebody wants it, or it has come."""
+        if not self.up:
+            self._backoff.limit_s = _OFTEN_S
+            self._backoff.reset()
+            self._hurry.set()
+
     def reset(self) -> None:
         """Give the connection up because the runtime hangs; batches under way fail."""
         if self._connection is not None:
@@ -111,7 +126,7 @@ class Link:
         while True:
             connection = await self._connect()
             if connection is None:
-                await self._backoff.wait()
+                await self._pause()
                 continue
             self._backoff.reset()
             self._connection = connection
@@ -122,6 +137,12 @@ class Link:
             finally:
                 self._connection = None
                 connection.abort()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._backoff.next_s()):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _connect(self) -> _Connection | None:
         loop = asyncio.get_running_loop()
