@@ -80,7 +80,7 @@ def cached(folder: Path, models: Iterable[Served]) -> Many:
         answers.append(one.probabilities[0])
         row = one.rows[0]
     cache.keep(slots)
-    return Many(list(slots), [each.onnx.sha256 for each in slots.values()], answers, row)
+    return Many(list(slots), [each.model.sha256 for each in slots.values()], answers, row)
 
 
 class Asking:

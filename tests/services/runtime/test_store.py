@@ -24,7 +24,7 @@ def test_what_was_kept_is_known_to_the_next_process(tmp_path):
     cache.keep({"m@1": files})
     again = Cache(tmp_path)
     assert again.slots() == {"m@1": files}
-    assert again.read(files.onnx) == b"o"
+    assert again.read(files.model) == b"o"
 
 
 def test_files_no_slot_needs_are_forgotten(tmp_path):

@@ -15,6 +15,7 @@ from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
 from gyral.deployer.domain.demand import Demand
 from gyral.deployer.domain.scaling import Limits, Pace
+from gyral.deployer.engine.backend import Flavour
 from gyral.deployer.engine.groups import Groups
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.deployer.engine.runtimes import Runtime
@@ -149,7 +150,11 @@ class _Runtimes:
 def _backend(settings: Settings, changed: Callable[[], None]) -> Processes | None:
     if settings.deployer_backend is BackendName.NONE:
         return None
-    around = Surroundings(_environment(settings, os.environ), _secrets(settings), {})
+    around = Surroundings(
+        _environment(settings, os.environ),
+        _secrets(settings),
+        {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour},
+    )
     return Processes(settings.state_dir / "runtimes", settings.sockets, around, changed)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from gyral.kit.settings import ProcessSettings
+from gyral.runtime.domain import Flavour
 
 
 class Settings(ProcessSettings):
@@ -18,6 +19,10 @@ class Settings(ProcessSettings):
     service_key: SecretStr
     """What the deployer shows."""
 
+    runtime_flavour: Flavour = Flavour.ONNX
+    """`torch`: serves versions that bring code beside ONNX ones; for one model's own runtime.
+
+    Their code runs in this process, with all that the process may do."""
     runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Versions held at once, in memory or on disk; more are refused until some are unloaded."""
     runtime_memory_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30

@@ -9,7 +9,7 @@ from gyral.contracts.specs.serving import Serving
 from gyral.deployer.domain import scaling
 from gyral.deployer.domain.demand import Demand, Second
 from gyral.deployer.domain.scaling import Heard, Limits, Pace, Standing
-from gyral.deployer.engine.backend import SHARED, Backend, GroupSpec
+from gyral.deployer.engine.backend import SHARED, Backend, Flavour, GroupSpec
 from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.groups import StoredGroup
@@ -89,8 +89,8 @@ class Scaling:
         for group in sorted(rows.keys() | needed):
             await self._decide(group, owning, seats.get(group, ()), named)
         async with self.begin() as tx:
-            rows = await tx.groups()
-        await self._follow(rows, owning, seats, named)
+            rows, of_torch = await tx.groups(), await tx.of_torch()
+        await self._follow(rows, owning, seats, named, of_torch | self.specs.of_torch())
 
     async def _decide(
         self, group: str, owning: dict[str, Serving], seats: tuple[Seat, ...], named: set[str]
@@ -149,6 +149,7 @@ class Scaling:
         owning: dict[str, Serving],
         seats: dict[str, tuple[Seat, ...]],
         named: set[str],
+        of_torch: frozenset[str],
     ) -> None:
         """Have the backend make what is wanted; what is not ends once no gateway asks it."""
         made = {group: each for group, each in seats.items() if self.groups.makes(group)}
@@ -158,6 +159,7 @@ class Scaling:
             spec = GroupSpec(
                 group,
                 self._kept(made.get(group, ()), row.replicas),
+                Flavour.TORCH if group in of_torch and serving else Flavour.ONNX,
                 most=serving.replicas.max if serving else self.shared.max,
                 queue_s=serving.queue if serving else self.shared.queue_s,
             )
