@@ -66,13 +66,15 @@ class House:
             Scope.OPERATE, Scope.READ, Scope.INFER, name="ann"
         )
         env = self.stack.service_env(database=self.database, bucket=self.blobs.bucket)
-        runtime = {
-            "RUNTIME_SOCKET": str(self.folder / "r.sock"),
-            "SERVICE_KEY": self.service_key,
+        env["SERVICE_KEY"] = self.service_key
+        data = self.folder / "r.sock"
+        self.runtime = self._process("runtime", {**env, "RUNTIME_LISTEN": f"unix:{data}"})
+        told = {
+            "RUNTIME_URL": self.runtime.url,
+            "RUNTIME_SOCKET": str(data),
+            "DEPLOYER_RECONCILE_S": "0.2",
         }
-        self.runtime = self._process("runtime", {**env, **runtime})
-        told = {"RUNTIME_URL": self.runtime.url, "DEPLOYER_RECONCILE_S": "0.2"}
-        self.deployer = self._process("deployer", {**env, **runtime, **told})
+        self.deployer = self._process("deployer", {**env, **told})
         self.gateway = self._process("gateway", env)
 
     def _process(self, name: str, env: dict[str, str]) -> ServiceProcess:

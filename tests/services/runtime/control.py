@@ -41,7 +41,7 @@ async def controlled(
     """Yield a client that holds the service key, and the application behind the server."""
     settings = Settings(
         state_dir=folder,
-        runtime_socket=folder / "r.sock",
+        runtime_listen=f"unix:{folder}/r.sock",
         service_key=SecretStr(KEY),
         runtime_max_models=max_models,
         s3_endpoint=f"http://127.0.0.1:{free_port()}",
