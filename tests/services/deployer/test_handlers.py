@@ -16,7 +16,8 @@ from gyral.contracts.deployment import (
     RouteChanged,
 )
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.jobs import Preparation, Runtime, Runtimes
+from gyral.deployer.jobs.preparing import Preparation
+from gyral.deployer.jobs.runtimes import Runtime, Runtimes
 from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs

@@ -8,15 +8,9 @@ from pydantic import ValidationError
 
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.jobs import (
-    Addressing,
-    NotNowError,
-    Preparation,
-    Reconciliation,
-    RefusedByRuntimeError,
-    Runtime,
-    Runtimes,
-)
+from gyral.deployer.jobs.following import Addressing, Reconciliation
+from gyral.deployer.jobs.preparing import Preparation
+from gyral.deployer.jobs.runtimes import NotNowError, RefusedByRuntimeError, Runtime, Runtimes
 from gyral.deployer.settings import Settings
 from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure

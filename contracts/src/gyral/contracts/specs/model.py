@@ -14,6 +14,7 @@ from pydantic import (
 
 from gyral.contracts.names import FieldName, ModelName, StreamName
 from gyral.contracts.specs.document import Metadata, SpecModel, duration_seconds
+from gyral.contracts.specs.serving import Placement, Serving
 from gyral.contracts.specs.stream import Duration
 
 _EVERYTHING = 100
@@ -238,6 +239,7 @@ class ModelBody(SpecModel):
     triggers: Triggers = Triggers()
     gates: Gates = Gates()
     rollout: Rollout = Rollout()
+    serving: Serving = Field(default=Serving(), exclude_if=lambda given: given == Serving())
     monitor: Monitoring = Monitoring()
 
     @model_validator(mode="after")
@@ -264,6 +266,15 @@ class ModelSpec(SpecModel):
     kind: str = Field(pattern=r"^Model$")
     metadata: Metadata
     spec: ModelBody
+
+    @model_validator(mode="after")
+    def _own_runtimes_are_told_apart(self) -> Self:
+        if self.spec.serving.runtime is Placement.OWN and self.name == Placement.SHARED:
+            raise ValueError(
+                "metadata.name: expected another name than shared beside runtime: own, since "
+                "its runtimes are called by it; found shared: rename the model"
+            )
+        return self
 
     @property
     def name(self) -> ModelName:

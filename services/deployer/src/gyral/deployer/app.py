@@ -12,14 +12,9 @@ from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
 from gyral.deployer.handlers import Handlers
-from gyral.deployer.jobs import (
-    Addressing,
-    Export,
-    Preparation,
-    Reconciliation,
-    Runtime,
-    Runtimes,
-)
+from gyral.deployer.jobs.following import Addressing, Reconciliation
+from gyral.deployer.jobs.preparing import Export, Preparation
+from gyral.deployer.jobs.runtimes import Runtime, Runtimes
 from gyral.deployer.settings import Settings
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs

@@ -2,8 +2,9 @@
 
 The export that runs wherever BentoML does, around the very predictor that serves.
 
-The build runs in a process of its own (`python -m gyral.deployer.engine CONTEXT HOME TARGET`):
-BentoML keeps its store in process-wide settings and imports the service it packs.
+The build runs in a process of its own
+(`python -m gyral.deployer.engine.bento CONTEXT HOME TARGET NAME`): BentoML keeps its store in
+process-wide settings and imports the service it packs.
 """
 
 import asyncio

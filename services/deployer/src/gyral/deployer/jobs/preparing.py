@@ -1,0 +1,137 @@
+"""Preparing an approved version for its first traffic, and exporting its Bento."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from gyral.contracts.deployment import Datatype, Input
+from gyral.contracts.names import BlobRef
+from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.stream import Clock, FieldType
+from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.engine.bento import VersionFiles, build_bento
+from gyral.deployer.jobs.runtimes import RefusedByRuntimeError, Runtimes
+from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.rollouts import StoredRollout
+from gyral.deployer.store.specs import Specs
+from gyral.deployer.store.transitions import Moment, Surroundings, slot
+from gyral.kit.blobs import Blobs
+from gyral.kit.changes import Changes
+from gyral.kit.leases import Job, Jobs
+from gyral.kit.telemetry import span
+from gyral.kit.tx import Begin
+
+DATATYPES = {
+    FieldType.STRING: Datatype.BYTES,
+    FieldType.INTEGER: Datatype.INT64,
+    FieldType.NUMBER: Datatype.FP64,
+    FieldType.BOOLEAN: Datatype.BOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Takes an approved version from its bytes to its first traffic."""
+
+    begin: Begin[DeployerTx]
+    jobs: Jobs
+    runtimes: Runtimes
+    specs: Specs
+    addresses: tuple[str, ...]
+    """The runtimes' data sockets, as routes name them."""
+    now: Callable[[], datetime]
+    changes: Changes
+
+    async def run(self, job: Job) -> None:
+        """Load and warm up the version, then give it its first route, or take it back.
+
+        A full runtime has it wait until what is needed no more was unloaded.
+        """
+        rollout = await self._rollout(job)
+        if rollout.state.stage is not Stage.WARMING:
+            return
+        with span(
+            "rollout.prepare",
+            parent=rollout.cause.traceparent,
+            model=rollout.model,
+            version=rollout.version,
+        ):
+            refusal = None
+            try:
+                await self.runtimes.load(
+                    slot(rollout.model, rollout.version), rollout.artifacts
+                )
+            except RefusedByRuntimeError as error:
+                refusal = str(error)
+            around = await self._around(rollout.spec)
+            async with self.begin() as tx:
+                await tx.hold(rollout.model)
+                current = await tx.rollout(rollout.model, rollout.version)
+                if current is None or current.state.stage is not Stage.WARMING:
+                    return
+                if refusal is None:
+                    await tx.go_live(current, around, self.now())
+                else:
+                    await tx.abort(current, f"warm-up: {refusal}", {}, Moment(self.now()))
+        self.changes.notify()
+
+    async def gave_up(self, job: Job, reason: str) -> None:
+        """Take back a version that could not be prepared in any attempt."""
+        rollout = await self._rollout(job)
+        async with self.begin() as tx:
+            await self.jobs.fail(tx, job, reason)
+            await tx.hold(rollout.model)
+            current = await tx.rollout(rollout.model, rollout.version)
+            if current is not None and current.state.stage is Stage.WARMING:
+                await tx.abort(current, f"preparation: {reason}", {}, Moment(self.now()))
+        self.changes.notify()
+
+    async def _rollout(self, job: Job) -> StoredRollout:
+        async with self.begin() as tx:
+            rollout = await tx.rollout(str(job.spec["model"]), int(str(job.spec["version"])))
+        if rollout is None:
+            raise LookupError(f"job {job.id}: expected a rollout of {job.spec}; found none")
+        return rollout
+
+    async def _around(self, spec: ModelSpec) -> Surroundings:
+        """Return what the spec's stream says of the model's inputs and clock."""
+        stream = await self.specs.stream(spec.spec.features.stream)
+        fields = stream.spec.fields
+        inputs = tuple(
+            Input(
+                name=field,
+                datatype=DATATYPES[fields[field].type],
+                nullable=fields[field].nullable,
+            )
+            for field in spec.spec.features.fields
+        )
+        return Surroundings(self.addresses, stream.spec.clock is Clock.EVENT, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Builds the Bento of an approved version, beside its rollout and never in its way."""
+
+    begin: Begin[DeployerTx]
+    blobs: Blobs
+
+    async def run(self, job: Job) -> None:
+        """Build the Bento and keep it; the same version gives the same key."""
+        model, version = str(job.spec["model"]), int(str(job.spec["version"]))
+        async with self.begin() as tx:
+            rollout = await tx.rollout(model, version)
+        if rollout is None:
+            raise LookupError(
+                f"job {job.id}: expected a rollout of {model}@{version}; found none"
+            )
+        onnx, manifest = await asyncio.gather(
+            *map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest))
+        )
+        bento = await build_bento(VersionFiles(model, version, onnx, manifest))
+        ref = await self.blobs.put_bytes(f"bentos/{model}/{version}.bento", bento)
+        async with self.begin() as tx:
+            await tx.keep_bento(model, version, ref.key)
+
+    async def _bytes(self, ref: BlobRef) -> bytes:
+        return await self.blobs.get_bytes(ref)
