@@ -22,6 +22,16 @@ class GroupSpec:
     name: str
     replicas: int
     flavour: Flavour = Flavour.ONNX
+    least: int = 1
+    """Of what scales by itself, while the group has runtimes at all."""
+    most: int = 1
+    queue_s: float = 0.05
+    """Time in the queue above which it adds one."""
+
+    @property
+    def model(self) -> str | None:
+        """The one model that it holds versions of; None where all may be."""
+        return None if self.name == SHARED else self.name
 
 
 @dataclass(frozen=True, slots=True)
