@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -27,6 +28,12 @@ class Raw:
     partition: int = 2
     offset: int = 7
     timestamp: int = 0
+
+
+@given(time_us=st.integers(0, 4_000_000_000_000_000))
+def test_a_time_is_written_to_the_microsecond(time_us):
+    written = datetime.fromisoformat(cloudevents.time_text(time_us).decode())
+    assert written == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
 
 
 PLACE = "test.thing.happened.v1/2/7"

@@ -10,14 +10,14 @@ import pytest
 
 from gyral.contracts.training import Artifacts
 from gyral.deployer.engine.backend import GroupSpec
-from gyral.deployer.jobs.runtimes import Runtime
+from gyral.deployer.engine.runtimes import Runtime
 from gyral.gateway.engine.batcher import Batcher
 from gyral.kit.db import is_infrastructure
 from gyral.testkit.waiting import until
 
 from .cluster import a_cluster
 from .house import GOLDEN, a_version
-from .test_kubernetes import KEY, NAMESPACE, RULES, SHARE, connected, linked, ready, volumes
+from .pods import KEY, NAMESPACE, RULES, SHARE, connected, linked, ready, volumes
 
 pytestmark = pytest.mark.live
 GROUP = GroupSpec("m", 1, most=2)
@@ -51,10 +51,8 @@ async def approved(blobs, files):
 async def reconciled(member, artifacts):
     """Load a version as the deployer does, over the member's control address."""
     headers = {"authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(
-        base_url=member.control, headers=headers, timeout=90, trust_env=False
-    ) as client:
-        runtime = Runtime(client)
+    async with httpx.AsyncClient(headers=headers, timeout=90, trust_env=False) as client:
+        runtime = Runtime(client, member.control)
         await runtime.load("m@1", artifacts)
         assert await runtime.held() == {"m@1": artifacts.onnx.sha256}
 

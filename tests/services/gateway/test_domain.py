@@ -31,6 +31,15 @@ def a_route(weights, *, shadows=(), epoch=1, model="m"):
     )
 
 
+def test_a_share_knows_what_it_reads_and_stays_equal_to_another():
+    inputs = tuple(Input(name=name, datatype=Datatype.FP32) for name in "ab")
+    [share] = a_route({1: 100}).shares
+    one, other = (share.model_copy(update={"inputs": inputs}) for _ in range(2))
+    assert (one.names, one.datatypes) == (("a", "b"), {Datatype.FP32})
+    assert one == other
+    assert one.model_dump() == other.model_dump()
+
+
 def versions(weights, keys=KEYS):
     laid_out = plan(a_route(weights))
     return {key: choose(laid_out, key).version for key in keys}

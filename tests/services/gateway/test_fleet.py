@@ -61,6 +61,21 @@ async def hung_up(peer):
     return len(peer.connections)
 
 
+async def test_a_version_keeps_its_queue_for_as_long_as_it_reads_the_same_inputs():
+    async with two_runtimes() as (fleet, old, _):
+        lighter = SHARE.model_copy(update={"weight": 5})
+        renamed = Share.model_validate(
+            {**SHARE.model_dump(), "inputs": [{"name": "y", "datatype": "FP64"}]}
+        )
+        queues = [
+            fleet.batcher(route(old, share), share, shadow=False)
+            for share in (SHARE, lighter, renamed)
+        ]
+        assert queues[0] is queues[1]
+        assert queues[2] is not queues[1]
+        assert await ask(fleet, route(old, renamed), 7) == [7]
+
+
 async def test_connections_to_a_runtime_that_no_route_names_are_closed():
     async with two_runtimes() as (fleet, old, new):
         fleet.follow([route(old)])

@@ -1,6 +1,7 @@
 """Events of the deployer: rollouts and the routes the gateway follows."""
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -123,6 +124,16 @@ class Share(Contract):
     """Digest of the bytes the runtime must have in memory."""
     inputs: tuple[Input, ...] = Field(min_length=1)
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of its inputs, in their order."""
+        return tuple(each.name for each in self.inputs)
+
+    @cached_property
+    def datatypes(self) -> frozenset[Datatype]:
+        """The datatypes that its inputs have."""
+        return frozenset(each.datatype for each in self.inputs)
+
 
 class RouteChanged(Event):
     """Where a model's requests go from now on.
@@ -145,6 +156,8 @@ class RouteChanged(Event):
     """Addresses of further runtimes that hold the same versions: any of them may be asked."""
     event_clock: bool
     """True when each prediction must say its event time."""
+    dormant: bool = False
+    """True while no runtime is up by intent: the address leads to one once it is asked for."""
 
     @property
     def key(self) -> str:
@@ -193,3 +206,22 @@ class RoutePinned(Event):
     def key(self) -> str:
         """The model's name."""
         return self.route.model
+
+
+class RuntimesScaled(Event):
+    """The deployer wants another number of runtimes in a group; what makes them follows."""
+
+    topic: ClassVar[Topic] = Topic("deployment.runtimes.scaled.v1")
+
+    group: ModelName
+    """`shared`, or the model whose runtimes they are."""
+    before: int = Field(ge=0, le=100)
+    after: int = Field(ge=0, le=100)
+    why: Reason
+    measured: dict[str, float | int | None] = Field(default_factory=dict)
+    """What the decision was made by; empty where a declaration or a setting made it."""
+
+    @property
+    def key(self) -> str:
+        """The group's name."""
+        return self.group

@@ -15,6 +15,7 @@ from struct import Struct
 
 from gyral.kit.gathering import Gathering
 from gyral.kit.ownership import own
+from gyral.kit.recent import Recent
 from gyral.kit.segments import (
     DAMAGED,
     Entry,
@@ -32,6 +33,7 @@ from gyral.kit.telemetry import get_log
 
 _PLACE = Struct("<qq")
 _READ_BYTES = 256 << 10
+_RECENT_BYTES = 4 << 20
 _PATIENCE_S = 15.0
 log = get_log()
 
@@ -69,6 +71,7 @@ class Journal:
         self._place = -1
         self._syncing = Syncing()
         self._gathering = Gathering(self._append_all)
+        self._recent = Recent(_RECENT_BYTES, self._acked)
 
     @property
     def acked(self) -> Position:
@@ -98,6 +101,7 @@ class Journal:
         self._acked = self._read_place()
         self._keep_place()  # takes its room now: on a full disk it is only written over
         self._begin_segment(max([*self._sizes, self._acked.segment]) + 1)
+        self._recent = Recent(_RECENT_BYTES, Position(self._segment, 0))
         self._trim()
 
     def close(self) -> None:
@@ -137,12 +141,15 @@ class Journal:
             JournalBrokenError: the disk is full or failing.
         """
         self.check_room()
-        await self._gathering.add(frame(entry))
+        await self._gathering.add(entry)
         if self._limits.fsync:
             await self._synced()
 
     async def read(self, start: Position) -> list[tuple[Entry, Position]]:
         """Return the next entries after a position, each with the position behind it."""
+        recent = self._recent.after(start)
+        if recent:
+            return recent
         for number in sorted(self._sizes):
             if number < start.segment:
                 continue
@@ -160,6 +167,7 @@ class Journal:
     def ack(self, position: Position) -> None:
         """Remember that Kafka has everything before a position; forget whole segments of it."""
         self._acked = position
+        self._recent.forget(position)
         try:
             self._keep_place()
         except OSError as error:  # a restart then sends again what consumers know already
@@ -201,15 +209,19 @@ class Journal:
         ):  # what can be sent is sent all the same; it may be there already
             os.link(path, path.with_suffix(DAMAGED))
 
-    def _append_all(self, framed: Sequence[bytes]) -> None:
+    def _append_all(self, entries: Sequence[Entry]) -> None:
         """Write entries with one call: it costs more than their bytes do."""
         self._recover()  # since their room was looked for, the file may have been given up
         if self._broken is not None:
             raise JournalBrokenError(self._broken)
+        framed = [frame(entry) for entry in entries]
         data = framed[0] if len(framed) == 1 else b"".join(framed)
         if self._sizes[self._segment] + len(data) > self._limits.segment_bytes:
             self._roll()
         self._write(data)
+        end = self._sizes[self._segment] - len(data)
+        ends = [Position(self._segment, end := end + len(each)) for each in framed]
+        self._recent.keep(zip(entries, ends, strict=True))
         self._appended.set()
 
     def _write(self, framed: bytes) -> None:

@@ -14,7 +14,9 @@ from gyral.kit.telemetry import get_log
 
 _HEADER = Struct("<IIBq36s")
 """Payload bytes; CRC-32 of what follows it and the payload; kind; microseconds UTC; id."""
-_CHECKED_FROM = 8
+_SIZES, _CHECKED = Struct("<II"), Struct("<Bq36s")
+"""Its two parts."""
+_CHECKED_FROM = _SIZES.size
 _ID_AT = 17
 _ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SUFFIX = ".journal"
@@ -42,14 +44,10 @@ class Position(msgspec.Struct, frozen=True, order=True, gc=False):
 
 def frame(entry: Entry) -> bytes:
     """Return an entry as it lies on the disk."""
-    rest = _HEADER.pack(0, 0, entry.kind, entry.time_us, entry.id.encode())[_CHECKED_FROM:]
-    checksum = zlib.crc32(entry.payload, zlib.crc32(rest))
-    return (
-        len(entry.payload).to_bytes(4, "little")
-        + checksum.to_bytes(4, "little")
-        + rest
-        + entry.payload
-    )
+    payload = entry.payload
+    rest = _CHECKED.pack(entry.kind, entry.time_us, entry.id.encode())
+    checksum = zlib.crc32(payload, zlib.crc32(rest))
+    return _SIZES.pack(len(payload), checksum) + rest + payload
 
 
 def entries(data: bytes, start: int = 0) -> Iterator[tuple[Entry, int]]:

@@ -64,8 +64,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._disarm()
         self._in_head, self._head_bytes = False, 0
         self._in_body = self._answering = True
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings:
+        if b"transfer-encoding" in dict(self.headers):
+            codings = [value for name, value in self.headers if name == b"transfer-encoding"]
             plain = self.parser.get_http_version() == "1.1" and len(codings) == 1
             if not plain or codings[0].strip().lower() != b"chunked":
                 raise ValueError("expected transfer-encoding once, in HTTP/1.1, as chunked")

@@ -35,6 +35,8 @@ _NOWHERE: Mapping[str, object] = {
     "kafka_brokers": "127.0.0.1:1",
     "database": "postgresql://nobody@127.0.0.1:1/none",
     "runtime_url": "http://127.0.0.1:1",
+    "deployer_backend": "process",
+    "deployer_sockets": "/nowhere",
     "service_key": SecretStr("none"),
     "registry_admin_key": "none",
     "s3_access_key": "none",

@@ -285,7 +285,7 @@ def _put(batch: BatchBuilder, key: bytes, entry: Entry) -> bool:
     headers = [
         *_OF_PREDICTIONS,
         ("ce_id", b"%b-%b" % (key, role)),
-        ("ce_time", _time(entry).isoformat().encode()),
+        ("ce_time", cloudevents.time_text(entry.time_us)),
     ]
     put = batch.append(timestamp=None, key=key, value=entry.payload, headers=headers)
     return put is not None

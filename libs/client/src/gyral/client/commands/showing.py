@@ -15,7 +15,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "streams": ("name", "generation", "rows", "watermark"),
     "models": ("name", "generation", "champion", "previous", "champion_since"),
     "versions": ("version", "state", "cause", "as_of", "champion_version", "reasons"),
-    "keys": ("key_id", "name", "scopes", "expires_at", "revoked"),
+    "keys": ("key_id", "name", "scopes", "models", "expires_at", "revoked"),
     "alarms": ("window_start", "detector", "version", "measured", "threshold", "request_id"),
 }
 _OF_ONE_MODEL = ("versions", "alarms")

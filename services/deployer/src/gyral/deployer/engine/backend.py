@@ -22,16 +22,10 @@ class GroupSpec:
     name: str
     replicas: int
     flavour: Flavour = Flavour.ONNX
-    least: int = 1
-    """Of what scales by itself, while the group has runtimes at all."""
     most: int = 1
+    """Of an elastic backend: up to how many it may add by itself, while `replicas` is not 0."""
     queue_s: float = 0.05
-    """Time in the queue above which it adds one."""
-
-    @property
-    def model(self) -> str | None:
-        """The one model that it holds versions of; None where all may be."""
-        return None if self.name == SHARED else self.name
+    """Of an elastic backend: the time in the queue above which it adds one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,12 @@ class Member:
 class Backend(Protocol):
     """Makes groups of runtimes, somewhere; a deployer that was killed finds all of them again.
 
-    Members keep their names and addresses while they live, also over a crash.
+    Members keep their names and data addresses while they are wanted, also over a crash.
     """
+
+    @property
+    def elastic(self) -> bool:
+        """True when it chooses by itself between `replicas` and `most`; None stays none."""
 
     async def ensure(self, spec: GroupSpec) -> None:
         """Have the group come to this many runtimes: idempotent, and returns at once.

@@ -74,6 +74,8 @@ class Kubernetes:
     most, is the autoscaler's affair.
     """
 
+    elastic = True
+
     def __init__(self, cluster: Cluster, pods: Pods) -> None:
         self._cluster = cluster
         self._pods = pods
@@ -225,14 +227,14 @@ class Kubernetes:
         return str(found.metadata.uid)
 
     async def _scale(self, found: k8s.V1Deployment, wanted: int) -> None:
-        """Take a group to one from none, or to none from any; no other number is ours."""
+        """Take a group from none to its least, or to none; no other number is ours."""
         there = found.spec.replicas
         if (there > 0) is (wanted > 0):
             return
         name = found.metadata.name
         body = {
             "metadata": {"resourceVersion": found.metadata.resource_version},
-            "spec": {"replicas": min(wanted, 1)},
+            "spec": {"replicas": wanted},
         }
         await self._ask(
             k8s.AppsV1Api(self._api).patch_namespaced_deployment_scale(
@@ -243,7 +245,7 @@ class Kubernetes:
             ),
             f"scale {name}",
         )
-        log.info("group.scaled", workload=name, before=there, after=min(wanted, 1))
+        log.info("group.scaled", workload=name, before=there, after=wanted)
 
     async def _ensure_service(self, wanted: Manifest) -> None:
         api, (name, namespace) = k8s.CoreV1Api(self._api), _named(wanted)
@@ -339,12 +341,15 @@ def _age(pod: k8s.V1Pod) -> tuple[float, str]:
 
 
 def _member(pod: k8s.V1Pod) -> Member | None:
-    """Return a pod as a member, or None while it has no address or once it has ended."""
+    """Return a pod as a member, or None before it has an address and once it is to end.
+
+    One that is to end answers for a while, in which routes cease to name it.
+    """
     ip: str | None = pod.status.pod_ip
-    if not ip or pod.status.phase in ("Succeeded", "Failed"):
+    leaving = pod.metadata.deletion_timestamp is not None
+    if not ip or leaving or pod.status.phase in ("Succeeded", "Failed"):
         return None
     host = f"[{ip}]" if ":" in ip else ip
-    leaving = pod.metadata.deletion_timestamp is not None
     ready = any(
         each.type == "Ready" and each.status == "True" for each in pod.status.conditions or ()
     )
@@ -352,5 +357,5 @@ def _member(pod: k8s.V1Pod) -> Member | None:
         name=pod.metadata.name,
         control=f"http://{host}:{CONTROL_PORT}",
         data=f"tcp:{host}:{DATA_PORT}",
-        ready=ready and not leaving,
+        ready=ready,
     )

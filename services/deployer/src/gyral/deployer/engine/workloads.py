@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from gyral.deployer.engine.backend import Flavour, GroupSpec
+from gyral.deployer.engine.backend import SHARED, Flavour, GroupSpec
 
 Json: TypeAlias = str | int | float | bool | Sequence["Json"] | Mapping[str, "Json"] | None
 Manifest: TypeAlias = dict[str, Json]
@@ -98,9 +98,9 @@ def service(spec: GroupSpec, pods: Pods, owner: Mapping[str, str]) -> Manifest:
 def autoscaler(spec: GroupSpec, pods: Pods, owner: Mapping[str, str]) -> Manifest:
     """Return what moves a group between its least, or one, and its most, by queue time."""
     metric: Manifest = {"name": METRIC}
-    if spec.model is not None:
-        metric["selector"] = {"matchLabels": {"model": spec.model}}
-    least = max(1, spec.least)
+    if spec.name != SHARED:
+        metric["selector"] = {"matchLabels": {"model": spec.name}}
+    least = max(1, spec.replicas)
     return _stamped(
         {
             "apiVersion": "autoscaling/v2",

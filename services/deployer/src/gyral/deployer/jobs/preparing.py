@@ -1,17 +1,19 @@
 """Preparing an approved version for its first traffic, and exporting its Bento."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from gyral.contracts.deployment import Datatype, Input
 from gyral.contracts.names import BlobRef
 from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.serving import Placement
 from gyral.contracts.specs.stream import Clock, FieldType
 from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.engine.bento import VersionFiles, build_bento
-from gyral.deployer.jobs.runtimes import RefusedByRuntimeError, Runtimes
+from gyral.deployer.engine.groups import NO_BACKEND, Groups
+from gyral.deployer.engine.runtimes import NotNowError, RefusedByRuntimeError, Runtimes
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.rollouts import StoredRollout
 from gyral.deployer.store.specs import Specs
@@ -36,10 +38,10 @@ class Preparation:
 
     begin: Begin[DeployerTx]
     jobs: Jobs
-    runtimes: Runtimes
+    groups: Groups
     specs: Specs
-    addresses: tuple[str, ...]
-    """The runtimes' data sockets, as routes name them."""
+    wake: Callable[[str, str], Awaitable[None]]
+    """Has a group have a runtime, where it has none, for a reason."""
     now: Callable[[], datetime]
     changes: Changes
 
@@ -57,14 +59,13 @@ class Preparation:
             model=rollout.model,
             version=rollout.version,
         ):
-            refusal = None
+            refusal: str | None = None
+            addresses: tuple[str, ...] = ()
             try:
-                await self.runtimes.load(
-                    slot(rollout.model, rollout.version), rollout.artifacts
-                )
+                addresses = await self._load(rollout)
             except RefusedByRuntimeError as error:
                 refusal = str(error)
-            around = await self._around(rollout.spec)
+            around = await self._around(rollout.spec, addresses)
             async with self.begin() as tx:
                 await tx.hold(rollout.model)
                 current = await tx.rollout(rollout.model, rollout.version)
@@ -94,7 +95,29 @@ class Preparation:
             raise LookupError(f"job {job.id}: expected a rollout of {job.spec}; found none")
         return rollout
 
-    async def _around(self, spec: ModelSpec) -> Surroundings:
+    async def _load(self, rollout: StoredRollout) -> tuple[str, ...]:
+        """Have the model's group hold the version; return its runtimes' data addresses.
+
+        Raises:
+            RefusedByRuntimeError: none ever will hold it.
+            NotNowError: the group's first runtime is on its way.
+        """
+        name = rollout.model
+        serving = self.specs.serving(name) or rollout.spec.spec.serving
+        if serving.runtime is Placement.OWN and self.groups.backend is None:
+            raise RefusedByRuntimeError(NO_BACKEND)
+        group = self.groups.group_of(name, serving)
+        if self.groups.makes(group):
+            await self.wake(group, f"version {rollout.version} of {name} is prepared")
+        seats = (await self.groups.seats()).get(group, ())
+        if not any(seat.ready for seat in seats):
+            raise NotNowError(f"group {group}: expected a runtime; found none that is ready")
+        await Runtimes(tuple(seat.runtime for seat in seats)).load(
+            slot(name, rollout.version), rollout.artifacts
+        )
+        return tuple(seat.address for seat in seats)
+
+    async def _around(self, spec: ModelSpec, addresses: tuple[str, ...]) -> Surroundings:
         """Return what the spec's stream says of the model's inputs and clock."""
         stream = await self.specs.stream(spec.spec.features.stream)
         fields = stream.spec.fields
@@ -106,7 +129,7 @@ class Preparation:
             )
             for field in spec.spec.features.fields
         )
-        return Surroundings(self.addresses, stream.spec.clock is Clock.EVENT, inputs)
+        return Surroundings(addresses, stream.spec.clock is Clock.EVENT, inputs)
 
 
 @dataclass(frozen=True, slots=True)

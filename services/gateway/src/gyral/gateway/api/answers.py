@@ -82,4 +82,6 @@ def output_of(name: str, request_id: str, probabilities: list[float]) -> Output:
 
 def prediction_ids(request_id: str, rows: int) -> list[str]:
     """Return the id of each row's prediction."""
+    if rows == 1:
+        return [f"{request_id}-0"]
     return [f"{request_id}-{row}" for row in range(rows)]

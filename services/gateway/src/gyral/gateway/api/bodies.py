@@ -19,7 +19,8 @@ class Request:
         self.method: str = scope["method"]
         path: str = scope["path"]
         # An escaped slash separates nothing: such a path names nothing there is.
-        escaped = b"%2f" in scope.get("raw_path", b"").lower()
+        raw_path = scope.get("raw_path", b"")
+        escaped = b"%" in raw_path and b"%2f" in raw_path.lower()
         self.path = "" if escaped else path.removesuffix("/")
         self.receive = receive
         self.exchange = Exchange.of(receive)
@@ -45,15 +46,20 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise RefusedError(415, "content-encoding: expected none; send the body as it is")
     declared = headers.get(b"content-length", b"0")
-    too_long = f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
     if declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise RefusedError(413, too_long)
+        raise _too_long(max_bytes)
     whole = request.exchange.whole_body() if request.exchange else None
     if whole is None:
         whole = await _read_pieces(request, max_bytes)
     if whole is not None and len(whole) > max_bytes:
-        raise RefusedError(413, too_long)
+        raise _too_long(max_bytes)
     return whole
+
+
+def _too_long(max_bytes: int) -> RefusedError:
+    return RefusedError(
+        413, f"expected a body of at most {max_bytes} bytes; send fewer rows a request"
+    )
 
 
 async def _read_pieces(request: Request, max_bytes: int) -> bytes | None:

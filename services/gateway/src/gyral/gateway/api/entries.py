@@ -1,5 +1,7 @@
 """What is logged of an answered request."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gyral.contracts.inference import Role
@@ -22,7 +24,7 @@ class Logged(msgspec.Struct, gc=False, omit_defaults=True):
     entity_keys: msgspec.Raw
     event_times: msgspec.Raw
     features: dict[str, Json]
-    probabilities: list[float | None]
+    probabilities: Sequence[float | None]
     error: str | None = None
 
 
@@ -53,7 +55,7 @@ def entry(
             entity_keys=question.entity_keys,
             event_times=question.event_times,
             features=features.json,
-            probabilities=[None] * question.rows if probabilities is None else [*probabilities],
+            probabilities=[None] * question.rows if probabilities is None else probabilities,
             error=None if error is None else error[:200],
         )
     )

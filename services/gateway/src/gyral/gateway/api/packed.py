@@ -1,7 +1,7 @@
 """All features of a request in one tensor [rows, inputs], as array clients send them."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias, cast
 
 import msgspec
@@ -37,10 +37,11 @@ _TOO_LARGE = (2 - 2**-24) * 2.0**127
 """Least number that becomes infinite in FP32."""
 _CELL_BYTES = 25
 """A number in the log, generously."""
-_FLOATS = (Datatype.FP32, Datatype.FP64)
+_FLOATS = frozenset({Datatype.FP32, Datatype.FP64})
 _BOOL = Datatype.BOOL
 _INTO_WHOLE = (Datatype.INT64, Datatype.BOOL)
 _KINDS = {name: kind for name, kind in KINDS.items() if kind.size_bytes}
+_EXACT_FLOATS = {name: kind.exact & _FLOATS for name, kind in KINDS.items()}
 
 _Number: TypeAlias = float | None
 _Decode: TypeAlias = Callable[[msgspec.Raw], list[_Number]]
@@ -83,9 +84,9 @@ class Block(msgspec.Struct, gc=False):
         Raises:
             BadRequestError: a cell is nothing that its input may be, or there is none.
         """
-        exact = KINDS[self.datatype].exact
-        if self.column is not None and self._only_floats(share.inputs, exact):
+        if self.column is not None and self._only_floats(share):
             return Features(self.column, self._by_name())
+        exact = KINDS[self.datatype].exact
         columns: list[Column] = []
         json: dict[str, Json] = {}
         places = {name: place for place, name in enumerate(self.order)}
@@ -110,17 +111,14 @@ class Block(msgspec.Struct, gc=False):
             json[declared.name] = cells
         return Features(columns, json)
 
-    def _only_floats(self, declared: Sequence[Input], exact: frozenset[Datatype]) -> bool:
+    def _only_floats(self, share: Share) -> bool:
         """Return whether all cells at once are what a version reads."""
-        if len(declared) != len(self.order):
-            return False
-        for name, each in zip(self.order, declared, strict=True):
-            if each.name != name or each.datatype not in exact or each.datatype not in _FLOATS:
-                return False
-        return True
+        return share.names == self.order and share.datatypes <= _EXACT_FLOATS[self.datatype]
 
     def _by_name(self) -> dict[str, Json]:
         width = len(self.order)
+        if len(self.cells) == width:
+            return {name: [cell] for name, cell in zip(self.order, self.cells, strict=True)}
         return {name: self.cells[place::width] for place, name in enumerate(self.order)}
 
     def _flags(self, declared: Input, cells: list[_Number]) -> list[bool | None]:
@@ -182,7 +180,7 @@ def _fits(cells: list[_Number], column: bytes | None) -> bool:
     if column is None:
         return fits_float32(cells)
     if len(column) <= _SHORT_BYTES:
-        few = memoryview(column).cast("d").tolist()
+        few = cast("list[float]", cells)
         return max(few) < _TOO_LARGE and min(few) > -_TOO_LARGE
     many = np.frombuffer(column)
     return bool(many.max() < _TOO_LARGE and many.min() > -_TOO_LARGE)

@@ -86,7 +86,7 @@ def understand(asked: Asked, expected: Expected) -> Question:
 
 def _packed_alone(asked: Asked, packed: Sent, order: tuple[str, ...] | None) -> Question:
     """Return what is asked with nothing but packed features: most of what comes."""
-    block = _unpacked(packed, {}, order)
+    block = unpacked(packed, order) if order else _unpacked(packed, {}, order)
     rows = packed.shape[0]
     if asked.size_bytes > _SURELY_SMALL_BYTES:
         _check_size({}, block, rows)

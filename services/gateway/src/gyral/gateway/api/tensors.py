@@ -265,8 +265,9 @@ def _cells(
 def is_nested(json: msgspec.Raw) -> bool:
     """Return whether an array begins with an array."""
     view = memoryview(json)
-    if bytes(view[1:2]) not in _SPACES:
-        return bytes(view[:2]) == b"[["
+    begins = bytes(view[:2])
+    if begins[1:] not in _SPACES:
+        return begins == b"[["
     return bytes(view[1:64]).lstrip().startswith(b"[")
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 _ID_BYTES = 16
 _AT_ONCE = 256
-_VARIANTS = "89ab"
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""Two bits of a digit say that it is a UUID; the other two are random."""
 
 
 class Ids:
@@ -22,7 +23,6 @@ class Ids:
             self._left = [
                 digits[at : at + 2 * _ID_BYTES] for at in range(0, len(digits), 2 * _ID_BYTES)
             ]
-        digits = self._left.pop()
-        variant = _VARIANTS[int(digits[16], 16) & 3]
-        third, fourth = f"4{digits[13:16]}", f"{variant}{digits[17:20]}"
-        return f"{digits[:8]}-{digits[8:12]}-{third}-{fourth}-{digits[20:]}"
+        text = self._left.pop()
+        variant = _VARIANTS[text[16]]
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"

@@ -43,7 +43,7 @@ class Plan:
 def plan(route: RouteChanged) -> Plan:
     """Return the route laid out for choosing."""
     weighted = [share for share in route.shares if share.weight > 0 and not share.shadow]
-    orders = {names_of(share) for share in route.shares}
+    orders = {share.names for share in route.shares}
     live = tuple(sorted(weighted, key=lambda share: -share.version))
     return Plan(
         route=route,
@@ -53,11 +53,6 @@ def plan(route: RouteChanged) -> Plan:
         known_inputs=frozenset(each.name for share in route.shares for each in share.inputs),
         order=orders.pop() if len(orders) == 1 else None,
     )
-
-
-def names_of(share: Share) -> tuple[str, ...]:
-    """Return a version's inputs by name, in its order."""
-    return tuple(each.name for each in share.inputs)
 
 
 def choose(laid_out: Plan, key: str) -> Share:

@@ -34,6 +34,7 @@ class _Asked:
     rows: Rows
     future: "asyncio.Future[list[float]]"
     deadline: float
+    came: float
     alone: bool = False
     """Sent by itself, since a batch that it was part of failed."""
     losses: int = 0
@@ -72,6 +73,15 @@ class Batcher:
         """Let go of the link; what waits here runs into its deadlines."""
         self.link.forget(self._schedule)
 
+    def answers_for(self, share: Share) -> bool:
+        """Return whether a share of the same bytes reads the same inputs, and remember so."""
+        if share is self.share:
+            return True
+        if share.inputs != self.share.inputs:
+            return False
+        self.share = share
+        return True
+
     @property
     def idle(self) -> bool:
         """True when nobody waits and nothing is out."""
@@ -102,8 +112,9 @@ class Batcher:
             ModelFailedError: the version cannot answer these rows.
         """
         self.crowd.enter(rows)
-        deadline = self._loop.time() + within_s
-        asked = _Asked(Rows(rows, columns), self._loop.create_future(), deadline)
+        came = self._loop.time()
+        future = self._loop.create_future()
+        asked = _Asked(Rows(rows, columns), future, came + within_s, came)
         self._waiting.append(asked)
         self._schedule()
         self._watch()
@@ -153,6 +164,7 @@ class Batcher:
             )
         )
         began = self._loop.time()
+        self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
         self._hanging = self._loop.call_at(began + self.hang_s, self._unanswered, began)
 
         def answered(frame: Frame | None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from gyral.contracts.deployment import RouteChanged, Share
 from gyral.gateway.engine.batcher import Batcher
 from gyral.gateway.engine.crowding import Crowd, Room
 from gyral.gateway.engine.link import Link
+from gyral.gateway.engine.reporting import Asked
 
 _Key: TypeAlias = tuple[str, str, str, bool]
 """Address, slot, sha256, and whether it is a shadow's."""
@@ -48,18 +50,48 @@ class Fleet:
         self._batchers: dict[_Key, Batcher] = {}
         self._addresses: frozenset[str] = frozenset()
         self._served_at: tuple[tuple[str, ...], ...] = ()
-        """The runtimes of each route."""
+        """The runtimes of each route that is to have any now."""
         self._named: frozenset[tuple[str, str, str]] = frozenset()
         self._ending: set[asyncio.Task[None]] = set()
+        self.away: Callable[[str], None] = lambda _model: None
+        """Called with a model that is asked while none of its runtimes is there."""
 
     def batcher(self, route: RouteChanged, share: Share, *, shadow: bool) -> Batcher:
         """Return the queue of a version that is shortest, of those whose runtime is there."""
         if not route.replicas:
-            return self._batcher(route.runtime, share, shadow=shadow)
-        return min(
-            [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
-            key=lambda each: (not each.link.up, each.lacking, each.crowd.requests),
-        )
+            chosen = self._batcher(route.runtime, share, shadow=shadow)
+        else:
+            chosen = min(
+                [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
+                key=lambda each: (not each.link.up, each.lacking, each.crowd.requests),
+            )
+        if not chosen.link.up and not shadow:
+            self._missed(route)
+        return chosen
+
+    def collect(self) -> dict[str, Asked]:
+        """Return what each model was asked since the last call."""
+        found: dict[str, Asked] = {}
+        for (_, slot, _, shadow), batcher in self._batchers.items():
+            if shadow:
+                continue
+            asked = found.setdefault(slot.rpartition("@")[0], Asked())
+            crowd = batcher.crowd
+            asked.requests += crowd.taken
+            asked.refused += crowd.refused
+            asked.queued_s += crowd.queued_s
+            asked.queue_max_s = max(asked.queue_max_s, crowd.queue_max_s)
+            crowd.taken = crowd.refused = 0
+            crowd.queued_s = crowd.queue_max_s = 0.0
+            if not batcher.link.up:
+                asked.waiting += crowd.requests
+        return {model: asked for model, asked in found.items() if asked}
+
+    def _missed(self, route: RouteChanged) -> None:
+        """Tell that a request finds no runtime; where one is to come, look for it often."""
+        self.away(route.model)
+        for address in route.runtimes:
+            self._link(address, shadow=False).hurry()
 
     def links(self, route: RouteChanged) -> list[Link]:
         """Return the connection to each runtime of a route."""
@@ -69,7 +101,7 @@ class Fleet:
         """Return the queue of a version at one runtime, made at first use."""
         key = (address, share.slot, share.sha256, shadow)
         batcher = self._batchers.get(key)
-        if batcher is None or batcher.share.inputs != share.inputs:
+        if batcher is None or not batcher.answers_for(share):
             if batcher is not None:
                 batcher.let_go = partial(self._let_go, key, batcher)
                 batcher.rest()
@@ -84,15 +116,17 @@ class Fleet:
     def follow(self, routes: list[RouteChanged]) -> None:
         """Connect to what the routes name; let go of the rest as its last requests end."""
         self._addresses = frozenset(each for route in routes for each in route.runtimes)
-        self._served_at = tuple(route.runtimes for route in routes)
+        self._served_at = tuple(route.runtimes for route in routes if not route.dormant)
         self._named = frozenset(
             (address, share.slot, share.sha256)
             for route in routes
             for share in route.shares
             for address in route.runtimes
         )
+        asleep = {each for route in routes if route.dormant for each in route.runtimes}
         for address in self._addresses:
-            self._link(address, shadow=False)
+            link = self._link(address, shadow=False)
+            link.rest() if address in asleep else link.hurry()
         for key, batcher in list(self._batchers.items()):
             named = key[:3] in self._named
             batcher.let_go = None if named else partial(self._let_go, key, batcher)

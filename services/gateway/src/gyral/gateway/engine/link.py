@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias, cast
 
 from gyral.kit.backoff import Backoff
@@ -11,6 +12,8 @@ from gyral.kit.frames import Frame, FrameError, FrameReader, Kind, packed
 from gyral.kit.sockets import TcpPort, UnixSocket, data_address, prepare
 from gyral.kit.telemetry import get_log
 
+_OFTEN_S = 0.5
+_RARELY_S = 5.0
 Answered: TypeAlias = Callable[[Frame | None], None]
 """Gets the frame that answers a batch, or None: the connection broke first."""
 _CONNECT_S = 5.0
@@ -97,9 +100,10 @@ class Link:
         self.address = address
         self._service_key = service_key
         self._refused = ""
-        self._backoff = Backoff(first_s=0.02, limit_s=0.5, rng=rng)
+        self._backoff = Backoff(first_s=0.02, limit_s=_OFTEN_S, rng=rng)
         self._connection: _Connection | None = None
         self._on_up: list[Callable[[], None]] = []
+        self._hurry = asyncio.Event()
 
     @property
     def up(self) -> bool:
@@ -131,6 +135,17 @@ class Link:
         else:
             self._connection.run(payload, answered)
 
+    def rest(self) -> None:
+        """Look for the runtime rarely: it is down by intent."""
+        self._backoff.limit_s = _RARELY_S
+
+    def hurry(self) -> None:
+        """Look for the runtime now, and often: somebody wants it, or it has come."""
+        if not self.up:
+            self._backoff.limit_s = _OFTEN_S
+            self._backoff.reset()
+            self._hurry.set()
+
     def reset(self) -> None:
         """Give the connection up because the runtime hangs; batches under way fail."""
         if self._connection is not None:
@@ -141,7 +156,7 @@ class Link:
         while True:
             connection = await self._connect()
             if connection is None:
-                await self._backoff.wait()
+                await self._pause()
                 continue
             self._backoff.reset()
             self._connection = connection
@@ -152,6 +167,12 @@ class Link:
             finally:
                 self._connection = None
                 connection.abort()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._backoff.next_s()):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _connect(self) -> _Connection | None:
         try:

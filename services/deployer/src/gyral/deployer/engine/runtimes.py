@@ -26,7 +26,9 @@ class Runtime:
     """The runtime's control routes, as an operator sees them."""
 
     client: httpx.AsyncClient
-    """With the runtime's address and the service key."""
+    """With the service key."""
+    base: str = ""
+    """The runtime's control address, where the client does not bring it."""
 
     async def load(self, name: str, artifacts: Artifacts) -> None:
         """Have a version fetched, checked, warmed up and held; again is harmless.
@@ -53,7 +55,7 @@ class Runtime:
 
     async def _post(self, path: str, body: dict[str, object]) -> list[dict[str, str]]:
         try:
-            answer = await self.client.post(path, json=body)
+            answer = await self.client.post(f"{self.base}{path}", json=body)
         except httpx.TransportError as error:
             raise ConnectionError(
                 f"runtime: expected an answer to {path}; found {type(error).__name__}"
