@@ -22,7 +22,6 @@ from gyral.contracts.access import Scope
 from gyral.contracts.data import DatasetCommitted
 from gyral.contracts.deployment import RolloutAborted, RolloutCompleted
 from gyral.contracts.evaluation import GoldenRows
-from gyral.contracts.events import Event
 from gyral.contracts.names import DatasetPin
 from gyral.contracts.training import RunFailed, RunSucceeded
 from gyral.contracts.versions import VersionRejected
@@ -145,11 +144,11 @@ async def test_a_declared_network_is_trained_judged_and_answers_as_it_was_fitted
         services["registry"].wait_for()
         declare(services["registry"], key)
         await commit(producer, stack, blobs, Path(tmp_path, "lake"))
-        succeeded = await heard.until(Event)
+        succeeded = await heard.next()
         assert isinstance(succeeded, RunSucceeded), succeeded
         assert succeeded.artifacts.code is not None
         services["gateway"].start(health="/v2/health/live")
-        completed = await heard.until(Event)
+        completed = await heard.next()
         assert isinstance(completed, RolloutCompleted), completed
     golden = GoldenRows.model_validate_json(await blobs.get_bytes(succeeded.artifacts.golden))
     services["gateway"].wait_for("/v2/health/ready")
