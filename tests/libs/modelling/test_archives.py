@@ -1,13 +1,17 @@
 """What an archive of sources may be made of, and that nothing else of it is ever read."""
 
 import io
+import re
 import stat
 import struct
 import sys
 import zipfile
+from contextlib import suppress
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gyral.modelling.archives import (
     MAX_BYTES,
@@ -114,3 +118,16 @@ def test_what_is_not_among_the_sources_is_not_found():
 def test_sources_in_folders_are_packages():
     sources = {"deep/__init__.py": "ONE = 1\n", "deep/down.py": "from . import ONE\n"}
     assert imported(sources, "d" * 64, "deep.down").ONE == 1
+
+
+@given(st.data())
+def test_an_archive_with_any_of_its_bytes_changed_is_sources_or_is_refused(data):
+    archive = bytearray(packed(SOURCES))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(archive) - 1))
+        archive[place] = data.draw(st.integers(0, 255))
+    with suppress(ArchiveError):
+        found = sources_of(bytes(archive))
+        assert len(found) <= MAX_FILES
+        assert all(re.fullmatch(r"[a-z0-9_/]+\.py", name) for name in found)
+        assert sum(map(len, found.values())) <= len(archive)

@@ -17,10 +17,14 @@ import pytest
 
 from gyral.deployer.engine.bento import VersionFiles, build_bento
 from gyral.deployer.engine.locking import locked, pinned
+from gyral.deployer.jobs.preparing import Export
+from gyral.kit.jobs import Jobs
 from gyral.runtime.engine import Predictor
 from gyral.testkit.onnx_models import Logistic
 from gyral.testkit.processes import free_port
 from gyral.testkit.torch_models import ROWS, torch_files
+from tests.services.deployer.builders import approved
+from tests.services.registry.builders import artifacts
 
 COLUMNS = {name: [row[name] for row in ROWS] for name in ("x", "y")}
 
@@ -101,6 +105,8 @@ async def test_the_image_of_a_bento_installs_one_version_of_each_library(tmp_pat
 ALONE = f"""
 import sys, json
 from pathlib import Path
+from gyral.deployer.jobs.preparing import Export
+from gyral.kit.jobs import Jobs
 from gyral.runtime.engine import Predictor
 
 files = (Path(name).read_bytes() for name in ("manifest.json", "model.onnx"))
@@ -155,3 +161,24 @@ def test_what_is_locked_is_what_is_installed_here():
     assert f"certifi=={metadata.version('certifi')}" in fixed
     with pytest.raises(metadata.PackageNotFoundError):
         locked(["no-such-distribution-at-all"])
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "make", [of_onnx, pytest.param(of_torch, marks=pytest.mark.torch)], ids=["onnx", "torch"]
+)
+async def test_an_approved_version_is_exported_with_all_its_files(deployer, blobs, make):
+    if make is of_torch:
+        pytest.importorskip("safetensors")
+    files = make()
+    parts = {"onnx": files.model_file, "manifest": files.manifest, "code": files.code}
+    refs = {name: await blobs.put_bytes(name, part) for name, part in parts.items() if part}
+    made = artifacts().model_copy(update=refs)
+    await deployer.handlers.version_approved(approved(1, bootstrap=True, made=made))
+    job = await Jobs(deployer.pool, "export").claim("worker", 30)
+    assert job is not None
+    await Export(deployer.opened, blobs).run(job)
+    async with deployer.opened() as tx:
+        rollout = await tx.rollout("churn", 1)
+    assert rollout.bento_key == "bentos/churn/1.bento"
+    assert await blobs.exists(rollout.bento_key)
