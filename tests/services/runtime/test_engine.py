@@ -86,7 +86,11 @@ def test_a_nan_between_probabilities_is_found(logistic, files):
     at_0, slope = (math.log(odds / (1 - odds)) for odds in map(logistic_at(logistic), (0, 1)))
     slope -= at_0
     cells = [(wanted - at_0) / slope for wanted in (0.25, -1.0, 0.25)]
-    columns = {"x": cells, "kind": ["a"] * 3, "on": [False] * 3}
+    columns: dict[str, list[object]] = {
+        "x": [*cells],
+        "kind": ["a"] * 3,
+        "on": [False] * 3,
+    }
     with pytest.raises(PredictionError, match=r"row 1: .*\[0, 1\], found nan"):
         predictor.predict_lists(columns)
 
