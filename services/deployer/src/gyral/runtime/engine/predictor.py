@@ -109,13 +109,18 @@ class Predictor:
                 f"model: expected {len(matrix)} rows, found shape {found.shape}"
             )
         probabilities = found.astype(np.float64)
-        bad = ~((probabilities >= -_ROUNDING) & (probabilities <= 1.0 + _ROUNDING))
-        if bad.any():
-            row = int(bad.argmax())
-            raise PredictionError(
-                f"row {row}: expected a probability in [0, 1], found {probabilities[row]}"
-            )
-        return probabilities.clip(0.0, 1.0)
+        least, most = np.minimum.reduce(probabilities), np.maximum.reduce(probabilities)
+        if not (least >= -_ROUNDING and most <= 1.0 + _ROUNDING):  # nor is a NaN in between
+            raise _no_probability(probabilities)
+        inside = least >= 0.0 and most <= 1.0
+        return probabilities if inside else probabilities.clip(0.0, 1.0)
+
+
+def _no_probability(found: NDArray[np.float64]) -> PredictionError:
+    """Return what to say of the first row that got none."""
+    bad = ~((found >= -_ROUNDING) & (found <= 1.0 + _ROUNDING))
+    row = int(bad.argmax())
+    return PredictionError(f"row {row}: expected a probability in [0, 1], found {found[row]}")
 
 
 def column_of(cells: Sequence[object], kind: FeatureKind) -> Column:
