@@ -12,11 +12,12 @@ from kubernetes_asyncio import client as k8s
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 
-from gyral.deployer.engine.backend import GroupSpec, Member
+from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
 from gyral.deployer.engine.workloads import (
     CONTROL_PORT,
     DATA_PORT,
     DIGEST,
+    FLAVOUR,
     GROUP,
     RUNTIMES,
     Manifest,
@@ -336,6 +337,11 @@ def _group_of(metadata: k8s.V1ObjectMeta) -> str | None:
     return group
 
 
+def _flavour_of(metadata: k8s.V1ObjectMeta) -> Flavour | None:
+    told = (metadata.annotations or {}).get(FLAVOUR)
+    return Flavour(told) if told in list(Flavour) else None
+
+
 def _age(pod: k8s.V1Pod) -> tuple[float, str]:
     return pod.metadata.creation_timestamp.timestamp(), pod.metadata.name
 
@@ -358,4 +364,5 @@ def _member(pod: k8s.V1Pod) -> Member | None:
         control=f"http://{host}:{CONTROL_PORT}",
         data=f"tcp:{host}:{DATA_PORT}",
         ready=ready,
+        flavour=_flavour_of(pod.metadata),
     )

@@ -14,6 +14,8 @@ Manifest: TypeAlias = dict[str, Json]
 CONTROL_PORT, DATA_PORT = 8108, 8109
 GROUP = "gyral.dev/group"
 """Annotation: the group's name, whole."""
+FLAVOUR = "gyral.dev/flavour"
+"""Annotation of a pod: what it was made to compute."""
 DIGEST = "gyral.dev/wanted-sha256"
 """Annotation: what the deployer wanted when it last wrote the object."""
 RUNTIMES = {
@@ -69,7 +71,7 @@ def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
                 "revisionHistoryLimit": 2,
                 "progressDeadlineSeconds": 600,
                 "template": {
-                    "metadata": {"labels": labels, "annotations": {GROUP: spec.name}},
+                    "metadata": {"labels": labels, "annotations": _of_pod(spec)},
                     "spec": _pod(spec, pods),
                 },
             },
@@ -202,7 +204,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
         "name": "runtime",
         "image": pods.torch_image if spec.flavour is Flavour.TORCH else pods.image,
         "command": ["python", "-m", "gyral.runtime"],
-        "env": _environment(),
+        "env": _environment(spec.flavour),
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT},
             {"name": "data", "containerPort": DATA_PORT},
@@ -228,7 +230,11 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
     }
 
 
-def _environment() -> list[Manifest]:
+def _of_pod(spec: GroupSpec) -> dict[str, Json]:
+    return {GROUP: spec.name, FLAVOUR: spec.flavour.value}
+
+
+def _environment(flavour: Flavour) -> list[Manifest]:
     """Return a runtime's settings; secrets and addresses are referred to."""
     given: dict[str, Json] = {
         name: {"configMapKeyRef": {"name": EXTERNALS, "key": name}}
@@ -242,6 +248,7 @@ def _environment() -> list[Manifest]:
         {"name": "HTTP_HOST", "value": "0.0.0.0"},  # noqa: S104 - inside a pod
         {"name": "HTTP_PORT", "value": str(CONTROL_PORT)},
         {"name": "RUNTIME_LISTEN", "value": f"tcp:0.0.0.0:{DATA_PORT}"},
+        {"name": "RUNTIME_FLAVOUR", "value": flavour.value},
         {"name": "SERVICE_KEY_FILE", "value": "/run/secrets/service.key"},
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
