@@ -203,7 +203,7 @@ def test_a_pod_is_told_the_same_as_its_container_is_by_compose(name):
     here, there = environment(name), entry["environment"]
     apart = {
         "deployer": {
-            *("RUNTIME_URL", "RUNTIME_SOCKET", "DEPLOYER_BACKEND"),
+            *("RUNTIME_URL", "RUNTIME_SOCKET", "DEPLOYER_BACKEND", "DEPLOYER_SOCKETS"),
             *("KUBERNETES_IMAGE", "KUBERNETES_NAMESPACE"),
         },
         "gateway": {"SERVICE_KEY_FILE"},

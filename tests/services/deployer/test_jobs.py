@@ -295,8 +295,8 @@ def a_setting(**more):
         ({"kubernetes_memory": "4 GB"}, "kubernetes_memory"),
         ({"kubernetes_namespace": "Gyral"}, "kubernetes_namespace"),
         (
-            {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 75},
-            "DEPLOYER_SOCKETS: expected a path of at most 75 characters, .* found 76",
+            {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 85},
+            "DEPLOYER_SOCKETS: expected a path of at most 85 characters, .* found 86",
         ),
     ],
 )

@@ -50,6 +50,7 @@ _IN_CLUSTER: Mapping[str, Mapping[str, str | None]] = {
     "deployer": {
         "RUNTIME_URL": None,
         "RUNTIME_SOCKET": None,
+        "DEPLOYER_SOCKETS": None,
         "DEPLOYER_BACKEND": "kubernetes",
         "KUBERNETES_NAMESPACE": RUNTIMES,
     },
