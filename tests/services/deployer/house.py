@@ -67,13 +67,10 @@ class House:
         )
         self.env = self.stack.service_env(database=self.database, bucket=self.blobs.bucket)
         self.env["SERVICE_KEY"] = self.service_key
-        data = self.folder / "r.sock"
+        data = str(self.folder / "r.sock")
         self.runtime = self._process("runtime", {**self.env, "RUNTIME_LISTEN": f"unix:{data}"})
-        told = {
-            "RUNTIME_URL": self.runtime.url,
-            "RUNTIME_SOCKET": str(data),
-            "DEPLOYER_RECONCILE_S": "0.2",
-        }
+        fixed = {"RUNTIME_URL": self.runtime.url, "RUNTIME_SOCKET": data}
+        told = {**fixed, "DEPLOYER_RECONCILE_S": "0.2"}
         self.deployer = self._process("deployer", {**self.env, **told})
         self.gateway = self._process("gateway", self.env)
 

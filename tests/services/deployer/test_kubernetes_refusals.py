@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gyral.deployer.engine.backend import Flavour
 from gyral.deployer.engine.kubernetes import Kubernetes, RefusedByClusterError
 from gyral.deployer.engine.workloads import DIGEST
 from gyral.kit.db import is_infrastructure
@@ -132,22 +133,23 @@ def test_a_deployer_without_a_cluster_does_not_load_its_client():
 
 
 async def test_the_settings_say_where_the_cluster_is_and_what_pods_are_made_of(
-    cluster, tmp_path, monkeypatch
+    cluster, tmp_path
 ):
     told = {
-        "DEPLOYER_BACKEND": "kubernetes",
-        "KUBERNETES_IMAGE": "gyral:0.1.0",
-        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-        "KUBERNETES_SERVICE_PORT": str(cluster.port),
-        "KUBERNETES_CREDENTIALS": str(cluster.credentials),
+        "deployer_backend": "kubernetes",
+        "kubernetes_image": "gyral:0.1.0",
+        "kubernetes_memory": "3Gi",
+        "kubernetes_service_host": "127.0.0.1",
+        "kubernetes_service_port": cluster.port,
+        "kubernetes_credentials": cluster.credentials,
     }
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    service = await openapi.assembled(
-        "deployer", tmp_path, {"runtime_url": None, "runtime_socket": None}
-    )
+    service = await openapi.assembled("deployer", tmp_path, told)
     [backend] = [part for part in service.parts if isinstance(part, Kubernetes)]
     await backend.start()
-    await backend.ensure(replace(FLIGHTS, replicas=0))
+    await backend.ensure(replace(FLIGHTS, replicas=0, flavour=Flavour.TORCH))
     assert await backend.groups() == {"flights": ()}
     await backend.stop()
+    made = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "gyral:0.1.0"  # where none is given that has torch
+    assert container["resources"]["limits"] == {"memory": "3Gi"}
