@@ -1,73 +1,30 @@
 """The manifests: valid, fresh, hardened, of one mind with docker-compose.yml and the code."""
 
-import json
-import re
-import shlex
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
-
 import kubernetes_validate
 import pytest
 import yaml
 
-from gyral.deployer.engine import workloads
-from gyral.deployer.engine.backend import GroupSpec
-from gyral.deployer.engine.workloads import Pods
 from gyral.local.interpolation import interpolate
 from gyral.testkit import manifests
 from gyral.testkit.openapi import settings_of
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "infra" / "kubernetes"
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
-COMMANDS = "\n".join(
-    re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-).splitlines()
-KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-OBJECTS = [
-    each
-    for name in KUSTOMIZATION["resources"]
-    for each in yaml.safe_load_all((FOLDER / name).read_text())
-]
-RUNTIME_PODS = Pods("gyral-runtimes", "gyral:0.1.0", "gyral:0.1.0", cpu="1", memory="2Gi")
-OWNER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "runtime-m", "uid": "u"}
-GROUP = GroupSpec("m", 1, most=3)
-MADE: list[Any] = [
-    workloads.deployment(GROUP, RUNTIME_PODS),
-    workloads.service(GROUP, RUNTIME_PODS, OWNER),
-    workloads.autoscaler(GROUP, RUNTIME_PODS, OWNER),
-]
-ALL: list[Any] = [*OBJECTS, *MADE]
-PODS: dict[str, Any] = {
-    each["metadata"]["name"]: each
-    for each in ALL
-    if each["kind"] in ("StatefulSet", "Job", "Deployment")
-}
-
-
-def name_of(manifest):
-    return f"{manifest['kind']}/{manifest['metadata']['name']}"
-
-
-def pod_of(name):
-    return PODS[name]["spec"]["template"]
-
-
-def container(name):
-    [found] = pod_of(name)["spec"]["containers"]
-    return found
-
-
-def environment(name):
-    return {each["name"]: each for each in container(name)["env"]}
-
-
-def of_kind(kind, namespace=None):
-    found = [each for each in OBJECTS if each["kind"] == kind]
-    return [each for each in found if namespace in (None, each["metadata"].get("namespace"))]
+from .manifests import (
+    ALL,
+    COMPOSE,
+    FOLDER,
+    KUSTOMIZATION,
+    MADE,
+    OBJECTS,
+    PODS,
+    ROOT,
+    container,
+    environment,
+    name_of,
+    namespace_of,
+    of_kind,
+    pod_of,
+    references,
+)
 
 
 @pytest.mark.parametrize("version", ["1.33", "1.35", "1.37"])
@@ -93,46 +50,6 @@ def test_every_file_is_part_of_the_base_or_for_the_adapter():
         "kustomization.yaml",
         "prometheus-adapter.yaml",
     }
-
-
-def kubectl(*words, folder=ROOT):
-    """Return the objects that kubectl makes of these words; None where there is none."""
-    program = shutil.which("kubectl")
-    if program is None:
-        return None
-    said = subprocess.run(
-        [program, *words], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return list(yaml.safe_load_all(said.stdout))
-
-
-def as_set(objects):
-    return sorted(json.dumps(each, sort_keys=True) for each in objects)
-
-
-def test_kubectl_where_it_is_there_builds_these_objects():
-    built = kubectl("kustomize", "infra/kubernetes")
-    assert as_set(built or OBJECTS) == as_set(OBJECTS)
-
-
-def test_the_pages_overlay_says_where_things_are(tmp_path):
-    [overlay] = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    shutil.copytree(FOLDER, tmp_path / "gyral" / "infra" / "kubernetes")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "kustomization.yaml").write_text(overlay)
-    told = yaml.safe_load(overlay)
-    assert (tmp_path / "mine" / told["resources"][0]).resolve().is_dir()
-    patched = set(re.findall(r"path: /data/(\w+)", overlay))
-    [config] = of_kind("ConfigMap", "gyral")
-    assert patched <= config["data"].keys()
-    for each in kubectl("kustomize", "mine", folder=tmp_path) or ():
-        if each["kind"] == "ConfigMap":
-            assert each["data"]["S3_BUCKET"] == "gyral-prod"
-            image = each["data"].get("KUBERNETES_IMAGE", "registry.example/gyral:0.1.0")
-            assert image == "registry.example/gyral:0.1.0"
-        if each["kind"] == "StatefulSet":
-            [made] = each["spec"]["template"]["spec"]["containers"]
-            assert made["image"] == "registry.example/gyral:0.1.0"
 
 
 def test_all_seven_services_and_the_job_are_there_and_each_object_has_one_place():
@@ -217,21 +134,6 @@ def test_a_pod_is_told_the_same_as_its_container_is_by_compose(name):
     assert container(name)["image"] == entry["image"]
 
 
-def references(name):
-    """Yield kind, source and key of everything that a pod's settings and files refer to."""
-    for each in environment(name).values():
-        for kind, source in each.get("valueFrom", {}).items():
-            if kind != "fieldRef":
-                yield kind.removesuffix("KeyRef"), source["name"], source["key"]
-    for volume in pod_of(name)["spec"]["volumes"]:
-        for item in volume.get("secret", {}).get("items", ()):
-            yield "secret", volume["secret"]["secretName"], item["key"]
-
-
-def namespace_of(name):
-    return PODS[name]["metadata"]["namespace"]
-
-
 @pytest.mark.parametrize("namespace", ["gyral", "gyral-runtimes"])
 def test_what_pods_refer_to_is_in_the_config_map_and_nothing_else_is(namespace):
     [config] = of_kind("ConfigMap", namespace)
@@ -252,50 +154,6 @@ def test_no_secret_is_in_the_manifests_and_each_one_is_referred_to():
         for setting, each in environment(name).items():
             if setting in secret:
                 assert "secretKeyRef" in each["valueFrom"], (name, setting)
-
-
-def wanted_secrets():
-    """Return namespace, secret and key of each that some pod refers to."""
-    return {
-        (namespace_of(name), source, key)
-        for name in PODS
-        for kind, source, key in references(name)
-        if kind == "secret"
-    }
-
-
-def test_the_page_lists_exactly_the_secrets_that_are_referred_to():
-    rows = re.findall(r"^\| `(gyral[a-z-]*)` \| `([a-z0-9-]+)` \| (.+?) \|", PAGE, re.MULTILINE)
-    listed = {
-        (namespace, secret, key)
-        for namespace, secret, keys in rows
-        for key in re.findall(r"`([^`]+)`", keys)
-    }
-    assert listed == wanted_secrets()
-
-
-def test_the_pages_commands_name_files_that_are_there():
-    named = re.findall(r"(?:-k|-f|--file|kustomize) (infra/\S+)", "\n".join(COMMANDS))
-    assert len(named) >= 4
-    assert all((ROOT / each).exists() for each in named)
-
-
-def test_the_pages_commands_make_exactly_the_secrets_that_are_referred_to(tmp_path):
-    """Where kubectl is there, by running them without a cluster."""
-    for secret, key in {each[1:] for each in wanted_secrets()}:
-        with (tmp_path / f"{secret}.env").open("a") as file:
-            file.write(f"{key}=x\n")
-        (tmp_path / key).write_text("x")
-    places, made = set(), set()
-    for command in COMMANDS:
-        for place in re.findall(r"-n (\S+) create secret generic (\S+)", command):
-            places.add(place)
-            words = [*shlex.split(command)[1:], "--dry-run=client", "--output=yaml"]
-            for secret in kubectl(*words, folder=tmp_path) or ():
-                assert (secret["metadata"]["namespace"], secret["metadata"]["name"]) == place
-                made |= {(*place, key) for key in secret["data"]}
-    assert places == {each[:2] for each in wanted_secrets()}
-    assert made in (wanted_secrets(), set())
 
 
 def matches(selector, labels):
