@@ -332,8 +332,8 @@ def a_setting(**more):
         ),
         ({"runtimes_min": 3}, "RUNTIMES_MAX: expected at least RUNTIMES_MIN, 3; found 1"),
         (
-            {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 75},
-            "DEPLOYER_SOCKETS: expected a path of at most 75 characters, .* found 76",
+            {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 85},
+            "DEPLOYER_SOCKETS: expected a path of at most 85 characters, .* found 86",
         ),
     ],
 )

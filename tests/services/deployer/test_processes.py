@@ -19,6 +19,7 @@ from gyral.deployer.engine.holding import Held, holder
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.kit.health import UnstartableError
 from gyral.testkit.processes import free_port
+from gyral.testkit.waiting import until
 
 SECRET = "a-service-key-that-nobody-shows"
 pytestmark = pytest.mark.timeout(120)
@@ -177,7 +178,7 @@ async def test_a_group_that_nobody_wants_any_more_ends_with_all_it_had(tmp_path)
 async def test_what_is_ended_while_it_starts_does_not_stay(tmp_path):
     async with a_backend(tmp_path, ends=False) as backend:
         await backend.made.ensure(GroupSpec("m", 1))
-        await asyncio.sleep(0)  # its keeper begins
+        await asyncio.wait({asyncio.create_task(backend.made.groups())})  # its keeper begins
         await backend.gone()
         assert holder(backend.folder / "m" / "0" / "lock") is None
 
@@ -267,21 +268,21 @@ async def test_a_deployer_killed_at_any_moment_leaves_nothing_that_is_not_found(
             made = Processes(folder / "deployer", folder, around)
             await made.start()
             await made.ensure(GroupSpec("m", 1))
-            lock = folder / "deployer/groups/m/0/lock"
-            while {wait_for == "lock"} and not lock.exists():
-                await asyncio.sleep(0)
             print("now", flush=True)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
         asyncio.run(main())
         """
     )
+    lock = tmp_path / "deployer" / "groups" / "m" / "0" / "lock"
     for _ in range(2):
         deployer = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
         )
         assert deployer.stdout is not None
         assert await deployer.stdout.readline() == b"now\n"
+        if wait_for == "lock":
+            await until(lambda: holder(lock) is not None)
         deployer.kill()
         await deployer.wait()
     async with a_backend(tmp_path) as backend:

@@ -93,7 +93,7 @@ def _declaring(commands: Commands) -> None:
     get = command(commands, "get", "showing:get", "show what there is")
     get.add_argument(
         "kind",
-        choices=("streams", "models", "versions", "keys", "alarms"),
+        choices=("streams", "models", "versions", "keys", "alarms", "runtimes"),
     )
     get.add_argument("name", nargs="?", help="of a stream or a model")
     get.add_argument("--limit", type=int, default=1000, help="most rows")

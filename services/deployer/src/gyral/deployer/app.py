@@ -123,15 +123,14 @@ class _Runtimes:
             Periodic("reconcile", self._reconciliation.run_once, every_s=every_s),
         ]
         self._scaling: Scaling | None = None
-        self.made: list[Part] = []
+        self.made: list[Part] = [self.groups]
         if backend is not None:
             self._scaling = _scaling(settings, ground, specs, self.groups, backend)
             self._scaling.woken = self._changed
-            self.made = [backend]
             deciding = Periodic("scaling", self._scaling.run_once, every_s=_DECIDE_S)
             self._timers.insert(0, deciding)
             tail = Tail(settings.kafka_brokers, ServingDemand, self._scaling.heard)
-            self.made.append(tail)
+            self.made += [backend, tail]
 
     @property
     def followed(self) -> list[Part]:

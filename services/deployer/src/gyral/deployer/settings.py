@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from gyral.kit.settings import CommonSettings
 
-_LONGEST_SOCKET_FOLDER = 75
+_LONGEST_SOCKET_FOLDER = 85
 """A unix socket's path has at most 107 bytes; this leaves room for its name."""
 
 
@@ -51,7 +51,7 @@ class Settings(CommonSettings):
     """Time in the queue above which a shared runtime is added, where the backend makes them."""
     deployer_sockets: Path | None = None
     """Folder of the data sockets of runtimes that the `process` backend makes, which gateways
-    reach; at most 75 characters; None: `sockets` in STATE_DIR."""
+    reach; at most 85 characters; None: `sockets` in STATE_DIR."""
     deployer_scale_out_s: Annotated[float, Field(ge=1, le=600)] = 3
     """How long requests must have waited too long, or been refused, before one is added."""
     deployer_scale_in_s: Annotated[float, Field(ge=1, le=86_400)] = 300

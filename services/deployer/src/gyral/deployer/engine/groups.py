@@ -34,7 +34,19 @@ class Groups:
     """The shared ones that somebody else starts, by the data address that routes name."""
     backend: Backend | None = None
     client: httpx.AsyncClient | None = None
-    """Asks the backend's, with the service key."""
+    """Asks all of them, with the service key."""
+
+    async def start(self) -> None:
+        """Nothing to wait for: runtimes are asked as they are there."""
+
+    async def stop(self) -> None:
+        """Let all connections go."""
+        if self.client is not None:
+            await self.client.aclose()
+
+    def healthy(self) -> str | None:
+        """Answer None: a connection is made anew whenever one is needed."""
+        return None
 
     def group_of(self, model: str, serving: Serving) -> str:
         """Return the group that is to hold a model; the shared one where none can be made."""

@@ -1,13 +1,14 @@
 """How many runtimes each group is to have, decided by what it is asked, and made so."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gyral.contracts.inference import ServingDemand
 from gyral.contracts.specs.serving import Serving
 from gyral.deployer.domain import scaling
 from gyral.deployer.domain.demand import Demand, Second
+from gyral.deployer.domain.rollouts import Stage
 from gyral.deployer.domain.scaling import Heard, Limits, Pace, Standing
 from gyral.deployer.engine.backend import SHARED, Backend, Flavour, GroupSpec
 from gyral.deployer.engine.groups import Groups, Seat
@@ -111,6 +112,8 @@ class Scaling:
                 why = f"declared: expected {limits.min} to {limits.max} runtimes; found none"
                 await tx.scale(group, max(limits.min, 1), why=why, now=self.now())
                 return
+            if await _warming(tx, group):
+                limits = replace(limits, min=max(limits.min, 1))
             there = sum(each.ready for each in seats[: row.replicas])
             for_s = (self.now() - row.since).total_seconds()
             standing = Standing(row.replicas, there, for_s)
@@ -187,3 +190,9 @@ class Scaling:
     def _left(self, seat: Seat) -> bool:
         since = self._unnamed_since.get(seat.address)
         return since is not None and self.clock() - since >= self.linger_s
+
+
+async def _warming(tx: DeployerTx, group: str) -> bool:
+    """Return True while a version is prepared: nobody asks it yet, and it needs a runtime."""
+    rollout = await tx.in_flight(group)
+    return rollout is not None and rollout.state.stage is Stage.WARMING
