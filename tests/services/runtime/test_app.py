@@ -75,9 +75,8 @@ def states(runtime):
 
 def ask(runtime, sha256, slot="m@1", **columns):
     """Return kind and payload of the runtime's answer to one batch, over its real socket."""
-    cells = [column if isinstance(column, bytes) else [*column] for column in columns.values()]
-    count = len(cells[0]) // (8 if isinstance(cells[0], bytes) else 1)
-    batch = Batch(slot, sha256, tuple(columns), [Rows(count, cells)])
+    cells: list[bytes | list[str | bool | None]] = [list(each) for each in columns.values()]
+    batch = Batch(slot, sha256, tuple(columns), [Rows(len(cells[0]), cells)])
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(runtime.env["RUNTIME_LISTEN"].removeprefix("unix:"))

@@ -20,7 +20,7 @@ from .control import cached, controlled
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
 COLUMNS = {name: [row[name] for row in ROWS] for name in ("x", "y")}
-LIMITS = {"memory_bytes": 8 << 30, "timeout_s": 60}
+LIMITS = {"memory_bytes": 8 << 30, "timeout_s": 100}
 FORWARD = "return torch.sigmoid(self.layer(matrix)).squeeze(1)"
 
 

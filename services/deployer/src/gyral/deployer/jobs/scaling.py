@@ -162,7 +162,7 @@ class Scaling:
             spec = GroupSpec(
                 group,
                 self._kept(made.get(group, ()), row.replicas),
-                Flavour.TORCH if group in of_torch and serving else Flavour.ONNX,
+                Flavour.TORCH if group in of_torch else Flavour.ONNX,
                 most=serving.replicas.max if serving else self.shared.max,
                 queue_s=serving.queue if serving else self.shared.queue_s,
             )
