@@ -82,7 +82,7 @@ def cached(folder: Path, models: Iterable[Served]) -> Many:
         answers.append(one.probabilities[0])
         row = one.rows[0]
     cache.keep(slots)
-    return Many(list(slots), [each.onnx.sha256 for each in slots.values()], answers, row)
+    return Many(list(slots), [each.model.sha256 for each in slots.values()], answers, row)
 
 
 class Asking:
@@ -117,7 +117,7 @@ def runtime(folder: Path, budget_bytes: int) -> Iterator[tuple[ServiceProcess, f
         "gyral.runtime",
         {
             "STATE_DIR": str(folder),
-            "RUNTIME_SOCKET": str(folder / "r.sock"),
+            "RUNTIME_LISTEN": f"unix:{folder}/r.sock",
             "SERVICE_KEY": "bench",
             "S3_ENDPOINT": "http://127.0.0.1:1",
             "S3_ACCESS_KEY": "none",

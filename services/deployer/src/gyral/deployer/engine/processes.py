@@ -135,7 +135,9 @@ class Processes:
         key = (spec.name, number)
         keeper = self._keepers.get(key)
         if keeper is not None and not keeper.ending:
-            return
+            if keeper.computes(spec.flavour):
+                return
+            keeper.end()  # what follows begins when it has ended
         recipe = self._recipe(spec, number)
         after = keeper.ended if keeper is not None else None
         self._keepers[key] = Keeper(recipe, self._turn, self._changed, after)
@@ -164,7 +166,7 @@ class Processes:
             **self._around.by_flavour.get(spec.flavour, {}),
             **{f"{name}_FILE": str(self._secrets / name) for name in self._around.secrets},
             "INSTANCE_ID": f"{spec.name}-{number}",
-            "RUNTIME_SOCKET": data.removeprefix("unix:"),
+            "RUNTIME_LISTEN": data,
             "STATE_DIR": str(folder / "state"),
         }
         made = json.dumps([environment, dict(self._around.secrets), version("gyral-deployer")])

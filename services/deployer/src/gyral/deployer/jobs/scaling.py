@@ -9,7 +9,7 @@ from gyral.contracts.specs.serving import Serving
 from gyral.deployer.domain import scaling
 from gyral.deployer.domain.demand import Demand, Second
 from gyral.deployer.domain.scaling import Heard, Limits, Pace, Scaled, Standing
-from gyral.deployer.engine.backend import SHARED, Backend, GroupSpec
+from gyral.deployer.engine.backend import SHARED, Backend, Flavour, GroupSpec
 from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.groups import StoredGroup
@@ -102,8 +102,8 @@ class Scaling:
             if self._decided(group, rows.get(group), scene) is not None:
                 await self._change(group, scene)
         async with self.begin() as tx:
-            rows = await tx.groups()
-        await self._follow(rows, scene)
+            rows, of_torch = await tx.groups(), await tx.of_torch()
+        await self._follow(rows, scene, of_torch | self.specs.of_torch())
 
     async def _change(self, group: str, scene: "_Scene") -> None:
         """Change one group's number, in one transaction with the event that says so."""
@@ -162,7 +162,9 @@ class Scaling:
             return limits
         return Limits(limits.min, max(limits.min, 1), limits.queue_s, limits.idle_s)
 
-    async def _follow(self, rows: dict[str, StoredGroup], scene: "_Scene") -> None:
+    async def _follow(
+        self, rows: dict[str, StoredGroup], scene: "_Scene", of_torch: frozenset[str]
+    ) -> None:
         """Have the backend make what is wanted; what is not ends once no gateway asks it."""
         made = {group: each for group, each in scene.seats.items() if self.groups.makes(group)}
         self._note_unnamed(made, scene.named)
@@ -171,6 +173,7 @@ class Scaling:
             spec = GroupSpec(
                 group,
                 self._kept(made.get(group, ()), row.replicas),
+                Flavour.TORCH if group in of_torch else Flavour.ONNX,
                 most=serving.replicas.max if serving else self.shared.max,
                 queue_s=serving.queue if serving else self.shared.queue_s,
             )
