@@ -77,6 +77,7 @@ contracts: setup ## regenerate schemas and documents from the events
 	$(PY) -m gyral.contracts
 	$(PY) -m gyral.testkit.openapi
 	$(PY) -m gyral.testkit.pages
+	$(PY) -m gyral.testkit.manifests
 
 picture: setup ## draw the README's picture anew from the demo's report
 	$(PY) -m gyral.testkit.picture

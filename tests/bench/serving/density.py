@@ -115,7 +115,7 @@ def runtime(folder: Path, budget_bytes: int) -> Iterator[tuple[ServiceProcess, f
         "gyral.runtime",
         {
             "STATE_DIR": str(folder),
-            "RUNTIME_SOCKET": str(folder / "r.sock"),
+            "RUNTIME_LISTEN": f"unix:{folder}/r.sock",
             "SERVICE_KEY": "bench",
             "S3_ENDPOINT": "http://127.0.0.1:1",
             "S3_ACCESS_KEY": "none",

@@ -180,7 +180,7 @@ def _runtime(backends: Backends, folder: Path) -> ServiceProcess:
         "gyral.runtime",
         {
             "STATE_DIR": str(folder / "runtime"),
-            "RUNTIME_SOCKET": str(folder / "runtime.sock"),
+            "RUNTIME_LISTEN": f"unix:{folder}/runtime.sock",
             "SERVICE_KEY": _KEY,
             "S3_ENDPOINT": s3.s3_endpoint,
             "S3_ACCESS_KEY": s3.s3_access_key,
@@ -210,7 +210,7 @@ def _loaded(
         model=name,
         epoch=1,
         shares=(share,),
-        runtime=f"unix:{runtime.env['RUNTIME_SOCKET']}",
+        runtime=runtime.env["RUNTIME_LISTEN"],
         event_clock=False,
     )
 

@@ -67,10 +67,11 @@ class House:
         )
         self.env = self.stack.service_env(database=self.database, bucket=self.blobs.bucket)
         self.env["SERVICE_KEY"] = self.service_key
-        runtime = {"RUNTIME_SOCKET": str(self.folder / "r.sock")}
-        self.runtime = self._process("runtime", {**self.env, **runtime})
-        told = {"RUNTIME_URL": self.runtime.url, "DEPLOYER_RECONCILE_S": "0.2"}
-        self.deployer = self._process("deployer", {**self.env, **runtime, **told})
+        data = str(self.folder / "r.sock")
+        self.runtime = self._process("runtime", {**self.env, "RUNTIME_LISTEN": f"unix:{data}"})
+        fixed = {"RUNTIME_URL": self.runtime.url, "RUNTIME_SOCKET": data}
+        told = {**fixed, "DEPLOYER_RECONCILE_S": "0.2"}
+        self.deployer = self._process("deployer", {**self.env, **told})
         self.gateway = self._process("gateway", self.env)
 
     def _process(self, name: str, env: dict[str, str]) -> ServiceProcess:

@@ -332,6 +332,12 @@ def a_setting(**more):
         ),
         ({"runtimes_min": 3}, "RUNTIMES_MAX: expected at least RUNTIMES_MIN, 3; found 1"),
         (
+            {"deployer_backend": "kubernetes"},
+            "KUBERNETES_IMAGE: expected the image of runtimes, since DEPLOYER_BACKEND is",
+        ),
+        ({"kubernetes_memory": "4 GB"}, "kubernetes_memory"),
+        ({"kubernetes_namespace": "Gyral"}, "kubernetes_namespace"),
+        (
             {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 85},
             "DEPLOYER_SOCKETS: expected a path of at most 85 characters, .* found 86",
         ),

@@ -43,7 +43,7 @@ async def controlled(
     """Yield a client that holds the service key, and the application behind the server."""
     settings = Settings(
         state_dir=folder,
-        runtime_socket=folder / "r.sock",
+        runtime_listen=f"unix:{folder}/r.sock",
         service_key=SecretStr(KEY),
         runtime_max_models=max_models,
         runtime_flavour=flavour,

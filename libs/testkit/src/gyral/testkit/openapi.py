@@ -106,6 +106,8 @@ async def assembled(name: str, state: Path, known: Mapping[str, object] = _NOWHE
     }
     if "runtime_socket" in settings_type.model_fields:
         known["runtime_socket"] = state / "socket"
+    if "runtime_listen" in settings_type.model_fields:
+        known["runtime_listen"] = f"unix:{state}/socket"
     settings = settings_type.model_validate({**known, "state_dir": state})
     service: Service = importlib.import_module(f"gyral.{name}.app").build(settings)
     return service

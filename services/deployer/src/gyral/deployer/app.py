@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Protocol
 
 import httpx
 
@@ -15,10 +16,11 @@ from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
 from gyral.deployer.domain.demand import Demand
 from gyral.deployer.domain.scaling import Limits, Pace
-from gyral.deployer.engine.backend import Flavour
+from gyral.deployer.engine.backend import Backend, Flavour
 from gyral.deployer.engine.groups import Groups
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.deployer.engine.runtimes import Runtime
+from gyral.deployer.engine.workloads import Pods
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.jobs.following import Addressing, Reconciliation
 from gyral.deployer.jobs.preparing import Export, Preparation
@@ -146,15 +148,43 @@ class _Runtimes:
             timer.soon()
 
 
-def _backend(settings: Settings, changed: Callable[[], None]) -> Processes | None:
-    if settings.deployer_backend is BackendName.NONE:
-        return None
-    around = Surroundings(
-        _environment(settings, os.environ),
-        _secrets(settings),
-        {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour},
+class _Making(Backend, Part, Protocol):
+    """A backend that runs inside the service."""
+
+
+def _backend(settings: Settings, changed: Callable[[], None]) -> _Making | None:
+    match settings.deployer_backend:
+        case BackendName.NONE:
+            return None
+        case BackendName.PROCESS:
+            around = Surroundings(
+                _environment(settings, os.environ),
+                _secrets(settings),
+                {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour},
+            )
+            return Processes(settings.state_dir / "runtimes", settings.sockets, around, changed)
+        case BackendName.KUBERNETES:
+            return _kubernetes(settings)
+
+
+def _kubernetes(settings: Settings) -> _Making:
+    # Its client takes a third of a second to import, which only those wait for that use it.
+    from gyral.deployer.engine.kubernetes import Cluster, Kubernetes  # noqa: PLC0415
+
+    cluster = Cluster(
+        host=settings.kubernetes_service_host,
+        port=settings.kubernetes_service_port,
+        credentials=settings.kubernetes_credentials,
+        timeout_s=settings.kubernetes_timeout_s,
     )
-    return Processes(settings.state_dir / "runtimes", settings.sockets, around, changed)
+    pods = Pods(
+        namespace=settings.kubernetes_namespace,
+        image=settings.kubernetes_image,
+        torch_image=settings.kubernetes_torch_image or settings.kubernetes_image,
+        cpu=settings.kubernetes_cpu,
+        memory=settings.kubernetes_memory,
+    )
+    return Kubernetes(cluster, pods)
 
 
 def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -190,7 +220,7 @@ def _scaling(
     ground: Ground[DeployerTx],
     specs: Specs,
     groups: Groups,
-    backend: Processes,
+    backend: Backend,
 ) -> Scaling:
     pace = Pace(settings.deployer_scale_out_s, settings.deployer_scale_in_s)
     return Scaling(

@@ -17,14 +17,15 @@ class BackendName(StrEnum):
 
     NONE = "none"
     PROCESS = "process"
+    KUBERNETES = "kubernetes"
 
 
 class Settings(CommonSettings):
     """Read once, in `__main__`; a missing or malformed value stops the process at start."""
 
     deployer_backend: BackendName = BackendName.NONE
-    """Who makes runtimes: `process`, on this machine, or `none`: then somebody else starts
-    those that RUNTIME_URL names, and no model has its own."""
+    """Who makes runtimes: `process`, on this machine, `kubernetes`, in a cluster, or `none`:
+    then somebody else starts those that RUNTIME_URL names, and no model has its own."""
     runtime_url: str | None = None
     """Control address of the shared runtime that somebody else starts, such as
     http://127.0.0.1:8108; None: the backend makes the shared runtimes too."""
@@ -59,6 +60,36 @@ class Settings(CommonSettings):
     deployer_linger_s: Annotated[float, Field(ge=0, le=3600)] = 60
     """How long a runtime goes on that no route names any more: a gateway may follow an older
     one."""
+
+    kubernetes_image: Annotated[str, Field(max_length=500)] = ""
+    """Image of the runtimes that the `kubernetes` backend makes."""
+    kubernetes_torch_image: Annotated[str, Field(max_length=500)] = ""
+    """Image of those that hold models of torch; empty: KUBERNETES_IMAGE."""
+    kubernetes_namespace: Annotated[
+        str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    ] = "gyral-runtimes"
+    """Where they are made: a namespace of their own, since who makes pods may mount secrets."""
+    kubernetes_cpu: Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$")] = "500m"
+    """What each of them is promised of a core or cores, such as 500m or 2."""
+    kubernetes_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi)$")] = "4Gi"
+    """What each of them is promised, and at most has; RUNTIME_MEMORY_BYTES is a part of it."""
+    kubernetes_service_host: str = ""
+    """Where the API server is; every pod is told so by its cluster."""
+    kubernetes_service_port: Annotated[int, Field(ge=1, le=65535)] = 443
+    """Its port; every pod is told so by its cluster."""
+    kubernetes_credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Folder with the `token` that it is shown and the `ca.crt` that it is known by."""
+    kubernetes_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10
+    """How long one of its answers may take."""
+
+    @model_validator(mode="after")
+    def _pods_have_an_image(self) -> Self:
+        if self.deployer_backend is BackendName.KUBERNETES and not self.kubernetes_image:
+            raise ValueError(
+                "KUBERNETES_IMAGE: expected the image of runtimes, since DEPLOYER_BACKEND is"
+                " kubernetes; found it unset: set it to the image of this deployer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_makes_runtimes(self) -> Self:

@@ -51,6 +51,7 @@ def build(settings: Settings) -> Service:
         random.Random(),  # noqa: S311 - jitter
         hang_s=settings.gateway_hang_timeout_s,
         room=Room(settings.gateway_max_version_requests, settings.gateway_queue_s),
+        service_key=settings.service_key.get_secret_value(),
     )
     reporter = Reporter(settings.kafka_brokers, settings.member("gateway"), fleet.collect)
     fleet.away = reporter.away

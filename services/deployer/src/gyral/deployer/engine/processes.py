@@ -166,7 +166,7 @@ class Processes:
             **self._around.by_flavour.get(spec.flavour, {}),
             **{f"{name}_FILE": str(self._secrets / name) for name in self._around.secrets},
             "INSTANCE_ID": f"{spec.name}-{number}",
-            "RUNTIME_SOCKET": data.removeprefix("unix:"),
+            "RUNTIME_LISTEN": data,
             "STATE_DIR": str(folder / "state"),
         }
         made = json.dumps([environment, dict(self._around.secrets), version("gyral-deployer")])

@@ -34,8 +34,16 @@ class Fleet:
     Queues and connections that no route names are let go once their last request has ended.
     """
 
-    def __init__(self, rng: random.Random, *, hang_s: float, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        hang_s: float,
+        room: Room | None = None,
+        service_key: str = "",
+    ) -> None:
         self._rng = rng
+        self._service_key = service_key
         self._hang_s = hang_s
         self._room = room or Room()
         self._links: dict[tuple[str, bool], _Kept] = {}
@@ -170,7 +178,7 @@ class Fleet:
     def _link(self, address: str, *, shadow: bool) -> Link:
         key = (address, shadow)
         if key not in self._links:
-            link = Link(address, self._rng)
+            link = Link(address, self._rng, self._service_key)
             keeping = asyncio.create_task(link.keep(), name=f"link {address}")
             self._links[key] = _Kept(link, keeping)
         return self._links[key].link

@@ -15,7 +15,7 @@ from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import INFRASTRUCTURE
 from gyral.kit.producer import open_producer
-from gyral.kit.telemetry import get_log
+from gyral.kit.telemetry import get_log, get_meter
 
 _EVERY_S = 1.0
 _LEAST_S = 0.1
@@ -64,6 +64,14 @@ class Reporter:
         self._brokers = brokers
         self._gateway = gateway[:100]
         self._collect = collect
+        meter = get_meter()
+        self._taken = meter.create_counter(
+            "gyral_gateway_requests", description="Requests taken, by model"
+        )
+        self._queued = meter.create_counter(
+            "gyral_gateway_queue_seconds",
+            description="Time that requests waited before their batches left, by model",
+        )
         self._away: set[str] = set()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -125,6 +133,8 @@ class Reporter:
         self._away = set()
         for model in sorted(asked.keys() | away):
             found = asked.get(model) or Asked()
+            self._taken.add(found.requests, {"model": model})
+            self._queued.add(found.queued_s, {"model": model})
             yield ServingDemand(
                 gateway=self._gateway,
                 model=model,
