@@ -144,11 +144,11 @@ async def test_a_declared_network_is_trained_judged_and_answers_as_it_was_fitted
         services["registry"].wait_for()
         declare(services["registry"], key)
         await commit(producer, stack, blobs, Path(tmp_path, "lake"))
-        succeeded = await heard.next()
+        succeeded = await heard.next(timeout_s=200)
         assert isinstance(succeeded, RunSucceeded), succeeded
         assert succeeded.artifacts.code is not None
         services["gateway"].start(health="/v2/health/live")
-        completed = await heard.next()
+        completed = await heard.next(timeout_s=200)
         assert isinstance(completed, RolloutCompleted), completed
     golden = GoldenRows.model_validate_json(await blobs.get_bytes(succeeded.artifacts.golden))
     services["gateway"].wait_for("/v2/health/ready")

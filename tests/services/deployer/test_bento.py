@@ -105,8 +105,6 @@ async def test_the_image_of_a_bento_installs_one_version_of_each_library(tmp_pat
 ALONE = f"""
 import sys, json
 from pathlib import Path
-from gyral.deployer.jobs.preparing import Export
-from gyral.kit.jobs import Jobs
 from gyral.runtime.engine import Predictor
 
 files = (Path(name).read_bytes() for name in ("manifest.json", "model.onnx"))

@@ -280,3 +280,16 @@ async def test_a_refused_request_is_counted_as_refused():
         asking.cancel()
         await fleet.stop()
         await peer.kill()
+
+
+async def test_who_waits_at_an_address_that_leads_nowhere_goes_on_at_the_one_named_next():
+    """As in a cluster, where a sleeping group's address is a name and a pod's is a number."""
+    async with two_runtimes() as (fleet, old, new):
+        await old.kill()
+        fleet.follow([route(old)])
+        asking = asyncio.create_task(ask(fleet, route(old), 0.5))
+        await asyncio.wait([asking], timeout=0)
+        fleet.follow([route(new)])
+        assert await asking == [0.5]
+        assert new.batches == [[1]]
+        assert fleet.unreachable() is None

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from gyral.kit.segments import Entry, Position
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 1 << 20
 
 
 class Recent:
-    """Entries not yet acknowledged, with the position behind each, up to a limit in bytes.
+    """Entries not yet acknowledged, the position behind each, up to a limit of their payloads.
 
     Beyond it all of them are forgotten, and kept again from the next on: the reader then has
     files to read first, and comes to what is kept here if it catches up.

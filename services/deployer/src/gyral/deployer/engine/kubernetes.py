@@ -337,11 +337,6 @@ def _group_of(metadata: k8s.V1ObjectMeta) -> str | None:
     return group
 
 
-def _flavour_of(metadata: k8s.V1ObjectMeta) -> Flavour | None:
-    told = (metadata.annotations or {}).get(FLAVOUR)
-    return Flavour(told) if told in list(Flavour) else None
-
-
 def _age(pod: k8s.V1Pod) -> tuple[float, str]:
     return pod.metadata.creation_timestamp.timestamp(), pod.metadata.name
 
@@ -364,5 +359,11 @@ def _member(pod: k8s.V1Pod) -> Member | None:
         control=f"http://{host}:{CONTROL_PORT}",
         data=f"tcp:{host}:{DATA_PORT}",
         ready=ready,
-        flavour=_flavour_of(pod.metadata),
+        flavour=_flavour_of(pod),
     )
+
+
+def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
+    """Return what a pod's runtime was told to compute; None where it was not told."""
+    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
+    return Flavour(told[0].value) if told else None

@@ -14,8 +14,6 @@ Manifest: TypeAlias = dict[str, Json]
 CONTROL_PORT, DATA_PORT = 8108, 8109
 GROUP = "gyral.dev/group"
 """Annotation: the group's name, whole."""
-FLAVOUR = "gyral.dev/flavour"
-"""Annotation of a pod: what it was made to compute."""
 DIGEST = "gyral.dev/wanted-sha256"
 """Annotation: what the deployer wanted when it last wrote the object."""
 RUNTIMES = {
@@ -24,6 +22,7 @@ RUNTIMES = {
     "app.kubernetes.io/managed-by": "gyral-deployer",
 }
 """Labels of every object that the deployer makes, and of pods: NetworkPolicies go by them."""
+FLAVOUR = "RUNTIME_FLAVOUR"
 METRIC = "gyral_queue_seconds"
 """What the autoscaler asks for, as infra/kubernetes/prometheus-adapter.yaml makes it."""
 EXTERNALS, S3_SECRET, KEY_SECRET = "gyral-externals", "gyral-s3", "gyral-keys"
@@ -71,7 +70,7 @@ def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
                 "revisionHistoryLimit": 2,
                 "progressDeadlineSeconds": 600,
                 "template": {
-                    "metadata": {"labels": labels, "annotations": _of_pod(spec)},
+                    "metadata": {"labels": labels, "annotations": {GROUP: spec.name}},
                     "spec": _pod(spec, pods),
                 },
             },
@@ -230,10 +229,6 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
     }
 
 
-def _of_pod(spec: GroupSpec) -> dict[str, Json]:
-    return {GROUP: spec.name, FLAVOUR: spec.flavour.value}
-
-
 def _environment(flavour: Flavour) -> list[Manifest]:
     """Return a runtime's settings; secrets and addresses are referred to."""
     given: dict[str, Json] = {
@@ -248,10 +243,10 @@ def _environment(flavour: Flavour) -> list[Manifest]:
         {"name": "HTTP_HOST", "value": "0.0.0.0"},  # noqa: S104 - inside a pod
         {"name": "HTTP_PORT", "value": str(CONTROL_PORT)},
         {"name": "RUNTIME_LISTEN", "value": f"tcp:0.0.0.0:{DATA_PORT}"},
-        {"name": "RUNTIME_FLAVOUR", "value": flavour.value},
         {"name": "SERVICE_KEY_FILE", "value": "/run/secrets/service.key"},
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
+        {"name": FLAVOUR, "value": flavour},
         *({"name": name, "valueFrom": source} for name, source in given.items()),
     ]
 

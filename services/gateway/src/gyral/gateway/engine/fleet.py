@@ -127,9 +127,18 @@ class Fleet:
         for address in self._addresses:
             link = self._link(address, shadow=False)
             link.rest() if address in asleep else link.hurry()
+        served = {
+            (share.slot, share.sha256): (route, share)
+            for route in routes
+            for share in route.shares
+        }
         for key, batcher in list(self._batchers.items()):
             named = key[:3] in self._named
             batcher.let_go = None if named else partial(self._let_go, key, batcher)
+            if not named and not batcher.idle and key[1:3] in served:
+                # Who waits at an address that nobody names any more can go on at the new one.
+                route, share = served[key[1:3]]
+                self._batcher(route.runtime, share, shadow=key[3])
             batcher.rest()
         self._close_unused()
 
