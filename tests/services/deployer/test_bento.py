@@ -8,8 +8,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import threading
 from array import array
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -71,19 +72,19 @@ def of_the_runtime(files):
     predictor = Predictor.of(files.manifest, files.model_file, files.code)
     shelf, sha256 = Shelf(memory_bytes=1 << 30), predictor.manifest.model_file.sha256
     shelf.put("m@1", Version(sha256, predictor.memory_bytes, lambda: predictor), predictor)
-    cells = [array("d", column).tobytes() for column in COLUMNS.values()]
+    cells = array("d", [row[name] for row in ROWS for name in COLUMNS]).tobytes()
     batch = Batch("m@1", sha256, tuple(COLUMNS), [Rows(len(ROWS), cells)])
     return list(array("d", shelf.answer(batch)))
 
 
 def ready(client, process):
     """Wait until it answers or ends."""
+    pause = threading.Event()
     while process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if client.get("/readyz").status_code == 200:
                 return True
-        except httpx.TransportError:
-            continue
+        pause.wait(0.05)
     return False
 
 
