@@ -13,6 +13,7 @@ from gyral.contracts.parties import PARTIES
 from gyral.kit.bus import Bus
 from gyral.kit.dataplane import DataPlane
 from gyral.kit.projection import Projection
+from gyral.kit.tailing import Tail
 from gyral.testkit import openapi
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ async def consumed(service, folder):
         match part:
             case Bus():
                 topics |= set(part._reactions)  # noqa: SLF001 - the kit tells nobody
-            case Projection():
+            case Projection() | Tail():
                 topics.add(part.topic)
             case DataPlane():
                 # Markers come in line, on whatever topic a data plane reads.

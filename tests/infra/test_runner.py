@@ -197,6 +197,17 @@ def test_a_stack_with_an_owner_goes_down_with_it(chain: Stack):
     assert names(notes(chain))[-1] == "first stopped"
 
 
+def test_nothing_that_a_service_left_to_itself_outlives_the_stack(tmp_path: Path):
+    """As runtimes are that the deployer makes; and whoever ends the stack."""
+    stack = small_stack(tmp_path, only=entry("only", WITH_CHILDREN="1"))
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as owner:
+        Stack(stack.instance, owner=identify(owner.pid)).up()
+        pids = [int(line.split()[2]) for line in notes(stack)]
+        assert len(pids) == 3
+        owner.kill()
+    eventually(lambda: all(gone(pid) for pid in pids), "service, child and stray are gone")
+
+
 def test_a_stack_goes_down_when_its_instance_is_removed(chain: Stack):
     chain.up()
     pids = [pid_of(chain, name) for name in ("first", "second")]

@@ -15,12 +15,13 @@ from rich.table import Table
 
 from gyral.testkit.backends import Backends, start_backends
 from tests.bench.report import OUT, machine, publish, today
-from tests.bench.serving import overload, stages
+from tests.bench.serving import half_open, overload, stages
 from tests.bench.serving.load import NoWrkError, wrk
-from tests.bench.serving.measure import Bench, Server, Timed, cells_of
+from tests.bench.serving.measure import GRPC, Bench, Server, Timed, cells_of
 from tests.bench.serving.model import NAME, SAMPLE_ROWS, Served, boosted_trees, served
 from tests.bench.serving.peers import CEILING, KSERVE, OTHERS, Peer, environment, running
 from tests.bench.serving.report import Cells, Rows, ServingReport, over
+from tests.bench.serving.rpc import NoH2loadError, h2load
 from tests.bench.serving.system import System, serving
 
 _ROWS_CONNECTIONS = 16
@@ -49,6 +50,7 @@ def measure(
         found = _against_kserve(system, trees, home, bench)
         cells = {**found.cells, **_alone(peers, trees, home, bench)}
         flood = overload.run(system, slow) if overloaded else None
+        silent = half_open.run(system.target(NAME, trees, 1)) if overloaded else None
         profile = asyncio.run(
             stages.measured(system.target(NAME, trees, 1).body, home / "stages")
         )
@@ -58,6 +60,7 @@ def measure(
         seconds=round(time.monotonic() - began),
         gateway=cells["gateway"],
         gateway_binary=cells["gateway_binary"],
+        gateway_grpc=cells["gateway_grpc"],
         kserve=cells["kserve"],
         mlserver=cells.get("mlserver"),
         litserve=cells.get("litserve"),
@@ -69,6 +72,7 @@ def measure(
         p99_over_kserve=over(cells["gateway"], cells["kserve"], "p99_ms"),
         rows=found.rows,
         overload=flood,
+        half_open=silent,
         stages_us=profile,
         core_us=found.core_us,
         foreign_cpu=round(max(bench.foreign), 3),
@@ -98,12 +102,16 @@ def _against_kserve(system: System, trees: Served, home: Path, bench: Bench) -> 
             ]
 
         binary = Server("gateway_binary", system.binary_target(NAME, trees, 1))
-        single = [*servers(1), binary]
+        grpc = Server("gateway_grpc", system.rpc_target(NAME, trees, 1), generator=GRPC)
+        single = [*servers(1), binary, grpc]
         bench.warm(single)
         windows = bench.every(single)
         bench.warm(servers(SAMPLE_ROWS)[:2])
         many = bench.in_turns(servers(SAMPLE_ROWS)[:2], _ROWS_CONNECTIONS)
     answered = asyncio.run(system.answered()) - answered_before
+    asked = sum(count for name, count in bench.asked.items() if name.startswith("gateway"))
+    if answered < asked:
+        raise RuntimeError(f"gateway: expected {asked} answered with success; found {answered}")
     asyncio.run(system.log_reached(before + answered))
     names = [server.name for server in single]
     return Found(
@@ -150,6 +158,7 @@ def table(told: ServingReport) -> Table:
         "ceiling",
         "gateway",
         "gateway_binary",
+        "gateway_grpc",
         "kserve",
         *(peer.name for peer in OTHERS),
     ):
@@ -173,11 +182,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a window")
     parser.add_argument("--rounds", type=int, default=3, help="windows of a cell")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the report")
-    parser.add_argument("--no-overload", action="store_true", help="leave that cell out")
+    parser.add_argument(
+        "--no-overload", action="store_true", help="leave out overload and half-open sockets"
+    )
     chosen = parser.parse_args()
     try:
         wrk()
-    except NoWrkError as error:
+        h2load()
+    except (NoWrkError, NoH2loadError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     peers = OTHERS if chosen.peers == "all" else ()
@@ -187,7 +199,7 @@ def main() -> int:
         home = Path(folder)
         backends = start_backends(home / "stack")
         try:
-            bench = Bench(backends, home / "wrk.lua", chosen.seconds, chosen.rounds)
+            bench = Bench(backends, home, chosen.seconds, chosen.rounds)
             told = measure(backends, home, bench, peers, overloaded=not chosen.no_overload)
         finally:
             backends.stack.down()

@@ -106,12 +106,13 @@ def check(target: Target, *, timeout_s: float = 5.0) -> None:
             )
 
 
-def load(target: Target, script: Path, *, connections: int, seconds: float) -> Window:
+def load(target: Target, folder: Path, *, connections: int, seconds: float) -> Window:
     """Ask from one thread over so many connections, each as soon as it was answered.
 
     Raises:
         RuntimeError: wrk failed, or something was not answered with success.
     """
+    script = folder / "wrk.lua"
     script.write_text(_script(target), encoding="utf-8")
     arguments = [wrk(), "--threads", "1", "--connections", str(connections)]
     arguments += ["--duration", f"{math.ceil(seconds)}s", "--timeout", f"{_TIMEOUT_S}s"]

@@ -95,7 +95,7 @@ def _asked(
     samples: dict[str, list[tuple[int, float]]] = {name: [] for name in pids}
     answered = 0
     while answered < requests:
-        window = load(target, home / "wrk.lua", connections=_CONNECTIONS, seconds=_WINDOW_S)
+        window = load(target, home, connections=_CONNECTIONS, seconds=_WINDOW_S)
         answered += window.requests
         for name, pid in pids.items():
             samples[name].append((answered, round(memory_bytes(pid) / _MB, 2)))

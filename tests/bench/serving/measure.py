@@ -3,19 +3,48 @@
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from gyral.testkit.backends import Backends
 from gyral.testkit.usage import cpu_s
-from tests.bench.serving.load import Target, Window, check, load
+from tests.bench.serving import load, rpc
+from tests.bench.serving.load import Target, Window
 from tests.bench.serving.report import CONNECTIONS, Cell, Cells
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _BUSY = (1, 2, 3, 6, 7, 8)
 """user, nice, system, irq, softirq and steal of the first line; proc(5)."""
 _WARM_UP_CONNECTIONS = 16
+
+
+class Check(Protocol):
+    """Asks once and compares the answer."""
+
+    def __call__(self, target: Target) -> None: ...
+
+
+class Generate(Protocol):
+    """Asks for a while over so many connections; its files go into the folder."""
+
+    def __call__(
+        self, target: Target, folder: Path, *, connections: int, seconds: float
+    ) -> Window: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """How a server is asked."""
+
+    check: Check
+    load: Generate
+
+
+HTTP = Generator(load.check, load.load)
+GRPC = Generator(rpc.check, rpc.load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +54,7 @@ class Server:
     name: str
     target: Target
     pids: Mapping[str, int] = field(default_factory=dict)
+    generator: Generator = HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +73,19 @@ class Bench:
     """How long windows are, and how many of a cell."""
 
     backends: Backends
-    script: Path
+    folder: Path
+    """Where generators keep what they need."""
     seconds: float
     rounds: int
     foreign: list[float] = field(default_factory=list)
     """Of every window so far."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests so far, by server."""
 
     def warm(self, servers: Sequence[Server]) -> None:
         """Check every answer, then ask for a while without looking."""
         for server in servers:
-            check(server.target)
+            server.generator.check(server.target)
             self._load(server, _WARM_UP_CONNECTIONS, max(self.seconds / 2, 1))
 
     def in_turns(self, servers: Sequence[Server], connections: int) -> Mapping[str, Timed]:
@@ -84,7 +117,11 @@ class Bench:
         return Timed(window, foreign, each)
 
     def _load(self, server: Server, connections: int, seconds: float) -> Window:
-        return load(server.target, self.script, connections=connections, seconds=seconds)
+        window = server.generator.load(
+            server.target, self.folder, connections=connections, seconds=seconds
+        )
+        self.asked[server.name] += window.requests
+        return window
 
     def _ours_s(self) -> float:
         """Return the core seconds of this process, of all it started and of the back ends."""

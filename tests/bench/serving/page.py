@@ -33,9 +33,8 @@ Block = Callable[[Found], str]
 
 def servers_of(told: ServingReport) -> Mapping[str, Cells]:
     """Return the cells of every server that was measured."""
-    found = {
-        name: getattr(told, name) for name in ("ceiling", "gateway", "gateway_binary", *PEERS)
-    }
+    names = ("ceiling", "gateway", "gateway_binary", "gateway_grpc", *PEERS)
+    found = {name: getattr(told, name) for name in names}
     return {name: cells for name, cells in found.items() if cells is not None}
 
 
@@ -97,6 +96,22 @@ def _overload(found: Found) -> str:
     )
 
 
+def _half_open(found: Found) -> str:
+    told = found.serving
+    if told is None or told.half_open is None:
+        return not_measured("bench-serving")
+    beside = told.half_open
+    return as_table(
+        ("figure", "measured", "wanted"),
+        [
+            ("p99 of others without them, ms", f"{beside.calm_p99_ms:.2f}", ""),
+            ("with them", f"{beside.p99_ms:.2f}", ""),
+            ("ratio", f"{beside.p99_ratio:.2f}", "2"),
+            ("all closed by the gateway after", f"{beside.closed_s:.1f} s", ""),
+        ],
+    )
+
+
 def _stages(found: Found) -> str:
     told = found.serving
     if told is None:
@@ -139,12 +154,28 @@ def _density(found: Found) -> str:
     )
 
 
+def _cold_start(found: Found) -> str:
+    told = found.density.cold_start if found.density else None
+    if told is None:
+        return not_measured("bench-density")
+    return as_table(
+        ("figure", "measured"),
+        [
+            ("first answer after a sleep, p50 of " + str(told.starts), f"{told.p50_s:.2f} s"),
+            ("the slowest of them", f"{told.longest_s:.2f} s"),
+            ("the same request while a runtime is there", f"{told.warm_p50_ms:.2f} ms"),
+        ],
+    )
+
+
 BLOCKS: Mapping[str, Block] = {
     "servers": _servers,
     "ratios": _ratios,
     "overload": _overload,
+    "half_open": _half_open,
     "stages": _stages,
     "density": _density,
+    "cold_start": _cold_start,
 }
 
 

@@ -59,6 +59,18 @@ class Overload(Figures):
     """From the end of the overload until p99 was normal again."""
 
 
+class HalfOpen(Figures):
+    """A steady rate of requests, with and without connections that never finish theirs."""
+
+    sockets: int
+    rps: float
+    calm_p99_ms: float
+    p99_ms: float
+    p99_ratio: float
+    closed_s: float
+    """From the end of a window until the gateway had closed them all, at most."""
+
+
 class ServingReport(Report):
     """What `make bench-serving` prints."""
 
@@ -67,6 +79,8 @@ class ServingReport(Report):
     gateway: Cells
     gateway_binary: Cells
     """The same, its tensors in binary; the answers are JSON."""
+    gateway_grpc: Cells | None = None
+    """The same over gRPC, raw tensors both ways, from another generator."""
     kserve: Cells
     mlserver: Cells | None = None
     litserve: Cells | None = None
@@ -79,6 +93,7 @@ class ServingReport(Report):
     p99_over_kserve: Ratios
     rows: Rows
     overload: Overload | None = None
+    half_open: HalfOpen | None = None
     stages_us: Mapping[str, float]
     """What a request costs the gateway, by stage, measured apart on one core."""
     core_us: Mapping[str, float]
@@ -103,6 +118,16 @@ class Density(Figures):
     """All models asked in turn: where they do not fit, each was put out before it is asked."""
 
 
+class ColdStart(Figures):
+    """What the first request to a model waits that has no runtime, gateway to gateway."""
+
+    starts: int
+    p50_s: float
+    longest_s: float
+    warm_p50_ms: float
+    """The same request while the runtime is there."""
+
+
 class DensityReport(Report):
     """What `make bench-density` prints."""
 
@@ -111,6 +136,7 @@ class DensityReport(Report):
     model_bytes: int
     empty_mb: float
     runs: Sequence[Density]
+    cold_start: ColdStart | None = None
 
 
 def over(ours: Cells, theirs: Cells, figure: str) -> Ratios:

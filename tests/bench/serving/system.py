@@ -25,8 +25,9 @@ from gyral.contracts.names import BlobRef
 from gyral.gateway.api.packed import PACKED
 from gyral.testkit.backends import Backends, fresh_bucket
 from gyral.testkit.events import a_delivery, send
-from gyral.testkit.processes import ServiceProcess
+from gyral.testkit.processes import ServiceProcess, free_port
 from gyral.testkit.waiting import until
+from tests.bench.serving import rpc
 from tests.bench.serving.load import Target, as_json
 from tests.bench.serving.model import FEATURES, Served
 
@@ -45,6 +46,7 @@ class System:
     backends: Backends
     gateway: ServiceProcess
     runtime: ServiceProcess
+    grpc_port: int
 
     @property
     def pids(self) -> Mapping[str, int]:
@@ -83,6 +85,16 @@ class System:
                 "content-type": "application/octet-stream",
                 "inference-header-content-length": str(len(head)),
             },
+        )
+
+    def rpc_target(self, model: str, served: Served, rows: int) -> Target:
+        """Return the same question as a message of gRPC, its tensor raw."""
+        raw = np.array(served.rows[:rows], dtype="<f4").tobytes()
+        return Target(
+            f"http://127.0.0.1:{self.grpc_port}{rpc.METHOD}",
+            rpc.question(model, PACKED, (rows, len(FEATURES)), raw),
+            served.probabilities[:rows],
+            {"authorization": f"Bearer {_KEY}"},
         )
 
     async def logged(self) -> int:
@@ -140,13 +152,14 @@ def serving(
 ) -> Iterator[System]:
     """Run a gateway and a runtime that serve these models, until the block ends."""
     with ExitStack() as undo:
-        traces = undo.enter_context(_collector())
+        traces, grpc_port = undo.enter_context(_collector()), free_port()
         gateway = ServiceProcess(
             "gyral.gateway",
             {
                 "STATE_DIR": str(folder / "gateway"),
                 "KAFKA_BROKERS": backends.kafka_brokers,
                 "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": traces,
+                "GATEWAY_GRPC_PORT": str(grpc_port),
                 **knobs,
             },
             folder / "gateway.log",
@@ -158,7 +171,7 @@ def serving(
         asyncio.run(_publish(backends.kafka_brokers, _access(), *routes))
         undo.callback(gateway.stop)
         gateway.start()
-        yield System(backends, gateway, runtime)
+        yield System(backends, gateway, runtime, grpc_port)
 
 
 def _runtime(backends: Backends, folder: Path) -> ServiceProcess:
@@ -167,7 +180,7 @@ def _runtime(backends: Backends, folder: Path) -> ServiceProcess:
         "gyral.runtime",
         {
             "STATE_DIR": str(folder / "runtime"),
-            "RUNTIME_SOCKET": str(folder / "runtime.sock"),
+            "RUNTIME_LISTEN": f"unix:{folder}/runtime.sock",
             "SERVICE_KEY": _KEY,
             "S3_ENDPOINT": s3.s3_endpoint,
             "S3_ACCESS_KEY": s3.s3_access_key,
@@ -197,7 +210,7 @@ def _loaded(
         model=name,
         epoch=1,
         shares=(share,),
-        runtime=f"unix:{runtime.env['RUNTIME_SOCKET']}",
+        runtime=runtime.env["RUNTIME_LISTEN"],
         event_clock=False,
     )
 

@@ -6,19 +6,22 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gyral.kit.timings import Timings
 from tests.bench.page import DOCS
 from tests.bench.report import Machine, machine, publish
-from tests.bench.serving import load, page
+from tests.bench.serving import half_open, load, page, rpc
 from tests.bench.serving.load import NoWrkError, Target, WrongAnswerError
 from tests.bench.serving.report import (
     Cell,
     Cells,
+    ColdStart,
     Density,
     DensityReport,
+    HalfOpen,
     Overload,
     Rows,
     ServingReport,
@@ -43,6 +46,7 @@ def a_report():
         seconds=300,
         gateway=gateway,
         gateway_binary=cells(4_100, 0.5),
+        gateway_grpc=cells(1_300, 0.9),
         kserve=kserve,
         ceiling=cells(10_000, 0.1),
         over_kserve=over(gateway, kserve, "rps"),
@@ -59,6 +63,9 @@ def a_report():
             p99_ratio=1.5,
             refused_share=1.0,
             recovery_s=0.4,
+        ),
+        half_open=HalfOpen(
+            sockets=2_000, rps=500, calm_p99_ms=1.2, p99_ms=1.5, p99_ratio=1.25, closed_s=6.1
         ),
         stages_us={"read": 4.0, "entry": 6.5},
         core_us={"gateway": 41.0, "runtime": 12.0, "kafka": 9.0},
@@ -77,6 +84,7 @@ def a_density():
         model_bytes=224_000,
         empty_mb=130,
         runs=[one],
+        cold_start=ColdStart(starts=5, p50_s=1.23, longest_s=1.87, warm_p50_ms=0.81),
     )
 
 
@@ -118,6 +126,10 @@ def test_one_command_takes_a_report_over(tmp_path, capsys):
         "2.50 times",
         "95%",
         "| 67 | 76 |",
+        "| 1.23 s |",
+        "| 0.81 ms |",
+        "| gateway_grpc | 1,300 / 0.45 / 0.90 |",
+        "| ratio | 1.25 | 2 |",
     ):
         assert shown in written, shown
     assert page.read(docs / "results") == page.Found(a_report(), a_density())
@@ -170,15 +182,50 @@ async def test_an_answer_is_checked_to_the_last_probability(server):
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 async def test_a_window_counts_answers_and_a_refusal_spoils_it(server, tmp_path):
     target, answers = server
-    window = await asyncio.to_thread(
-        load.load, target, tmp_path / "x.lua", connections=2, seconds=1
-    )
+    window = await asyncio.to_thread(load.load, target, tmp_path, connections=2, seconds=1)
     assert window.requests > 10
     assert 0 < window.p50_us <= window.p99_us
     assert window.rps == pytest.approx(window.requests / window.us * 1e6)
     answers["status"] = b"429 Too Many Requests"
     with pytest.raises(RuntimeError, match=r"found \d+ refused and 0 broken"):
-        await asyncio.to_thread(load.load, target, tmp_path / "x.lua", connections=2, seconds=1)
+        await asyncio.to_thread(load.load, target, tmp_path, connections=2, seconds=1)
+
+
+def test_a_log_of_h2load_is_a_window_and_a_refusal_spoils_it():
+    log = np.array([[at * 1_000, 200, at + 1] for at in range(1_000)])
+    told = rpc.window(log, 2)
+    assert (told.rps, told.p50_us) == (500, 500)
+    assert told.p99_us == 990
+    log[7, 1] = 503
+    with pytest.raises(RuntimeError, match="found 1 others of 1000"):
+        rpc.window(log, 2)
+    with pytest.raises(RuntimeError, match="found 0 others of 0"):
+        rpc.window(log[:0], 2)
+
+
+async def test_connections_that_never_finish_are_counted_until_the_server_has_closed_them():
+    """The server gives each connection half a second for its first request."""
+    begun = []
+
+    async def serve(reader, writer):
+        begun.append(writer)
+        try:
+            async with asyncio.timeout(0.5):
+                whole = await reader.readuntil(b"\r\n\r\n{}")
+            while whole:
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                whole = await reader.readuntil(b"\r\n\r\n{}")
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    target = Target(f"http://127.0.0.1:{port}/x", b"{}", [0.5], {})
+    async with listening:
+        found = await asyncio.to_thread(half_open.run, target, sockets=9, window_s=0.1)
+    assert len(begun) >= 3 * found.sockets == 27
+    assert found.p99_ratio > 0
+    assert 0 < found.closed_s < 20
 
 
 async def test_without_the_generator_it_ends_with_one_line(monkeypatch):

@@ -43,6 +43,8 @@ COMMANDS = [
     *[["rollout", order, "m", "--reason", "why"] for order in ORDERS],
     ["trace", "m"],
     ["audit"],
+    ["key", "issue", "n", "--scope", "read"],
+    ["key", "revoke", "x"],
     ["dlq", "ls"],
     ["dlq", "show", "x"],
     ["dlq", "replay"],

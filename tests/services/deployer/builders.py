@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 
 from gyral.contracts.inference import PredictionLogged
 from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.serving import Placement, Serving
 from gyral.contracts.training import Cause
 from gyral.contracts.versions import Check, VersionApproved
 from gyral.deployer.domain.rollouts import Abort, Advance, Stage, State
+from gyral.deployer.engine.backend import SHARED
+from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.handlers import Handlers
+from gyral.deployer.jobs.following import Reconciliation
 from gyral.deployer.store.specs import Specs
 from gyral.deployer.store.transitions import Moment, Surroundings
 from gyral.kit.batches import Batch, Slice
@@ -36,9 +40,11 @@ class KnownSpecs(Specs):
 
     _on_event_clock: bool
     _rollout: dict[str, object]
+    _serving: Serving
 
-    def __init__(self, *, event_clock=True, **rollout):
+    def __init__(self, *, event_clock=True, serving=None, **rollout):
         object.__setattr__(self, "_on_event_clock", event_clock)  # its parent is frozen
+        object.__setattr__(self, "_serving", Serving.model_validate(serving or {}))
         object.__setattr__(self, "_rollout", rollout)
 
     async def model(self, _name, _generation):
@@ -51,6 +57,24 @@ class KnownSpecs(Specs):
 
     async def event_clock(self, _model):
         return self._on_event_clock
+
+    def serving(self, _model):
+        return self._serving
+
+    def owning(self):
+        own = self._serving.runtime is Placement.OWN
+        return {"churn": self._serving} if own else {}
+
+
+async def reconcile(deployer, runtime, now):
+    """Have one shared runtime looked after, once."""
+    looking = Reconciliation(deployer.opened, Groups(), KnownSpecs(), lambda: now)
+    await looking.look_after(SHARED, Seat("unix:/r", runtime, ready=True, name="shared-0"))
+
+
+async def nobody_wakes(group, why):
+    """Have no group woken: none can be."""
+    raise AssertionError(f"{group}: {why}")
 
 
 class Record:

@@ -1,4 +1,6 @@
+import tempfile
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +8,8 @@ from gyral.deployer.store import DeployerTx
 from gyral.kit.migrate import migrate
 from gyral.kit.tx import begin
 from tests.services.deployer.builders import Deployer
+from tests.services.deployer.cluster import a_cluster
+from tests.services.deployer.pods import NAMESPACE, RULES, connected, volumes
 
 
 @pytest.fixture
@@ -32,3 +36,20 @@ def deployer_with(pool):
 async def _migrated(pool, **given):
     await migrate(pool, resources.files("gyral.deployer") / "migrations", service="deployer")
     return Deployer(pool, begin(pool, DeployerTx, service="deployer"), **given)
+
+
+@pytest.fixture
+def cluster():
+    """A cluster with the runtimes' namespace, in which no store is there."""
+    with (
+        tempfile.TemporaryDirectory(prefix="k8s-") as folder,
+        a_cluster(Path(folder), namespace=NAMESPACE, rules=RULES, volumes=volumes()) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+async def backend(cluster):
+    """The deployer's backend in that cluster."""
+    async with connected(cluster) as found:
+        yield found

@@ -65,15 +65,14 @@ class House:
         self.key, self.issued = an_access_key(
             Scope.OPERATE, Scope.READ, Scope.INFER, name="ann"
         )
-        env = self.stack.service_env(database=self.database, bucket=self.blobs.bucket)
-        runtime = {
-            "RUNTIME_SOCKET": str(self.folder / "r.sock"),
-            "SERVICE_KEY": self.service_key,
-        }
-        self.runtime = self._process("runtime", {**env, **runtime})
-        told = {"RUNTIME_URL": self.runtime.url, "DEPLOYER_RECONCILE_S": "0.2"}
-        self.deployer = self._process("deployer", {**env, **runtime, **told})
-        self.gateway = self._process("gateway", env)
+        self.env = self.stack.service_env(database=self.database, bucket=self.blobs.bucket)
+        self.env["SERVICE_KEY"] = self.service_key
+        data = str(self.folder / "r.sock")
+        self.runtime = self._process("runtime", {**self.env, "RUNTIME_LISTEN": f"unix:{data}"})
+        fixed = {"RUNTIME_URL": self.runtime.url, "RUNTIME_SOCKET": data}
+        told = {**fixed, "DEPLOYER_RECONCILE_S": "0.2"}
+        self.deployer = self._process("deployer", {**self.env, **told})
+        self.gateway = self._process("gateway", self.env)
 
     def _process(self, name: str, env: dict[str, str]) -> ServiceProcess:
         own = {
@@ -111,7 +110,7 @@ class House:
             for event in events:
                 await send(producer, event)
 
-    def model(self, **rollout) -> "Served":
+    def model(self, *, serving: dict[str, Any] | None = None, **rollout) -> "Served":
         """Declare a model of one number on a wall clock, with this rollout."""
         name = f"m-{secrets.token_hex(4)}"
         stream = StreamSpec.model_validate(
@@ -142,6 +141,7 @@ class House:
                     "label": {"stream": name, "key": "id", "positive": "y > 0"},
                     "train": {"trainer": "sklearn.hist_gradient_boosting"},
                     "rollout": rollout,
+                    "serving": serving or {},
                 },
             }
         )
@@ -149,7 +149,7 @@ class House:
             StreamDeclared(name=name, generation=1, spec=stream),
             ModelDeclared(name=name, generation=1, spec=spec),
         )
-        return Served(self, name)
+        return Served(self, name, spec=spec)
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -180,6 +180,7 @@ class Served:
     house: House
     name: str
     versions: int = 0
+    spec: ModelSpec | None = None
     _client: httpx.Client = field(default_factory=httpx.Client)
 
     def approve(self, files: VersionFiles, *, against: int | None = None) -> int:
@@ -288,7 +289,7 @@ class Served:
 
 
 @contextmanager
-def a_house(stack: Backends) -> Iterator[House]:
+def a_house(stack: Backends, kind: type[House] = House) -> Iterator[House]:
     """Yield a house over stores of its own, its processes running."""
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="dp-")))
@@ -298,7 +299,7 @@ def a_house(stack: Backends) -> Iterator[House]:
         undo.callback(lambda: runner.run(schema.__aexit__(None, None, None)))
         blobs = runner.run(bucket.__aenter__())
         undo.callback(lambda: runner.run(bucket.__aexit__(None, None, None)))
-        house = House(stack, blobs, folder, database)
+        house = kind(stack, blobs, folder, database)
         undo.callback(house.stop)
         house.start()
         yield house

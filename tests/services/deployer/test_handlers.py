@@ -5,7 +5,6 @@ Counted once, judged at markers, published with a growing epoch.
 
 import json
 
-import httpx
 import pytest
 
 from gyral.contracts.deployment import (
@@ -16,11 +15,12 @@ from gyral.contracts.deployment import (
     RouteChanged,
 )
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.jobs import Preparation, Runtime, Runtimes
+from gyral.deployer.engine.groups import Groups
+from gyral.deployer.jobs.preparing import Preparation
 from gyral.deployer.store.transitions import Override
 from gyral.kit.changes import Changes
 from gyral.kit.jobs import Jobs
-from tests.services.deployer.builders import KnownSpecs, Record, answer, approved
+from tests.services.deployer.builders import KnownSpecs, Record, answer, approved, nobody_wakes
 from tests.services.registry.builders import NOW, REQUEST
 
 pytestmark = pytest.mark.live
@@ -221,19 +221,12 @@ async def test_a_preparation_without_attempts_left_ends_with_its_rollout(deploye
     """Without an end of its own the job would be claimed again at each lease, for ever."""
     await deployer.handlers.version_approved(approved(1, bootstrap=True))
     jobs = Jobs(deployer.pool, "prepare")
-    async with httpx.AsyncClient() as nobody:
-        prepare = Preparation(
-            deployer.opened,
-            jobs,
-            Runtimes((Runtime(nobody),)),
-            KnownSpecs(),
-            (),
-            lambda: NOW,
-            Changes(),
-        )
-        job = await jobs.claim("worker", 30)
-        assert job is not None
-        await prepare.gave_up(job, "ValueError: no attempt helps")
+    prepare = Preparation(
+        deployer.opened, jobs, Groups(), KnownSpecs(), nobody_wakes, lambda: NOW, Changes()
+    )
+    job = await jobs.claim("worker", 30)
+    assert job is not None
+    await prepare.gave_up(job, "ValueError: no attempt helps")
     [aborted] = await deployer.published(RolloutAborted)
     assert aborted.reason == "preparation: ValueError: no attempt helps"
     state = "SELECT state FROM job WHERE kind = 'prepare'"

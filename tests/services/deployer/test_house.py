@@ -69,3 +69,13 @@ def test_an_emergency_with_nothing_to_return_to_says_so_at_every_gateway(house):
     )
     assert status == 1
     assert "expected a route with a previous champion" in said
+
+
+def test_a_version_that_needs_its_own_runtime_is_taken_back_where_none_can_be_made(house):
+    model = house.model(serving={"runtime": "own"})
+    model.approve(a_version(0.1).files(GOLDEN, model=model.name))
+    shown = model.reach(1, "aborted")
+    assert shown["reason"].startswith(
+        "warm-up: serving.runtime: expected a deployer that makes"
+    )
+    assert "DEPLOYER_BACKEND" in shown["reason"]

@@ -6,23 +6,26 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from gyral.contracts.deployment import RolloutAborted
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.jobs import (
-    Addressing,
-    NotNowError,
-    Preparation,
-    Reconciliation,
-    RefusedByRuntimeError,
-    Runtime,
-    Runtimes,
-)
+from gyral.deployer.engine.backend import SHARED, Flavour
+from gyral.deployer.engine.groups import Groups, Seat
+from gyral.deployer.engine.runtimes import NotNowError, RefusedByRuntimeError, Runtime, Runtimes
+from gyral.deployer.jobs.following import Addressing
+from gyral.deployer.jobs.preparing import Preparation
 from gyral.deployer.settings import Settings
 from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
 from gyral.kit.jobs import Jobs
 from gyral.testkit.onnx_models import Logistic
-from tests.services.deployer.builders import KnownSpecs, answer, approved
+from tests.services.deployer.builders import (
+    KnownSpecs,
+    answer,
+    approved,
+    nobody_wakes,
+    reconcile,
+)
 from tests.services.registry.builders import NOW
 from tests.services.runtime.control import cached, controlled
 
@@ -35,7 +38,7 @@ def a_version(folder):
     files = Logistic({"x": 0.5}, bias=0.1).files(({"x": 1.0}, {"x": -1.0}))
     known = cached(folder, "m@1", files)
     return Artifacts(
-        onnx=known.onnx,
+        onnx=known.model,
         manifest=known.manifest,
         golden=known.golden,
         profile=known.golden,
@@ -81,17 +84,16 @@ async def test_the_runtime_holds_what_routes_name_and_no_version_that_was_taken_
         await deployer.live(2, made=made)
         await deployer.abort(2)
         await deployer.handlers.version_approved(approved(3, against=1, made=made))
-        await Reconciliation(deployer.opened, runtime, lambda: NOW).run_once()
+        await reconcile(deployer, runtime, NOW)
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@2", "churn@3"}
-        reconcile = Reconciliation(deployer.opened, runtime, lambda: LATER).run_once
-        await reconcile()
+        await reconcile(deployer, runtime, LATER)
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3"}
         await deployer.go_live(3)
         await deployer.promote(3)
-        await reconcile()
+        await reconcile(deployer, runtime, LATER)
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@3"}
         await deployer.live(4, made=made)
-        await reconcile()
+        await reconcile(deployer, runtime, LATER)
         assert set(await runtime.held()) == {"m@1", "churn@3", "churn@4"}
 
 
@@ -112,7 +114,7 @@ async def test_a_version_stays_loaded_a_while_after_the_route_ceased_to_name_it(
             await tx.go_live(await tx.rollout("churn", 3), deployer.around, LATER)
         for after_s, holds in ((2, True), (61, False)):
             deployer.now = LATER + timedelta(seconds=after_s)
-            await Reconciliation(deployer.opened, runtime, lambda: deployer.now).run_once()
+            await reconcile(deployer, runtime, deployer.now)
             assert ("churn@1" in await runtime.held()) is holds
 
 
@@ -127,7 +129,7 @@ async def test_a_runtime_full_of_leftovers_has_room_again(deployer, tmp_path):
         await deployer.abort(2)
         with pytest.raises(NotNowError):
             await runtime.load("other@1", made)
-        await Reconciliation(deployer.opened, runtime, lambda: LATER).run_once()
+        await reconcile(deployer, runtime, LATER)
         await runtime.load("other@1", made)
 
 
@@ -146,15 +148,56 @@ async def test_a_preparation_leaves_alone_what_gateways_may_still_ask(deployer, 
         prepare = Preparation(
             deployer.opened,
             jobs,
-            Runtimes((runtime,)),
+            Groups({"unix:/r": runtime}),
             KnownSpecs(),
-            ("unix:/r",),
+            nobody_wakes,
             lambda: NOW,
             Changes(),
         )
         await prepare.run(await claimed(jobs))
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@2", "churn@3"}
     assert (await deployer.stage(3)).stage is Stage.SHADOW
+
+
+class Made(Groups):
+    """One runtime, as a backend that made it for a flavour tells of it."""
+
+    async def seats(self):
+        [(address, runtime)] = self.fixed.items()
+        return {SHARED: (Seat(address, runtime, ready=True, name="m-0", flavour=Flavour.ONNX),)}
+
+
+@pytest.mark.live
+async def test_a_version_with_code_waits_until_its_runtimes_are_made_anew(deployer, tmp_path):
+    made = a_version(tmp_path)
+    made = made.model_copy(update={"code": made.golden})
+    jobs = Jobs(deployer.pool, "prepare")
+    await deployer.handlers.version_approved(approved(1, bootstrap=True, made=made))
+    async with deployer.opened() as tx:
+        assert await tx.of_torch() == {"churn"}
+    job = await claimed(jobs)
+    async with controlled(tmp_path) as (client, _):
+        for groups, found in (
+            (Made({"unix:/r": Runtime(client)}), "found onnx: they are made anew"),
+            (Groups({"unix:/r": Runtime(client)}), None),
+        ):
+            prepare = Preparation(
+                deployer.opened,
+                jobs,
+                groups,
+                KnownSpecs(),
+                nobody_wakes,
+                lambda: NOW,
+                Changes(),
+            )
+            if found is None:
+                await prepare.run(job)
+                continue
+            with pytest.raises(NotNowError, match=found) as waits:
+                await prepare.run(job)
+            assert is_infrastructure(waits.value)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert "found a version served as torch" in aborted.reason
 
 
 async def test_what_one_of_two_runtimes_missed_it_is_told_when_it_is_back(tmp_path):
@@ -193,9 +236,7 @@ async def test_a_route_names_a_new_runtime_once_it_holds_all_that_the_route_name
     a_version(second)
     async with controlled(first) as (here, _), controlled(second) as (there, _):
         new = Runtime(there)
-        addressing = Addressing(
-            deployer.opened, {one: Runtime(here), two: new}, lambda: NOW, Changes()
-        )
+        addressing = addressing_of(deployer, {one: Runtime(here), two: new})
         await deployer.live(1, bootstrap=True, made=made)
         await addressing.run_once()
         assert (await routed(deployer)).runtimes == (one,)
@@ -205,8 +246,7 @@ async def test_a_route_names_a_new_runtime_once_it_holds_all_that_the_route_name
         assert (now.runtimes, now.epoch) == ((one, two), 2)
         await addressing.run_once()
         assert await routed(deployer) == now
-        only = Addressing(deployer.opened, {two: new}, lambda: NOW, Changes())
-        await only.run_once()
+        await addressing_of(deployer, {two: new}).run_once()
         assert (await routed(deployer)).runtimes == (two,)
 
 
@@ -221,15 +261,16 @@ async def test_a_step_under_way_goes_on_where_its_runtimes_are_others(deployer, 
             await runtime.load(f"churn@{version}", made)
         for number in range(3):
             await deployer.log(*both(number, epoch=2))
-        both_there = Addressing(
-            deployer.opened, {one: runtime, two: runtime}, lambda: NOW, Changes()
-        )
-        await both_there.run_once()
+        await addressing_of(deployer, {one: runtime, two: runtime}).run_once()
     now = await routed(deployer)
     assert (now.runtimes, now.epoch) == ((one, two), 3)
     await deployer.log(*both(3, epoch=3), *both(4, epoch=3), day=1)
     assert (await deployer.stage(2)).stage is Stage.CANARY
     assert (await routed(deployer)).runtimes == (one, two)
+
+
+def addressing_of(deployer, fixed):
+    return Addressing(deployer.opened, Groups(fixed), KnownSpecs(), lambda: NOW, Changes())
 
 
 def both(number, *, epoch):
@@ -269,3 +310,44 @@ def a_setting(**more):
             **more,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ({"runtime_url": None}, "RUNTIME_URL: expected it beside"),
+        ({"runtime_socket": None}, "RUNTIME_SOCKET: expected it beside"),
+        (
+            {"runtime_url": None, "runtime_socket": None},
+            "RUNTIME_URL: expected .* since DEPLOYER_BACKEND is none",
+        ),
+        (
+            {
+                "deployer_backend": "process",
+                "runtime_url": None,
+                "runtime_socket": None,
+                "runtime_replicas": "http://h:2=/2",
+            },
+            "RUNTIME_REPLICAS: expected it beside RUNTIME_URL only",
+        ),
+        ({"runtimes_min": 3}, "RUNTIMES_MAX: expected at least RUNTIMES_MIN, 3; found 1"),
+        (
+            {"deployer_backend": "kubernetes"},
+            "KUBERNETES_IMAGE: expected the image of runtimes, since DEPLOYER_BACKEND is",
+        ),
+        ({"kubernetes_memory": "4 GB"}, "kubernetes_memory"),
+        ({"kubernetes_namespace": "Gyral"}, "kubernetes_namespace"),
+        (
+            {"deployer_backend": "process", "deployer_sockets": "/" + "x" * 85},
+            "DEPLOYER_SOCKETS: expected a path of at most 85 characters, .* found 86",
+        ),
+    ],
+)
+def test_settings_that_leave_a_model_without_runtimes_are_refused(told, problem):
+    with pytest.raises(ValidationError, match=problem):
+        a_setting(**told)
+
+
+def test_a_deployer_that_makes_all_runtimes_is_told_of_none():
+    made = a_setting(deployer_backend="process", runtime_url=None, runtime_socket=None)
+    assert made.runtimes == ()

@@ -106,7 +106,7 @@ class Served:
             "gyral.runtime",
             {
                 "STATE_DIR": str(self.folder / f"runtime-{name}"),
-                "RUNTIME_SOCKET": str(self.folder / f"{name}.sock"),
+                "RUNTIME_LISTEN": f"unix:{self.folder / name}.sock",
                 "SERVICE_KEY": self.service_key,
                 "S3_ENDPOINT": s3.s3_endpoint,
                 "S3_ACCESS_KEY": s3.s3_access_key,

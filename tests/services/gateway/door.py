@@ -87,6 +87,16 @@ async def open_door(
         await keys.put(
             AccessKeyChanged(key_id=key_id, name=name, sha256=digest, scopes=frozenset({scope}))
         )
+    digest = hashlib.sha256(b"stranger").hexdigest()
+    await keys.put(
+        AccessKeyChanged(
+            key_id=str(uuid.uuid4()),
+            name="stranger",
+            sha256=digest,
+            scopes=frozenset({Scope.INFER}),
+            models=frozenset({"another"}),
+        )
+    )
     peer = Peer(socket)
     peer.answer = halves
     await peer.start()

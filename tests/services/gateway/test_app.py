@@ -1,17 +1,21 @@
 import asyncio
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from gyral.contracts.inference import Role
 from gyral.testkit.processes import free_port
+from gyral.testkit.waiting import until
 
 from .conftest import ROWS, a_version, infer_body, probabilities
 
 pytestmark = pytest.mark.live
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_sticky_key_keeps_its_version_and_a_named_version_is_obeyed(served):
@@ -248,3 +252,19 @@ def test_many_callers_at_once_are_answered_or_told_to_come_back(served):
 
     statuses = [answer.status_code for answer in asyncio.run(ask())]
     assert set(statuses) <= {200, 429}
+
+
+async def test_the_metrics_tell_what_an_autoscaler_in_a_cluster_goes_by(served):
+    """infra/kubernetes/prometheus-adapter.yaml makes its metric of these."""
+    adapter = (ROOT / "infra" / "kubernetes" / "prometheus-adapter.yaml").read_text()
+    series = set(re.findall(r"gyral_gateway_\w+", adapter))
+    assert len(series) == 2
+    assert served.infer(infer_body(ROWS)).status_code == 200
+
+    async def told():
+        async with httpx.AsyncClient() as client:
+            lines = (await client.get(f"{served.gateway.url}/metrics")).text.splitlines()
+        shown = {line.partition("{")[0] for line in lines if f'model="{served.model}"' in line}
+        return series <= shown
+
+    await until(told)

@@ -7,7 +7,10 @@ from array import array
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from gyral.contracts.deployment import Datatype, Input, RouteChanged, Share
+from gyral.gateway.engine.crowding import CrowdedError, Room
 from gyral.gateway.engine.fleet import Fleet
 from gyral.kit.frames import Kind, packed
 from gyral.testkit.waiting import until
@@ -217,3 +220,76 @@ async def test_a_runtime_that_lacks_a_version_is_not_asked_again_at_once():
         for number in range(20):
             assert await ask(fleet, both, number / 32) == [number / 32]
         assert 1 <= len(first.batches) < 10
+
+
+def sleeping(peer):
+    return route(peer).model_copy(update={"dormant": True})
+
+
+async def test_a_model_that_sleeps_by_intent_makes_no_gateway_unready():
+    async with two_runtimes() as (fleet, old, _):
+        await old.kill()
+        fleet.follow([sleeping(old)])
+        assert fleet.unreachable() is None
+        fleet.follow([route(old)])
+        assert "found none for 1" in fleet.unreachable()
+
+
+async def test_a_request_that_finds_no_runtime_says_so_at_once_and_is_answered_once_one_is_up():
+    async with two_runtimes() as (fleet, old, _):
+        missed: list[str] = []
+        fleet.away = missed.append
+        await old.kill()
+        fleet.follow([sleeping(old)])
+        asking = [asyncio.create_task(ask(fleet, sleeping(old), 0.5)) for _ in range(3)]
+        await until(lambda: len(missed) == 3)
+        await until(lambda: fleet.collect().get("m") is not None)
+        told = fleet.collect()["m"]
+        assert (told.requests, told.waiting) == (0, 3)
+        await old.start()
+        assert await asyncio.gather(*asking) == [[0.5]] * 3
+        assert set(missed) == {"m"}
+        assert fleet.collect() == {}
+
+
+async def test_what_is_asked_is_counted_once_by_model_and_shadows_are_not():
+    async with two_runtimes() as (fleet, old, new):
+        both = route(old, beside=[new])
+        fleet.follow([both])
+        for number in range(4):
+            await ask(fleet, both, number)
+        await ask(fleet, both, 0.5, shadow=True)
+        told = fleet.collect()["m"]
+        assert (told.requests, told.refused, told.waiting) == (4, 0, 0)
+        assert 0 <= told.queued_s <= 4 * told.queue_max_s
+        assert fleet.collect() == {}
+
+
+async def test_a_refused_request_is_counted_as_refused():
+    fleet = Fleet(random.Random(1), hang_s=5, room=Room(most=1))
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        peer = Peer(Path(folder, "r"))
+        peer.answer = lambda _: "silence"
+        await peer.start()
+        fleet.follow([route(peer)])
+        asking = asyncio.create_task(ask(fleet, route(peer), 0.5))
+        await peer.asked.wait()
+        with pytest.raises(CrowdedError):
+            await ask(fleet, route(peer), 0.5)
+        assert fleet.collect()["m"].refused == 1
+        asking.cancel()
+        await fleet.stop()
+        await peer.kill()
+
+
+async def test_who_waits_at_an_address_that_leads_nowhere_goes_on_at_the_one_named_next():
+    """As in a cluster, where a sleeping group's address is a name and a pod's is a number."""
+    async with two_runtimes() as (fleet, old, new):
+        await old.kill()
+        fleet.follow([route(old)])
+        asking = asyncio.create_task(ask(fleet, route(old), 0.5))
+        await asyncio.wait([asking], timeout=0)
+        fleet.follow([route(new)])
+        assert await asking == [0.5]
+        assert new.batches == [[1]]
+        assert fleet.unreachable() is None

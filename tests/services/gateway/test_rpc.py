@@ -23,6 +23,7 @@ from .door import MODEL, open_door
 
 MESSAGES = Messages()
 CODE = grpc.StatusCode
+NOT_THIS = "expected a key that may ask this model"
 LIMITS = {"max_bytes": 1 << 20, "max_calls": 2}
 
 
@@ -194,6 +195,34 @@ async def test_codes_tell_who_is_at_fault(door, channel):
     too_long = b"x" * (2 << 20)
     assert (await call(channel, "ModelInfer", too_long))[0] == CODE.RESOURCE_EXHAUSTED
     assert await door.remembered() == []
+
+
+async def test_a_key_of_other_models_is_refused_by_either_protocol(door, channel):
+    ask = {"model_name": MODEL, "inputs": typed()}
+    code, said = await call(channel, "ModelInfer", key="stranger", **ask)
+    assert (code, said) == (CODE.PERMISSION_DENIED, f"{MODEL}: {NOT_THIS}")
+    code, _ = await call(channel, "ModelReady", key="stranger", name=MODEL)
+    assert code == CODE.PERMISSION_DENIED
+    code, _ = await call(channel, "ModelReady", key="stranger", name="another")
+    assert code == CODE.NOT_FOUND
+    for path in (f"/v2/models/{MODEL}/infer", f"/v1/models/{MODEL}:predict"):
+        refused = await door.ask(path, b"{}", key="stranger")
+        assert (refused.status_code, refused.json()["error"]) == (403, f"{MODEL}: {NOT_THIS}")
+    assert await door.remembered() == []
+
+
+async def test_a_call_whose_client_goes_away_does_not_count_as_answered(door, channel):
+    door.peer.answer = lambda _batch: "silence"
+    asking = asyncio.create_task(call(channel, "ModelInfer", model_name=MODEL, inputs=typed()))
+    await asyncio.wait_for(door.peer.asked.wait(), 20)
+    asking.cancel()
+
+    def counted():
+        [family] = door.api.seconds.collect()
+        return {sample.labels["status"] for sample in family.samples}
+
+    await until(lambda: "499" in counted())
+    assert "200" not in counted()
 
 
 async def test_the_real_client_finds_its_way(door):

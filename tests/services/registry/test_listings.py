@@ -54,7 +54,7 @@ async def test_keys_come_oldest_first_page_by_page_even_those_of_one_moment(open
             issued = NOW + timedelta(hours=number == 4)
             digest = f"{number:064d}"
             scopes = (Scope.READ,)
-            key = Key(an_id(number), f"k{number}", 1, digest, scopes, None, revoked=False)
+            key = Key(an_id(number), f"k{number}", 1, digest, scopes, None, None, revoked=False)
             await tx.add_key(key, now=issued)
         first = await tx.keys(after=None, limit=2)
         rest = await tx.keys(after=first[-1].key_id, limit=3)

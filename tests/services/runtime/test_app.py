@@ -35,7 +35,7 @@ def started(stack, blobs, **more):
     with tempfile.TemporaryDirectory(prefix="rt-") as folder:
         env = {
             "STATE_DIR": f"{folder}/state",
-            "RUNTIME_SOCKET": f"{folder}/r.sock",
+            "RUNTIME_LISTEN": f"unix:{folder}/r.sock",
             "SERVICE_KEY": KEY,
             "S3_ENDPOINT": s3.s3_endpoint,
             "S3_ACCESS_KEY": s3.s3_access_key,
@@ -79,7 +79,7 @@ def ask(runtime, sha256, slot="m@1", **columns):
     batch = Batch(slot, sha256, tuple(columns), [Rows(len(cells[0]), cells)])
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
-        connection.connect(runtime.env["RUNTIME_SOCKET"])
+        connection.connect(runtime.env["RUNTIME_LISTEN"].removeprefix("unix:"))
         connection.sendall(packed(7, Kind.BATCH, batch_payload(batch)))
         reader = FrameReader()
         while data := connection.recv(1 << 16):
@@ -115,7 +115,7 @@ def test_bytes_that_are_no_frame_end_the_connection_and_nothing_else(runtime, re
     load(runtime, refs)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
-        connection.connect(runtime.env["RUNTIME_SOCKET"])
+        connection.connect(runtime.env["RUNTIME_LISTEN"].removeprefix("unix:"))
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert connection.recv(1) == b""
     assert ask(runtime, files.sha256, x=[True], kind=["b"], on=[True])[0] is Kind.PROBABILITIES

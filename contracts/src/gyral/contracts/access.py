@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import AwareDatetime, Field
 
 from gyral.contracts.events import Event, Topic
-from gyral.contracts.names import Sha256, Uuid
+from gyral.contracts.names import ModelName, Sha256, Uuid
 
 
 class Scope(StrEnum):
@@ -31,6 +31,8 @@ class AccessKeyChanged(Event):
     generation: int = Field(default=1, ge=1)
     sha256: Sha256
     scopes: frozenset[Scope]
+    models: frozenset[ModelName] | None = Field(default=None, min_length=1, max_length=1000)
+    """The models that it may ask; None: every one."""
     expires_at: AwareDatetime | None = None
     revoked: bool = False
 

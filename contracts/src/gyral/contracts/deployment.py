@@ -156,6 +156,8 @@ class RouteChanged(Event):
     """Addresses of further runtimes that hold the same versions: any of them may be asked."""
     event_clock: bool
     """True when each prediction must say its event time."""
+    dormant: bool = False
+    """True while no runtime is up by intent: the address leads to one once it is asked for."""
 
     @property
     def key(self) -> str:
@@ -204,3 +206,22 @@ class RoutePinned(Event):
     def key(self) -> str:
         """The model's name."""
         return self.route.model
+
+
+class RuntimesScaled(Event):
+    """The deployer wants another number of runtimes in a group; what makes them follows."""
+
+    topic: ClassVar[Topic] = Topic("deployment.runtimes.scaled.v1")
+
+    group: ModelName
+    """`shared`, or the model whose runtimes they are."""
+    before: int = Field(ge=0, le=100)
+    after: int = Field(ge=0, le=100)
+    why: Reason
+    measured: dict[str, float | int | None] = Field(default_factory=dict)
+    """What the decision was made by; empty where a declaration or a setting made it."""
+
+    @property
+    def key(self) -> str:
+        """The group's name."""
+        return self.group

@@ -1,7 +1,7 @@
-"""What the gateway answered, as everyone behind it reads it."""
+"""What the gateway answered and was asked, as everyone behind it reads it."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -51,3 +51,32 @@ class PredictionLogged(Event):
     def key(self) -> str:
         """The request's id: its live and shadow answers share a partition."""
         return self.request_id
+
+
+class ServingDemand(Event):
+    """How much one gateway was asked for one model in a moment just past.
+
+    At most once: what is lost only delays a decision.
+    """
+
+    topic: ClassVar[Topic] = Topic(
+        "inference.demand.reported.v1", partitions=1, retention_hours=1, dead_letters=False
+    )
+
+    gateway: Annotated[str, Field(min_length=1, max_length=100)]
+    model: ModelName
+    window_s: float = Field(gt=0, le=3600)
+    requests: int = Field(ge=0, lt=2**53)
+    """Requests that were taken."""
+    refused: int = Field(ge=0, lt=2**53)
+    """Requests that were refused, as too many were in hand."""
+    queue_mean_s: float = Field(ge=0, le=3600)
+    """Time from a request's coming to the leaving of its batch."""
+    queue_max_s: float = Field(ge=0, le=3600)
+    waiting: int = Field(ge=0, lt=2**53)
+    """Requests in hand for which no runtime is there."""
+
+    @property
+    def key(self) -> str:
+        """The model's name."""
+        return self.model

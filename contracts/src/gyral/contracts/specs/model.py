@@ -14,6 +14,7 @@ from pydantic import (
 
 from gyral.contracts.names import FieldName, ModelName, StreamName
 from gyral.contracts.specs.document import Metadata, SpecModel, duration_seconds
+from gyral.contracts.specs.serving import Placement, Serving
 from gyral.contracts.specs.stream import Duration
 
 _EVERYTHING = 100
@@ -59,6 +60,19 @@ class Trainer(StrEnum):
     HIST_GRADIENT_BOOSTING = "sklearn.hist_gradient_boosting"
     LOGISTIC_REGRESSION = "sklearn.logistic_regression"
     MLP = "torch.mlp"
+    TRANSFORMER = "torch.transformer"
+
+    @property
+    def of_torch(self) -> bool:
+        """True for networks, which can be served as torch."""
+        return self in {Trainer.MLP, Trainer.TRANSFORMER}
+
+
+class Served(StrEnum):
+    """The format in which a recipe's models are served: its parameter `serve`."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
 
 
 class Train(SpecModel):
@@ -76,6 +90,25 @@ class Train(SpecModel):
     bootstrap_at: AwareDatetime | None = None
     """Event time of the first training; None: as soon as min_rows are labelled."""
     seed: int = 7
+
+    @property
+    def served(self) -> Served:
+        """The format of the versions that it makes."""
+        return Served(str(self.parameters.get("serve", Served.ONNX)))
+
+    @model_validator(mode="after")
+    def _format_is_served(self) -> Self:
+        wanted = self.parameters.get("serve")
+        if wanted is None:
+            return self
+        if not self.trainer.of_torch:
+            raise ValueError(
+                f"parameters.serve: expected none for {self.trainer}, whose models are ONNX; "
+                f"found {wanted!r}"
+            )
+        if wanted not in set(Served):
+            raise ValueError(f"parameters.serve: expected onnx or torch; found {wanted!r}")
+        return self
 
 
 class ExcessLoss(SpecModel):
@@ -238,6 +271,7 @@ class ModelBody(SpecModel):
     triggers: Triggers = Triggers()
     gates: Gates = Gates()
     rollout: Rollout = Rollout()
+    serving: Serving = Field(default=Serving(), exclude_if=lambda given: given == Serving())
     monitor: Monitoring = Monitoring()
 
     @model_validator(mode="after")
@@ -248,6 +282,16 @@ class ModelBody(SpecModel):
         ):
             raise ValueError(
                 f"features.fields: {self.positive_field!r} is the label, so it is no feature"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _torch_has_runtimes_of_its_own(self) -> Self:
+        if self.train.served is Served.TORCH and self.serving.runtime is not Placement.OWN:
+            raise ValueError(
+                "serving.runtime: expected own, since train.parameters.serve is torch: its "
+                f"code runs in no process that others share; found {self.serving.runtime}: "
+                "declare serving: {runtime: own}, or serve: onnx"
             )
         return self
 
@@ -264,6 +308,15 @@ class ModelSpec(SpecModel):
     kind: str = Field(pattern=r"^Model$")
     metadata: Metadata
     spec: ModelBody
+
+    @model_validator(mode="after")
+    def _own_runtimes_are_told_apart(self) -> Self:
+        if self.spec.serving.runtime is Placement.OWN and self.name == Placement.SHARED:
+            raise ValueError(
+                "metadata.name: expected another name than shared beside runtime: own, since "
+                "its runtimes are called by it; found shared: rename the model"
+            )
+        return self
 
     @property
     def name(self) -> ModelName:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from gyral.local.statuses import Phase, Status
 from gyral.local.unit import Unit
 
 _WATCH_S = 1.0
+_STRAYS_S = 10.0
+_LOOK_S = 0.05
 Observer = Callable[[Status], None]
 
 
@@ -60,6 +63,7 @@ class Supervisor:
                 keeper.cancel()
             await asyncio.gather(*self._keepers.values(), return_exceptions=True)
             await self._stop_all()
+            await self._end_strays()
 
     async def _keep(self, unit: Unit) -> None:
         for need, condition in unit.service.needs.items():
@@ -72,6 +76,17 @@ class Supervisor:
             needed = {need for unit in left.values() for need in unit.service.needs}
             last = [name for name in left if name not in needed]
             await asyncio.gather(*(left.pop(name).stop() for name in last))
+
+    async def _end_strays(self) -> None:
+        """End what services left to itself: runtimes outlive the deployer that made them."""
+        left = [each for each in processes.marked(self._instance.id) if each.pid != os.getpid()]
+        for each in left:
+            each.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STRAYS_S
+        while any(each.alive() for each in left) and time.monotonic() < deadline:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(_LOOK_S)
+        for each in left:
+            each.signal(signal.SIGKILL)
 
     def _tell(self, status: Status) -> None:
         self._write()

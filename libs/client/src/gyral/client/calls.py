@@ -164,12 +164,19 @@ class Api:
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
 
+RESTART_S = 20.0
+"""What a person who typed a command may wait for a service that is just restarting."""
+LONG_WORK_S = 120.0
+"""What work over hours bears with."""
+
+
 @dataclass(slots=True)
 class Platform:
     """All services behind one key; use as an async context manager."""
 
     addresses: Addresses
-    patience_s: float = 120.0
+    patience_s: float = RESTART_S
+    """How long a service may give no answer."""
     connections: int = 16
     _apis: dict[str, Api] = field(default_factory=dict)
 

@@ -29,6 +29,13 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     key_id: str
     name: str
+    models: frozenset[str] | None = None
+    """The models that may be asked; None: every one."""
+
+    def check_model(self, model: str) -> None:
+        """Raise AccessDenied 403 for a model that this key may not ask."""
+        if self.models is not None and model not in self.models:
+            raise AccessDenied(403, f"{model[:80]}: expected a key that may ask this model")
 
 
 class KeyRing:
@@ -73,7 +80,7 @@ class KeyRing:
             raise AccessDenied(
                 403, f"expected a key with scope {scope}; found {', '.join(sorted(key.scopes))}"
             )
-        return Caller(key.key_id, key.name)
+        return Caller(key.key_id, key.name, key.models)
 
     def _changed(self, key_id: str, key: AccessKeyChanged | None) -> None:
         before = self._digests.pop(key_id, None)

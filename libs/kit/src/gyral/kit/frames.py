@@ -27,6 +27,8 @@ class Kind(IntEnum):
     """The runtime holds no such bytes under that slot, yet or any more; UTF-8 text."""
     FAILED = 4
     """The model gave no answer to this batch; UTF-8 text."""
+    HELLO = 5
+    """Over TCP the first of each end: the service key, then an empty one that lets it in."""
 
 
 class Rows(msgspec.Struct, array_like=True, gc=False):

@@ -20,6 +20,7 @@ class Periodic:
         self._name = name
         self._call = call
         self._every_s = every_s
+        self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -33,6 +34,10 @@ class Periodic:
             with suppress(asyncio.CancelledError):
                 await self._task
 
+    def soon(self) -> None:
+        """Have the next call come at once: something is known to have changed."""
+        self._due.set()
+
     def healthy(self) -> str | None:
         """Answer None while the calling goes on."""
         if self._task is None or self._task.done():
@@ -42,6 +47,7 @@ class Periodic:
     async def _run(self) -> None:
         backoff = Backoff(first_s=0.2, limit_s=5.0)
         while True:
+            self._due.clear()
             try:
                 await self._call()
             except Exception as error:
@@ -52,4 +58,6 @@ class Periodic:
                 await backoff.wait()
                 continue
             backoff.reset()
-            await asyncio.sleep(self._every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await self._due.wait()

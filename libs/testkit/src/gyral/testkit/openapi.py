@@ -35,6 +35,8 @@ _NOWHERE: Mapping[str, object] = {
     "kafka_brokers": "127.0.0.1:1",
     "database": "postgresql://nobody@127.0.0.1:1/none",
     "runtime_url": "http://127.0.0.1:1",
+    "deployer_backend": "process",
+    "deployer_sockets": "/nowhere",
     "service_key": SecretStr("none"),
     "registry_admin_key": "none",
     "s3_access_key": "none",
@@ -97,14 +99,13 @@ async def assembled(name: str, state: Path, known: Mapping[str, object] = _NOWHE
         known: values of settings, by their names; those it does not have are left out.
     """
     settings_type = settings_of(name)
-    known = {
+    sockets = {"runtime_socket": state / "socket", "runtime_listen": f"unix:{state}/socket"}
+    values = {
         field: value
-        for field, value in {**_NOWHERE, **known}.items()
+        for field, value in {**_NOWHERE, **sockets, **known}.items()
         if field in settings_type.model_fields
     }
-    if "runtime_socket" in settings_type.model_fields:
-        known["runtime_socket"] = state / "socket"
-    settings = settings_type.model_validate({**known, "state_dir": state})
+    settings = settings_type.model_validate({**values, "state_dir": state})
     service: Service = importlib.import_module(f"gyral.{name}.app").build(settings)
     return service
 

@@ -4,10 +4,11 @@ from gyral.kit.blobs import Blobs
 from gyral.kit.health import Health
 from gyral.kit.http import create_api
 from gyral.kit.service import Service
+from gyral.kit.sockets import data_address
 from gyral.runtime.api.repository import Limits, Repository
 from gyral.runtime.api.routes import ServiceKey, create_router
 from gyral.runtime.engine.shelf import Shelf
-from gyral.runtime.jobs import DataServer
+from gyral.runtime.jobs import DataServer, Door
 from gyral.runtime.settings import Settings
 from gyral.runtime.store import Cache
 
@@ -19,13 +20,15 @@ def build(settings: Settings) -> Service:
         max_models=settings.runtime_max_models,
         trial_timeout_s=settings.runtime_trial_timeout_s,
         trial_memory_bytes=settings.runtime_trial_memory_bytes,
+        flavour=settings.runtime_flavour,
     )
     repository = Repository(Blobs(settings), Cache(settings.state_dir), shelf, limits)
     health = Health()
+    key = settings.service_key.get_secret_value()
     api = create_api(
         "runtime",
         [create_router(repository)],
-        keys=ServiceKey(settings.service_key.get_secret_value()),
+        keys=ServiceKey(key),
         health=health,
     )
     return Service(
@@ -33,6 +36,6 @@ def build(settings: Settings) -> Service:
         settings=settings,
         health=health,
         api=api,
-        parts=[DataServer(settings.runtime_socket, shelf)],
+        parts=[DataServer(data_address(settings.runtime_listen), shelf, Door(key))],
         on_start=[repository.restore],
     )

@@ -1,20 +1,98 @@
 """The data side: batches from gateways, computed in a thread each, answered in order."""
 
 import asyncio
+import hashlib
+import hmac
 import socket
 import socketserver
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
+from gyral.kit.access import MAX_KEY_BYTES
 from gyral.kit.frames import Batch, FrameError, FrameReader, Kind, batch_of, packed
 from gyral.kit.frames import Frame as Received
+from gyral.kit.health import UnstartableError
+from gyral.kit.sockets import DataAddress, TcpPort, UnixSocket, prepare
 from gyral.kit.telemetry import get_log
 from gyral.runtime.engine import PredictionError
 from gyral.runtime.engine.shelf import NotLoadedError, Shelf
 
 _RECEIVE_BYTES = 1 << 18
+_HELLO_BYTES = 9 + MAX_KEY_BYTES
+_HELLO_S = 3.0
+_STRANGERS = 64
 log = get_log()
+
+
+class Door:
+    """Lets in over TCP who shows the service key at once; others cost little, and not for long.
+
+    Of more strangers than it has room for, the one that has been silent longest is put out.
+    """
+
+    def __init__(
+        self, key: str, *, strangers: int = _STRANGERS, wait_s: float = _HELLO_S
+    ) -> None:
+        self._digest = hashlib.sha256(key.encode()).digest()
+        self._room = strangers
+        self._wait_s = wait_s
+        self._strangers: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+
+    def met(self, peer: socket.socket) -> None:
+        """Give a new connection its time to show the key."""
+        with self._lock:
+            while len(self._strangers) >= self._room:
+                longest = next(iter(self._strangers))
+                del self._strangers[longest]
+                with suppress(OSError):
+                    longest.shutdown(socket.SHUT_RDWR)
+            self._strangers[peer] = time.monotonic() + self._wait_s
+
+    def left(self, peer: socket.socket) -> None:
+        """Forget a connection that is about to be closed."""
+        with self._lock:
+            self._strangers.pop(peer, None)
+
+    def lets_in(self, peer: socket.socket) -> bool:
+        """Return True once the peer has shown the key, False when it is to be hung up on."""
+        with self._lock:
+            late = self._strangers.get(peer, 0.0)
+        try:
+            given = _hello(peer, late)
+        except (FrameError, OSError):
+            return False
+        finally:
+            self.left(peer)
+        if given is None:
+            return False
+        if not hmac.compare_digest(hashlib.sha256(given).digest(), self._digest):
+            why = (
+                b"SERVICE_KEY: expected the service key of this runtime; found another. Give"
+                b" the gateway the same key as the runtime"
+            )
+            with suppress(OSError):
+                peer.sendall(packed(0, Kind.FAILED, why))
+            return False
+        peer.settimeout(None)
+        peer.sendall(packed(0, Kind.HELLO, b""))
+        return True
+
+
+def _hello(peer: socket.socket, late: float) -> bytes | None:
+    """Return what a peer's first frame shows as the key, or None when it shows none."""
+    reader, room = FrameReader(), _HELLO_BYTES
+    while room > 0:
+        peer.settimeout(max(late - time.monotonic(), 0.001))
+        data = peer.recv(room)
+        if not data:
+            return None
+        room -= len(data)
+        for frame in reader.feed(data):
+            return frame.payload if frame.kind is Kind.HELLO else None
+    return None
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -30,7 +108,9 @@ class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Answer frames until the gateway hangs up or stops making sense."""
         reader = FrameReader()
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, TimeoutError):
+            if not self.server.lets_in(self.request):
+                return
             while data := self.request.recv(_RECEIVE_BYTES):
                 try:
                     for frame in reader.feed(data):
@@ -71,37 +151,94 @@ class _Connection(socketserver.BaseRequestHandler):
             return Kind.FAILED, str(error).encode()
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A thread for each connection; onnxruntime computes without the interpreter lock."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
+    shelf: Shelf
 
-    def __init__(self, path: Path, shelf: Shelf) -> None:
-        self.shelf = shelf
-        super().__init__(str(path), _Connection)
+    def lets_in(self, peer: socket.socket) -> bool:  # noqa: ARG002
+        """True: who may open the socket may ask."""
+        return True
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Log a handler's bug; the connection is gone, and its gateway asks again."""
         log.exception("connection.failed")  # noqa: LOG004 - called inside one
 
 
+class _UnixServer(_Server):
+    """Asked through a file that only its owner may open."""
+
+    address_family = socket.AF_UNIX
+
+    def __init__(self, path: Path, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # a killed process left it behind
+        super().__init__(str(path), _Connection)  # type: ignore[arg-type]  # of its family
+        path.chmod(0o600)
+
+    def server_close(self) -> None:
+        """Close the socket, and take its file away."""
+        super().server_close()
+        self._path.unlink(missing_ok=True)
+
+
+class _TcpServer(_Server):
+    """Asked through a port, by who shows the service key."""
+
+    allow_reuse_address = True
+
+    def __init__(self, address: TcpPort, shelf: Shelf, door: Door) -> None:
+        self.shelf = shelf
+        self._door = door
+        if ":" in address.host:
+            self.address_family = socket.AF_INET6
+        super().__init__((address.host, address.port), _Connection)
+
+    def lets_in(self, peer: socket.socket) -> bool:
+        """Ask for the key."""
+        return self._door.lets_in(peer)
+
+    def process_request(self, request: object, client_address: object) -> None:
+        """Give the peer a thread, in which it is to show the key."""
+        assert isinstance(request, socket.socket)  # noqa: S101 - as of every stream server
+        prepare(request)
+        self._door.met(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: object) -> None:
+        """Hang up."""
+        assert isinstance(request, socket.socket)  # noqa: S101 - as of every stream server
+        self._door.left(request)
+        super().shutdown_request(request)
+
+
 class DataServer:
     """The socket that gateways ask for predictions."""
 
-    def __init__(self, path: Path, shelf: Shelf) -> None:
-        self._path = path
+    def __init__(self, address: DataAddress, shelf: Shelf, door: Door) -> None:
+        self._address = address
         self._shelf = shelf
+        self._door = door
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
-        """Listen; a socket that a killed process left behind is replaced."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        self._server = _Server(self._path, self._shelf)
-        self._path.chmod(0o600)
+        """Listen.
+
+        Raises:
+            UnstartableError: the system does not let it.
+        """
+        try:
+            self._server = self._bound()
+        except OSError as error:
+            raise UnstartableError(
+                f"RUNTIME_LISTEN: expected to listen there; found {error.strerror or error}"
+            ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="data", kwargs={"poll_interval": 0.1}
         )
@@ -113,7 +250,13 @@ class DataServer:
         if self._server is not None:
             await asyncio.to_thread(self._server.shutdown)
             self._server.server_close()
-            self._path.unlink(missing_ok=True)
+
+    def _bound(self) -> _Server:
+        match self._address:
+            case UnixSocket(path):
+                return _UnixServer(path, self._shelf)
+            case TcpPort() as port:
+                return _TcpServer(port, self._shelf, self._door)
 
     def healthy(self) -> str | None:
         """Answer None while it listens."""

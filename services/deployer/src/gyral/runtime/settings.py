@@ -1,11 +1,12 @@
 """The runtime's knobs."""
 
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from gyral.kit.settings import ProcessSettings
+from gyral.kit.sockets import data_address
+from gyral.runtime.domain import Flavour
 
 
 class Settings(ProcessSettings):
@@ -13,11 +14,16 @@ class Settings(ProcessSettings):
 
     kafka_brokers: str = ""
     """Not used: the runtime is told what to do over HTTP."""
-    runtime_socket: Path
-    """Unix socket on which gateways ask; at most about 100 characters."""
-    service_key: SecretStr
-    """What the deployer shows."""
+    runtime_listen: str
+    """Where gateways ask: `unix:<path>`, of at most about 100 characters, or
+    `tcp:<host>:<port>`, where they show the service key first."""
+    service_key: Annotated[SecretStr, Field(min_length=1, max_length=200)]
+    """What the deployer shows, and gateways over TCP."""
 
+    runtime_flavour: Flavour = Flavour.ONNX
+    """`torch`: serves versions that bring code beside ONNX ones; for one model's own runtime.
+
+    Their code runs in this process, with all that the process may do."""
     runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Versions held at once, in memory or on disk; more are refused until some are unloaded."""
     runtime_memory_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
@@ -26,3 +32,9 @@ class Settings(ProcessSettings):
     """How long a version's first run may take in its own process."""
     runtime_trial_memory_bytes: Annotated[int, Field(ge=256 << 20)] = 8 << 30
     """Address space of that process, shared libraries included."""
+
+    @field_validator("runtime_listen")
+    @classmethod
+    def _leads_somewhere(cls, value: str) -> str:
+        data_address(value)
+        return value

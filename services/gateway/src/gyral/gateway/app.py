@@ -22,6 +22,7 @@ from gyral.gateway.domain.pins import Pins
 from gyral.gateway.domain.routing import RouteTable
 from gyral.gateway.engine.crowding import Room
 from gyral.gateway.engine.fleet import Fleet
+from gyral.gateway.engine.reporting import Reporter
 from gyral.gateway.handlers import Handlers
 from gyral.gateway.jobs import Announcer, Forwarder
 from gyral.gateway.settings import Settings
@@ -50,7 +51,10 @@ def build(settings: Settings) -> Service:
         random.Random(),  # noqa: S311 - jitter
         hang_s=settings.gateway_hang_timeout_s,
         room=Room(settings.gateway_max_version_requests, settings.gateway_queue_s),
+        service_key=settings.service_key.get_secret_value(),
     )
+    reporter = Reporter(settings.kafka_brokers, settings.member("gateway"), fleet.collect)
+    fleet.away = reporter.away
     journal = _journal(settings)
     shadows = Shadows(limit=settings.gateway_max_shadows)
     pins, pin_files = Pins(), PinFiles(settings.state_dir / "pins")
@@ -94,6 +98,7 @@ def build(settings: Settings) -> Service:
             Forwarder(settings.kafka_brokers, journal),
             known_keys,
             fleet,
+            reporter,
             announcer,
             routes,
             *_rpc(settings, Servicer(front, seconds, spans)),

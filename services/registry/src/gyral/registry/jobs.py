@@ -31,6 +31,7 @@ class FirstKey:
             generation=1,
             sha256=sha256,
             scopes=(Scope.ADMIN,),
+            models=None,
             expires_at=None,
             revoked=False,
         )

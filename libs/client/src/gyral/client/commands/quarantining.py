@@ -22,6 +22,18 @@ _PATH = "/v1/quarantine"
 Filters = dict[str, str]
 
 
+_COLUMNS = (
+    "id",
+    "stream",
+    "record_key",
+    "schema_version",
+    "position",
+    "state",
+    "reason",
+    "detail",
+)
+
+
 class Refused(Struct, frozen=True):
     """A row in quarantine, without its bytes."""
 
@@ -69,9 +81,9 @@ async def ls(given: argparse.Namespace) -> int:
             if len(rows) == given.limit:
                 break
             place = f"{row.topic}/{row.partition}/{row.offset}/{row.row}"
-            rows.append({**msgspec.to_builtins(row), "position": place})
-    columns = ("id", "stream", "record_key", "schema_version", "position", "reason", "detail")
-    output.rows(rows, columns, given.output)
+            told = {"position": place, "state": _state(row)}
+            rows.append({**msgspec.to_builtins(row), **told})
+    output.rows(rows, _COLUMNS, given.output)
     return 0
 
 
@@ -200,14 +212,17 @@ def _params(given: argparse.Namespace, state: str) -> Filters:
 
 
 def _fits(row: Refused, params: Filters) -> bool:
-    replayed = "held" if row.replayed_at is None else "replayed"
     since = params.get("since")
     return (
         row.stream == params.get("stream", row.stream)
         and row.reason == params.get("reason", row.reason)
-        and replayed == params.get("state", replayed)
+        and _state(row) == params.get("state", _state(row))
         and (since is None or row.quarantined_at >= datetime.fromisoformat(since))
     )
+
+
+def _state(row: Refused) -> str:
+    return "held" if row.replayed_at is None else "replayed"
 
 
 def _since(text: str | None) -> str | None:

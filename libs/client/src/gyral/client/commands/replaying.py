@@ -4,7 +4,7 @@ import argparse
 from datetime import UTC, datetime
 
 from gyral.client import addresses
-from gyral.client.calls import Platform
+from gyral.client.calls import LONG_WORK_S, Platform
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
 from gyral.client.replay import live
@@ -20,7 +20,7 @@ async def replay(given: argparse.Namespace) -> int:
     options = _options(given)
     where = addresses.find()
     with live.line() as line:
-        async with Platform(where) as platform:
+        async with Platform(where, patience_s=LONG_WORK_S) as platform:
             replayed = await play(options, platform, line)
             line.doing("checking the invariants and writing the report")
             report = await writing.write(replayed, options.report)

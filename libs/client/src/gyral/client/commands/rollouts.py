@@ -6,7 +6,7 @@ from urllib.parse import quote
 import orjson
 
 from gyral.client import addresses
-from gyral.client.answers import Counted, Decided, Rollout
+from gyral.client.answers import Counted, Decided, Rollout, Share
 from gyral.client.calls import Api, Platform, Row
 from gyral.client.commands import emergencies, output
 from gyral.client.commands.existing import must_exist
@@ -16,6 +16,7 @@ _COLUMNS = (
     "version",
     "stage",
     "weight",
+    "answers",
     "epoch",
     "previous",
     "paused",
@@ -35,6 +36,7 @@ async def show(given: argparse.Namespace) -> int:
                 await must_exist(platform, "models", given.model)
         else:
             found = [await deployer.get(f"{path}/{given.version}", Row)]
+        found = await _with_answers(deployer, given.model, found)
     output.rows(found, _COLUMNS, given.output)
     if given.version is not None and given.output == "table":
         _measures(found[0])
@@ -81,8 +83,22 @@ async def _order(given: argparse.Namespace, order: str) -> int:
         path = f"{_path(given.model)}/rollouts/{version}"
         await deployer.post(f"{path}/{order}", body, Rollout)
         found = [await deployer.get(path, Row)]
+        found = await _with_answers(deployer, given.model, found)
     output.rows(found, _COLUMNS, given.output)
     return 0
+
+
+async def _with_answers(deployer: Api, model: str, found: list[Row]) -> list[Row]:
+    """Add what share of the requests each version answers by the route there is now."""
+    route = await deployer.find(f"{_path(model)}/route", Decided)
+    shares = {} if route is None else {each.version: each for each in route.shares}
+    return [{**row, "answers": _answers(shares.get(int(str(row["version"]))))} for row in found]
+
+
+def _answers(share: Share | None) -> str:
+    if share is None:
+        return "no"
+    return "shadow" if share.shadow else f"{share.weight}%"
 
 
 def _measures(rollout: Row) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from gyral.client import addresses
 from gyral.client.answers import Marked
-from gyral.client.calls import Platform
+from gyral.client.calls import LONG_WORK_S, Platform
 from gyral.client.commands import output
 from gyral.client.errors import ClientError
 from gyral.client.rows.files import File, Format
@@ -38,7 +38,7 @@ async def send(given: argparse.Namespace) -> int:
         bar() as show,
         Memory(addresses.home(), where.url("ingestion"), given.stream) as memory,
     ):
-        async with Platform(where) as platform:
+        async with Platform(where, patience_s=LONG_WORK_S) as platform:
             shown = [
                 _row(given.stream, sent)
                 async for sent in _sources(given, platform, memory, show)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from gyral.client import addresses
 from gyral.client.answers import Outcome
-from gyral.client.calls import PAGE, Platform, Row
+from gyral.client.calls import PAGE, Api, Platform, Row
 from gyral.client.commands import output
 from gyral.client.commands.existing import must_exist
 from gyral.client.errors import ClientError
@@ -15,7 +15,8 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "streams": ("name", "generation", "rows", "watermark"),
     "models": ("name", "generation", "champion", "previous", "champion_since"),
     "versions": ("version", "state", "cause", "as_of", "champion_version", "reasons"),
-    "keys": ("key_id", "name", "scopes", "expires_at", "revoked"),
+    "keys": ("key_id", "name", "scopes", "models", "expires_at", "revoked"),
+    "runtimes": ("name", "wanted", "ready", "since", "why"),
     "alarms": ("window_start", "detector", "version", "measured", "threshold", "request_id"),
 }
 _OF_ONE_MODEL = ("versions", "alarms")
@@ -46,6 +47,8 @@ async def get(given: argparse.Namespace) -> int:
                 found = await platform["registry"].listed(f"/v1/{kind}", "name", limit)
             case "keys":
                 found = await platform["registry"].listed("/v1/keys", "key_id", limit)
+            case "runtimes":
+                found = await _groups(platform["deployer"], name)
             case "versions":
                 path = f"/v1/models/{part}/versions"
                 found = await platform["registry"].listed(path, "version", limit)
@@ -56,6 +59,16 @@ async def get(given: argparse.Namespace) -> int:
             await must_exist(platform, "models", name)
     output.rows(found, _COLUMNS[kind], given.output)
     return 0
+
+
+async def _groups(deployer: Api, name: str | None) -> list[Row]:
+    """Return the groups of runtimes, or the one of this name."""
+    found = await deployer.get("/v1/runtimes", list[Row])
+    wanted = [each for each in found if name in {None, each["name"]}]
+    if name is not None and not wanted:
+        known = ", ".join(str(each["name"]) for each in found) or "none"
+        raise ClientError(f"get runtimes: expected one of {known}; found {name!r}")
+    return wanted
 
 
 async def runs(given: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ Projections, asked for what they may not have yet.
 from dataclasses import dataclass
 
 from gyral.contracts.data import StreamDeclared
-from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.model import ModelSpec, Served
+from gyral.contracts.specs.serving import Placement, Serving
 from gyral.contracts.specs.stream import Clock, StreamSpec
 from gyral.contracts.versions import ModelDeclared
 from gyral.kit.projection import Projection
@@ -41,6 +42,27 @@ class Specs:
         if declared is None:
             raise TimeoutError(f"stream {name}: expected it to be declared; not there yet")
         return declared.spec
+
+    def serving(self, model: str) -> Serving | None:
+        """Return where a model is to be held by its latest declaration; None: none is known."""
+        declared = self.models.get(model)
+        return declared.spec.spec.serving if declared else None
+
+    def owning(self) -> dict[str, Serving]:
+        """Return the models that are to have runtimes of their own."""
+        return {
+            declared.name: declared.spec.spec.serving
+            for declared in self.models.values()
+            if declared.spec.spec.serving.runtime is Placement.OWN
+        }
+
+    def of_torch(self) -> frozenset[str]:
+        """Return the models whose versions are to be served as torch."""
+        return frozenset(
+            declared.name
+            for declared in self.models.values()
+            if declared.spec.spec.train.served is Served.TORCH
+        )
 
     async def event_clock(self, model: str) -> bool:
         """True when the model's time moves by data and markers alone."""

@@ -184,7 +184,12 @@ class TransitionTx(RolloutTx):
             )
 
     async def readdress(
-        self, route: RouteChanged, runtimes: tuple[str, ...], now: datetime
+        self,
+        route: RouteChanged,
+        runtimes: tuple[str, ...],
+        now: datetime,
+        *,
+        dormant: bool = False,
     ) -> None:
         """Publish a route again that these runtimes answer from now on, as those before did."""
         moved = route.model_copy(
@@ -192,6 +197,7 @@ class TransitionTx(RolloutTx):
                 "epoch": route.epoch + 1,
                 "runtime": runtimes[0],
                 "replicas": runtimes[1:],
+                "dormant": dormant,
             }
         )
         await self.repeat(moved, now)
@@ -236,6 +242,7 @@ class TransitionTx(RolloutTx):
                 runtime=runtimes[0],
                 replicas=runtimes[1:],
                 event_clock=around.event_clock,
+                dormant=before.dormant if before else False,
             ),
             now=now,
         )

@@ -21,8 +21,8 @@ from gyral.gateway.domain.routing import (
     choose,
 )
 from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
-from gyral.gateway.engine.crowding import CrowdedError
-from gyral.kit.access import AccessDenied, KeyRing
+from gyral.gateway.engine.crowding import Crowd, CrowdedError
+from gyral.kit.access import AccessDenied, Caller, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
 from gyral.kit.refusals import Refusal
@@ -63,8 +63,8 @@ class Front:
 
     def check_key(
         self, authorization: str | bytes | None, scope: access.Scope = access.Scope.INFER
-    ) -> None:
-        """Let through who has the scope.
+    ) -> Caller:
+        """Return who calls and has the scope.
 
         Raises:
             RefusedError: 503 while the gateway starts or stops.
@@ -72,14 +72,16 @@ class Front:
         """
         if not self.health.started or self.health.stopping:
             raise RefusedError(503, "the gateway is starting or stopping; ask again")
-        self.keys.check(authorization, scope)
+        return self.keys.check(authorization, scope)
 
-    def find(self, model: str, version: int | None) -> Addressed:
+    def find(self, model: str, version: int | None, caller: Caller) -> Addressed:
         """Return a model by its name.
 
         Raises:
+            AccessDenied: the caller may not ask it.
             RefusedError: 404, no route leads to it or to this version.
         """
+        caller.check_model(model)
         plan = self.table.get(model)
         if plan is None:
             raise RefusedError(404, f"{model[:80]}: expected a model with a route; found none")
@@ -93,10 +95,13 @@ class Front:
     def check_room(self, to: Addressed) -> None:
         """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
         chosen = to.plan.live if to.named is None else (to.named,)
+        crowd: Crowd | None = None
         for each in chosen:
-            if not self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd.full:
+            crowd = self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd
+            if not crowd.full:
                 return
-        if chosen:
+        if crowd is not None:
+            crowd.refused += 1
             raise RefusedError(
                 429, f"{to.plan.route.model}: expected room for one more request; found none"
             )

@@ -93,9 +93,9 @@ class OpenInference:
             return _found(*metadata.public(path, front.health))
         if path.startswith(repository.PREFIX):
             return await self._repository(request)
-        front.check_key(request.headers.get(b"authorization"))
+        caller = front.check_key(request.headers.get(b"authorization"))
         target = metadata.target_of(path)
-        to = front.find(target.model, target.version)
+        to = front.find(target.model, target.version, caller)
         form = self.forms.get(target.action)
         if form is None:
             request.expect("GET")

@@ -24,12 +24,13 @@ from gyral.gateway.api.messages import (
     Value,
 )
 from gyral.gateway.api.refusals import RefusedError
+from gyral.kit.access import Caller
 from gyral.kit.health import UnstartableError
 from gyral.kit.telemetry import Sometimes, get_log
 from gyral.kit.timings import Timings
 
 Call: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-_Method: TypeAlias = "Callable[[bytes, Call], Awaitable[bytes]]"
+_Method: TypeAlias = "Callable[[bytes, Call, Caller], Awaitable[bytes]]"
 _Handler: TypeAlias = "Callable[[AsyncIterator[bytes], Call], Awaitable[bytes]]"
 _CODES: Mapping[int, grpc.StatusCode] = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,6 +50,10 @@ _NO_COMPRESSION = 1
 _MESSAGE_S = 20.0
 """How long the message of a caller with a key may take to come."""
 _STOP_S = 10.0
+_NOBODY = Caller("", "", frozenset())
+"""Who calls what needs no key: no model may be asked."""
+_GONE = 499
+"""What a call counts as whose client went away before its answer."""
 log = get_log()
 
 
@@ -64,27 +69,27 @@ class Servicer:
     spans: Sometimes
     messages: Messages = field(default_factory=Messages)
 
-    async def server_live(self, _content: bytes, _call: Call) -> bytes:
+    async def server_live(self, _content: bytes, _call: Call, _caller: Caller) -> bytes:
         """Say whether the process must be restarted."""
         return self.messages.write("ServerLiveResponse", live=not self.front.health.dead())
 
-    async def server_ready(self, _content: bytes, _call: Call) -> bytes:
+    async def server_ready(self, _content: bytes, _call: Call, _caller: Caller) -> bytes:
         """Say whether work may come here."""
         return self.messages.write("ServerReadyResponse", ready=not self.front.health.unready())
 
-    async def server_metadata(self, _content: bytes, _call: Call) -> bytes:
+    async def server_metadata(self, _content: bytes, _call: Call, _caller: Caller) -> bytes:
         """Say who answers."""
         return self.messages.write("ServerMetadataResponse", **metadata.SERVER)
 
-    async def model_ready(self, content: bytes, _call: Call) -> bytes:
+    async def model_ready(self, content: bytes, _call: Call, caller: Caller) -> bytes:
         """Say whether a model's question would be answered."""
-        to = self._model("ModelReadyRequest", content)
+        to = self._model("ModelReadyRequest", content, caller)
         ready = metadata.is_ready(to, self.front.answering.fleet)
         return self.messages.write("ModelReadyResponse", ready=ready)
 
-    async def model_metadata(self, content: bytes, _call: Call) -> bytes:
+    async def model_metadata(self, content: bytes, _call: Call, caller: Caller) -> bytes:
         """Say what to send."""
-        to = self._model("ModelMetadataRequest", content)
+        to = self._model("ModelMetadataRequest", content, caller)
         about = metadata.about(to)
         return self.messages.write(
             "ModelMetadataResponse",
@@ -95,15 +100,15 @@ class Servicer:
             outputs=[_port(each) for each in about.outputs],
         )
 
-    async def model_infer(self, content: bytes, call: Call) -> bytes:
+    async def model_infer(self, content: bytes, call: Call, caller: Caller) -> bytes:
         """Answer a question."""
         self.front.in_hand += 1
         try:
-            return await self._infer(content, call)
+            return await self._infer(content, call, caller)
         finally:
             self.front.in_hand -= 1
 
-    async def repository_index(self, content: bytes, _call: Call) -> bytes:
+    async def repository_index(self, content: bytes, _call: Call, _caller: Caller) -> bytes:
         """List every version of every route, for operators."""
         asked = cast("IndexRequest", self._read("RepositoryIndexRequest", content))
         if asked.repository_name:
@@ -116,12 +121,12 @@ class Servicer:
         models = [msgspec.structs.asdict(each) for each in listed]
         return self.messages.write("RepositoryIndexResponse", models=models)
 
-    async def _infer(self, content: bytes, call: Call) -> bytes:
+    async def _infer(self, content: bytes, call: Call, caller: Caller) -> bytes:
         front, given = self.front, _metadata(call)
         front.check_load()
         request = cast("InferRequest", self._read("ModelInferRequest", content))
         version = metadata.version_of(request.model_version)
-        to = front.find(request.model_name, version)
+        to = front.find(request.model_name, version, caller)
         front.check_room(to)
         with self.spans.span("gateway.infer", model=to.plan.route.model):
             expected = front.expected(to)
@@ -137,9 +142,9 @@ class Servicer:
         call.add_done_callback(begin)  # type: ignore[arg-type]
         return answer_of(self.messages, said, raw=bool(request.raw_input_contents))
 
-    def _model(self, message: str, content: bytes) -> Addressed:
+    def _model(self, message: str, content: bytes, caller: Caller) -> Addressed:
         named = cast("Named", self._read(message, content))
-        return self.front.find(named.name, metadata.version_of(named.version))
+        return self.front.find(named.name, metadata.version_of(named.version), caller)
 
     def _read(self, message: str, content: bytes) -> object:
         try:
@@ -228,12 +233,15 @@ def _guarded(servicer: Servicer, method: _Method, scope: access.Scope | None) ->
         began, status, message = time.perf_counter(), HTTPStatus.OK.value, ""
         try:
             with refusals():
-                content = b""
+                content, caller = b"", _NOBODY
                 if scope is not None:
                     given = _metadata(call).get("authorization")
-                    servicer.front.check_key(given, scope)
+                    caller = servicer.front.check_key(given, scope)
                     content = await _message(sent)
-                return await method(content, call)
+                return await method(content, call, caller)
+        except asyncio.CancelledError:
+            status = _GONE
+            raise
         except RefusedError as refused:
             status, message = refused.status, refused.message
         except Exception:

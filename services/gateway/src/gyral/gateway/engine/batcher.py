@@ -37,6 +37,7 @@ class _Asked:
     rows: Rows
     future: "asyncio.Future[list[float]]"
     deadline: float
+    came: float
     alone: bool = False
     """Sent by itself, since a batch that it was part of failed."""
     losses: int = 0
@@ -117,8 +118,9 @@ class Batcher:
             ModelFailedError: the version cannot answer these rows.
         """
         self.crowd.enter(rows)
-        deadline = self._loop.time() + within_s
-        asked = _Asked(Rows(rows, columns), self._loop.create_future(), deadline)
+        came = self._loop.time()
+        future = self._loop.create_future()
+        asked = _Asked(Rows(rows, columns), future, came + within_s, came)
         self._waiting.append(asked)
         self._schedule()
         self._watch()
@@ -175,6 +177,7 @@ class Batcher:
             )
         )
         began = self._quiet_since = self._loop.time()
+        self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
 
         def answered(frame: Frame | None) -> None:
             if frame is not None and frame.kind is Kind.PROBABILITIES:

@@ -29,6 +29,12 @@ class Crowd:
     room: Room = field(default_factory=Room)
     requests: int = 0
     rows: int = 0
+    taken: int = 0
+    """Requests that entered since somebody looked; the three below likewise."""
+    refused: int = 0
+    queued_s: float = 0.0
+    """Time that requests waited together before their batches left."""
+    queue_max_s: float = 0.0
     _row_s: float = 0.0
 
     def enter(self, rows: int) -> None:
@@ -38,17 +44,24 @@ class Crowd:
             CrowdedError: it would wait for too long.
         """
         if self.full:
+            self.refused += 1
             raise CrowdedError(
                 f"expected at most {self.requests} requests in hand; found as many, which take"
                 f" {self.rows * self._row_s:.2g} s"
             )
         self.requests += 1
+        self.taken += 1
         self.rows += rows
 
     def leave(self, rows: int) -> None:
         """Count a request that has its answer, or waits no more."""
         self.requests -= 1
         self.rows -= rows
+
+    def left_queue(self, requests: int, longest_s: float, shortest_s: float) -> None:
+        """Count a batch that leaves; it was filled in the order of coming."""
+        self.queued_s += requests * (longest_s + shortest_s) / 2
+        self.queue_max_s = max(self.queue_max_s, longest_s)
 
     def answered(self, rows: int, seconds: float) -> None:
         """Learn from a batch how long rows take."""

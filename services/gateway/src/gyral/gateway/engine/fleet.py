@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from gyral.contracts.deployment import RouteChanged, Share
 from gyral.gateway.engine.batcher import Batcher
 from gyral.gateway.engine.crowding import Crowd, Room
 from gyral.gateway.engine.link import Link
+from gyral.gateway.engine.reporting import Asked
 
 _Key: TypeAlias = tuple[str, str, str, bool]
 """Address, slot, sha256, and whether it is a shadow's."""
@@ -32,26 +34,64 @@ class Fleet:
     Queues and connections that no route names are let go once their last request has ended.
     """
 
-    def __init__(self, rng: random.Random, *, hang_s: float, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        hang_s: float,
+        room: Room | None = None,
+        service_key: str = "",
+    ) -> None:
         self._rng = rng
+        self._service_key = service_key
         self._hang_s = hang_s
         self._room = room or Room()
         self._links: dict[tuple[str, bool], _Kept] = {}
         self._batchers: dict[_Key, Batcher] = {}
         self._addresses: frozenset[str] = frozenset()
         self._served_at: tuple[tuple[str, ...], ...] = ()
-        """The runtimes of each route."""
+        """The runtimes of each route that is to have any now."""
         self._named: frozenset[tuple[str, str, str]] = frozenset()
         self._ending: set[asyncio.Task[None]] = set()
+        self.away: Callable[[str], None] = lambda _model: None
+        """Called with a model that is asked while none of its runtimes is there."""
 
     def batcher(self, route: RouteChanged, share: Share, *, shadow: bool) -> Batcher:
         """Return the queue of a version that is shortest, of those whose runtime is there."""
         if not route.replicas:
-            return self._batcher(route.runtime, share, shadow=shadow)
-        return min(
-            [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
-            key=lambda each: (not each.link.up, each.lacking, each.crowd.requests),
-        )
+            chosen = self._batcher(route.runtime, share, shadow=shadow)
+        else:
+            chosen = min(
+                [self._batcher(address, share, shadow=shadow) for address in route.runtimes],
+                key=lambda each: (not each.link.up, each.lacking, each.crowd.requests),
+            )
+        if not chosen.link.up and not shadow:
+            self._missed(route)
+        return chosen
+
+    def collect(self) -> dict[str, Asked]:
+        """Return what each model was asked since the last call."""
+        found: dict[str, Asked] = {}
+        for (_, slot, _, shadow), batcher in self._batchers.items():
+            if shadow:
+                continue
+            asked = found.setdefault(slot.rpartition("@")[0], Asked())
+            crowd = batcher.crowd
+            asked.requests += crowd.taken
+            asked.refused += crowd.refused
+            asked.queued_s += crowd.queued_s
+            asked.queue_max_s = max(asked.queue_max_s, crowd.queue_max_s)
+            crowd.taken = crowd.refused = 0
+            crowd.queued_s = crowd.queue_max_s = 0.0
+            if not batcher.link.up:
+                asked.waiting += crowd.requests
+        return {model: asked for model, asked in found.items() if asked}
+
+    def _missed(self, route: RouteChanged) -> None:
+        """Tell that a request finds no runtime; where one is to come, look for it often."""
+        self.away(route.model)
+        for address in route.runtimes:
+            self._link(address, shadow=False).hurry()
 
     def links(self, route: RouteChanged) -> list[Link]:
         """Return the connection to each runtime of a route."""
@@ -76,18 +116,29 @@ class Fleet:
     def follow(self, routes: list[RouteChanged]) -> None:
         """Connect to what the routes name; let go of the rest as its last requests end."""
         self._addresses = frozenset(each for route in routes for each in route.runtimes)
-        self._served_at = tuple(route.runtimes for route in routes)
+        self._served_at = tuple(route.runtimes for route in routes if not route.dormant)
         self._named = frozenset(
             (address, share.slot, share.sha256)
             for route in routes
             for share in route.shares
             for address in route.runtimes
         )
+        asleep = {each for route in routes if route.dormant for each in route.runtimes}
         for address in self._addresses:
-            self._link(address, shadow=False)
+            link = self._link(address, shadow=False)
+            link.rest() if address in asleep else link.hurry()
+        served = {
+            (share.slot, share.sha256): (route, share)
+            for route in routes
+            for share in route.shares
+        }
         for key, batcher in list(self._batchers.items()):
             named = key[:3] in self._named
             batcher.let_go = None if named else partial(self._let_go, key, batcher)
+            if not named and not batcher.idle and key[1:3] in served:
+                # Who waits at an address that nobody names any more can go on at the new one.
+                route, share = served[key[1:3]]
+                self._batcher(route.runtime, share, shadow=key[3])
             batcher.rest()
         self._close_unused()
 
@@ -136,7 +187,7 @@ class Fleet:
     def _link(self, address: str, *, shadow: bool) -> Link:
         key = (address, shadow)
         if key not in self._links:
-            link = Link(address, self._rng)
+            link = Link(address, self._rng, self._service_key)
             keeping = asyncio.create_task(link.keep(), name=f"link {address}")
             self._links[key] = _Kept(link, keeping)
         return self._links[key].link

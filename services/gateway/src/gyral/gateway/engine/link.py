@@ -4,13 +4,23 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias, cast
 
 from gyral.kit.backoff import Backoff
 from gyral.kit.frames import Frame, FrameError, FrameReader, Kind, packed
+from gyral.kit.sockets import TcpPort, UnixSocket, data_address, prepare
+from gyral.kit.telemetry import get_log
 
+_OFTEN_S = 0.5
+_RARELY_S = 5.0
 Answered: TypeAlias = Callable[[Frame | None], None]
 """Gets the frame that answers a batch, or None: the connection broke first."""
+_CONNECT_S = 5.0
+"""How long a machine may take to accept a connection and the key."""
+_HELLO_ID = 0
+"""Batches are numbered from 1."""
+log = get_log()
 
 
 class _Connection(asyncio.Protocol):
@@ -32,6 +42,27 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+
+    async def greet(self, key: str) -> None:
+        """Show the service key and return once it is taken.
+
+        Raises:
+            ConnectionRefusedError: it is not.
+        """
+        transport = cast(asyncio.Transport, self._transport)
+        prepare(transport.get_extra_info("socket"))
+        told: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
+
+        def answered(frame: Frame | None) -> None:
+            if not told.done():
+                told.set_result(frame)
+
+        self._waiting[_HELLO_ID] = answered
+        transport.write(packed(_HELLO_ID, Kind.HELLO, key.encode()))
+        frame = await told
+        if frame is None or frame.kind is not Kind.HELLO:
+            said = b"it hung up" if frame is None else frame.payload[:300]
+            raise ConnectionRefusedError(said.decode("utf-8", "replace"))
 
     def run(self, payload: bytes, answered: Answered) -> None:
         if self._transport is None or not self.open:
@@ -66,11 +97,14 @@ class _Connection(asyncio.Protocol):
 class Link:
     """A runtime's address, connected whenever it can be."""
 
-    def __init__(self, address: str, rng: random.Random) -> None:
+    def __init__(self, address: str, rng: random.Random, service_key: str = "") -> None:
         self.address = address
-        self._backoff = Backoff(first_s=0.02, limit_s=0.5, rng=rng)
+        self._service_key = service_key
+        self._refused = ""
+        self._backoff = Backoff(first_s=0.02, limit_s=_OFTEN_S, rng=rng)
         self._connection: _Connection | None = None
         self._on_up: list[Callable[[], None]] = []
+        self._hurry = asyncio.Event()
 
     @property
     def up(self) -> bool:
@@ -102,6 +136,17 @@ class Link:
         else:
             self._connection.run(payload, answered)
 
+    def rest(self) -> None:
+        """Look for the runtime rarely: it is down by intent."""
+        self._backoff.limit_s = _RARELY_S
+
+    def hurry(self) -> None:
+        """Look for the runtime now, and often: somebody wants it, or it has come."""
+        if not self.up:
+            self._backoff.limit_s = _OFTEN_S
+            self._backoff.reset()
+            self._hurry.set()
+
     def reset(self) -> None:
         """Give the connection up because the runtime hangs; batches under way fail."""
         if self._connection is not None:
@@ -112,7 +157,7 @@ class Link:
         while True:
             connection = await self._connect()
             if connection is None:
-                await self._backoff.wait()
+                await self._pause()
                 continue
             self._backoff.reset()
             self._connection = connection
@@ -124,15 +169,39 @@ class Link:
                 self._connection = None
                 connection.abort()
 
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._backoff.next_s()):
+                await self._hurry.wait()
+        self._hurry.clear()
+
     async def _connect(self) -> _Connection | None:
-        loop = asyncio.get_running_loop()
-        scheme, _, where = self.address.partition(":")
         try:
-            if scheme == "unix":
-                _, connection = await loop.create_unix_connection(_Connection, where)
-            else:
-                host, _, port = where.rpartition(":")
-                _, connection = await loop.create_connection(_Connection, host, int(port))
+            async with asyncio.timeout(_CONNECT_S):
+                match data_address(self.address):
+                    case UnixSocket(path):
+                        loop = asyncio.get_running_loop()
+                        _, connection = await loop.create_unix_connection(
+                            _Connection, str(path)
+                        )
+                    case TcpPort(host, port):
+                        connection = await self._connect_tcp(host, port)
         except (OSError, ValueError):
             return None
+        return connection
+
+    async def _connect_tcp(self, host: str, port: int) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(_Connection, host, port)
+        try:
+            await connection.greet(self._service_key)
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, ConnectionRefusedError) and str(error) != self._refused:
+                self._refused = str(error)
+                log.error(  # noqa: TRY400 - no stack
+                    "runtime.refuses", runtime=self.address, reason=self._refused
+                )
+            raise
+        self._refused = ""
         return connection

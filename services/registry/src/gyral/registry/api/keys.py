@@ -1,17 +1,18 @@
 """Routes for API keys."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from gyral.contracts.access import AccessKeyChanged, Scope
 from gyral.contracts.events import Contract
-from gyral.contracts.names import Uuid
+from gyral.contracts.names import ModelName, Uuid
 from gyral.kit.access import Caller
 from gyral.kit.http import read_model, scope
 from gyral.kit.parameters import AfterId, Instant, Limit
+from gyral.kit.refusals import Refusal
 from gyral.registry.api import Desk
 from gyral.registry.api.specs import not_found
 from gyral.registry.domain import keys
@@ -25,7 +26,18 @@ class NewKey(Contract):
 
     name: str = Field(min_length=1, max_length=100)
     scopes: frozenset[Scope] = Field(min_length=1)
+    models: frozenset[ModelName] | None = Field(default=None, min_length=1, max_length=1000)
+    """The models that it may ask; None: every one."""
     expires_at: Instant | None = None
+
+    @model_validator(mode="after")
+    def _models_bound_it(self) -> Self:
+        if self.models is not None and self.scopes != {Scope.INFER}:
+            raise ValueError(
+                "models: expected scope infer alone, as other scopes know no models;"
+                f" found {', '.join(sorted(self.scopes))}"
+            )
+        return self
 
 
 class IssuedKey(Contract):
@@ -41,6 +53,7 @@ class KeyView(Contract):
     key_id: str
     name: str
     scopes: tuple[Scope, ...]
+    models: tuple[ModelName, ...] | None
     expires_at: AwareDatetime | None
     revoked: bool
 
@@ -52,6 +65,13 @@ def routes(desk: Desk) -> APIRouter:
     @router.post("/v1/keys", status_code=HTTPStatus.CREATED)
     async def issue(request: Request, caller: Admin) -> IssuedKey:
         asked = await read_model(request, NewKey)
+        if asked.expires_at is not None and asked.expires_at <= desk.now():
+            raise Refusal(
+                422,
+                "invalid",
+                f"expires_at: expected a time to come; found {asked.expires_at.isoformat()}",
+                field="expires_at",
+            )
         issued = keys.issue(desk.entropy(keys.KEY_BYTES))
         key = Key(
             key_id=desk.new_id(),
@@ -59,6 +79,7 @@ def routes(desk: Desk) -> APIRouter:
             generation=1,
             sha256=issued.sha256,
             scopes=tuple(sorted(asked.scopes)),
+            models=None if asked.models is None else tuple(sorted(asked.models)),
             expires_at=asked.expires_at,
             revoked=False,
         )
@@ -71,7 +92,7 @@ def routes(desk: Desk) -> APIRouter:
                 action="key.issued",
                 subject=key.key_id,
                 reason="asked for",
-                change={"name": key.name, "scopes": list(key.scopes)},
+                change={"name": key.name, "scopes": list(key.scopes), "models": key.models},
             )
         return IssuedKey(key_id=key.key_id, key=issued.text)
 
@@ -84,6 +105,7 @@ def routes(desk: Desk) -> APIRouter:
                     key_id=key.key_id,
                     name=key.name,
                     scopes=key.scopes,
+                    models=key.models,
                     expires_at=key.expires_at,
                     revoked=key.revoked,
                 )
@@ -116,6 +138,7 @@ def _changed(key: Key) -> AccessKeyChanged:
         generation=key.generation,
         sha256=key.sha256,
         scopes=frozenset(key.scopes),
+        models=None if key.models is None else frozenset(key.models),
         expires_at=key.expires_at,
         revoked=key.revoked,
     )

@@ -32,6 +32,8 @@ class Key:
     generation: int
     sha256: str
     scopes: tuple[Scope, ...]
+    models: tuple[str, ...] | None
+    """Those it may ask; None: every one."""
     expires_at: datetime | None
     revoked: bool
 
@@ -108,13 +110,13 @@ class SpecTx(AuditTx):
         """Keep a new key; False when one with this digest exists."""
         added = await self.conn.fetchval(
             """
-            INSERT INTO api_key (key_id, name, sha256, scopes, expires_at, issued_at)
-            VALUES ($1, $2, $3, $4, $5, $6)
+            INSERT INTO api_key (key_id, name, sha256, scopes, models, expires_at, issued_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
                 ON CONFLICT (sha256) DO NOTHING
             RETURNING key_id
             """,
             key.key_id, key.name, key.sha256, [str(scope) for scope in key.scopes],
-            key.expires_at, now,
+            key.models, key.expires_at, now,
         )  # fmt: skip
         return added is not None
 
@@ -125,7 +127,7 @@ class SpecTx(AuditTx):
             UPDATE api_key
                SET revoked = true, generation = generation + 1
              WHERE key_id = $1
-            RETURNING key_id, name, generation, sha256, scopes, expires_at, revoked
+            RETURNING key_id, name, generation, sha256, scopes, models, expires_at, revoked
             """,
             key_id,
         )
@@ -135,7 +137,7 @@ class SpecTx(AuditTx):
         """Return up to `limit` keys issued after the key `after`, oldest first."""
         rows = await self.conn.fetch(
             """
-            SELECT key_id, name, generation, sha256, scopes, expires_at, revoked
+            SELECT key_id, name, generation, sha256, scopes, models, expires_at, revoked
               FROM api_key
              WHERE $1::uuid IS NULL
                 OR (issued_at, key_id) >
@@ -159,6 +161,7 @@ def _key(row: asyncpg.Record) -> Key:
         generation=row["generation"],
         sha256=row["sha256"],
         scopes=tuple(Scope(scope) for scope in row["scopes"]),
+        models=None if row["models"] is None else tuple(row["models"]),
         expires_at=row["expires_at"],
         revoked=row["revoked"],
     )

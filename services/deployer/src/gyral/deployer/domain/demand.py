@@ -1,0 +1,76 @@
+"""What groups were asked of late, second by second, as gateways reported it."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+_MOST_GROUPS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """What a group was asked in one second, by all gateways."""
+
+    at: int
+    """Whole seconds on the reader's own clock."""
+    requests: int = 0
+    refused: int = 0
+    queued_s: float = 0.0
+    """Time that all its requests waited together before their batches left."""
+    queue_max_s: float = 0.0
+    waiting: int = 0
+    """Requests for which no runtime was there."""
+
+    @property
+    def queue_mean_s(self) -> float:
+        """How long a request waited before its batch left."""
+        return self.queued_s / self.requests if self.requests else 0.0
+
+    @property
+    def asked(self) -> bool:
+        """True when anybody asked for anything."""
+        return bool(self.requests or self.refused or self.waiting)
+
+    def joined(self, other: "Second") -> "Second":
+        """Return what both tell of the same second."""
+        return replace(
+            self,
+            requests=self.requests + other.requests,
+            refused=self.refused + other.refused,
+            queued_s=self.queued_s + other.queued_s,
+            queue_max_s=max(self.queue_max_s, other.queue_max_s),
+            waiting=self.waiting + other.waiting,
+        )
+
+
+@dataclass(slots=True)
+class Demand:
+    """The memory of one deployer; what it did not hear it takes for silence."""
+
+    began: float
+    """When it began to listen."""
+    keep_s: float
+    _seconds: dict[str, deque[Second]] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+
+    def take(self, group: str, told: Second) -> None:
+        """Remember what a gateway told of a group; the clock never goes back."""
+        if group not in self._seconds and len(self._seconds) >= _MOST_GROUPS:
+            return
+        seconds = self._seconds.setdefault(group, deque())
+        if seconds and seconds[-1].at >= told.at:
+            seconds[-1] = seconds[-1].joined(told)
+        else:
+            seconds.append(told)
+        while seconds[0].at < told.at - self.keep_s:
+            seconds.popleft()
+        if told.asked:
+            self._asked_at[group] = max(told.at, self._asked_at.get(group, -math.inf))
+
+    def seen(self, group: str) -> tuple[Second, ...]:
+        """Return what is known of a group, oldest second first."""
+        return tuple(self._seconds.get(group, ()))
+
+    def idle_since(self, group: str) -> float:
+        """Return when a group was last asked, or when the listening began."""
+        return self._asked_at.get(group, self.began)

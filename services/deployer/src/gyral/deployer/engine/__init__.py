@@ -1,0 +1,1 @@
+"""What the deployer makes: Bentos, and the runtimes that hold versions."""

@@ -1,0 +1,369 @@
+"""Groups of runtimes in a Kubernetes cluster: Deployments that its autoscaler moves."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TypeVar, cast
+
+import aiohttp
+from kubernetes_asyncio import client as k8s
+from kubernetes_asyncio.config.config_exception import ConfigException
+from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
+
+from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
+from gyral.deployer.engine.workloads import (
+    CONTROL_PORT,
+    DATA_PORT,
+    DIGEST,
+    FLAVOUR,
+    GROUP,
+    RUNTIMES,
+    Manifest,
+    Pods,
+    autoscaler,
+    deployment,
+    digest_of,
+    service,
+    workload,
+)
+from gyral.kit.health import UnstartableError
+from gyral.kit.telemetry import get_log
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+"""Times that a write is tried which others get in the way of."""
+_OURS = ",".join(f"{name}={value}" for name, value in RUNTIMES.items())
+_MERGE = "application/merge-patch+json"
+"""Replaces lists whole, and leaves alone what it does not name: the number of replicas."""
+_ADVICE: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: ". Look at the token in KUBERNETES_CREDENTIALS",
+    HTTPStatus.FORBIDDEN: ". Look at the deployer's Role, and at the namespace's quotas",
+}
+log = get_log()
+
+
+class RefusedByClusterError(ConnectionError):
+    """The API server answered, and said no; it is asked again, as rules and quotas change."""
+
+
+class _AbsentError(LookupError):
+    """There is no such object."""
+
+
+class _ConflictError(RuntimeError):
+    """Somebody else was there first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the API server is, and what it is shown."""
+
+    host: str
+    port: int
+    credentials: Path
+    """Folder with `token` and `ca.crt`, as a pod with a service account finds them."""
+    timeout_s: float
+    """How long one answer may take."""
+
+
+class Kubernetes:
+    """A backend whose members are pods; what it knows, it reads from the cluster each time.
+
+    The deployer says whether a group has runtimes at all; how many, from one to the group's
+    most, is the autoscaler's affair.
+    """
+
+    elastic = True
+
+    def __init__(self, cluster: Cluster, pods: Pods) -> None:
+        self._cluster = cluster
+        self._pods = pods
+        self._client: k8s.ApiClient | None = None
+
+    async def start(self) -> None:
+        """Read what the API server is shown.
+
+        Raises:
+            UnstartableError: it is not there.
+        """
+        where = self._cluster
+        loader = InClusterConfigLoader(
+            token_filename=str(where.credentials / "token"),
+            cert_filename=str(where.credentials / "ca.crt"),
+            environ={
+                "KUBERNETES_SERVICE_HOST": where.host,
+                "KUBERNETES_SERVICE_PORT": str(where.port),
+            },
+        )
+        configuration = k8s.Configuration()
+        try:
+            loader.load_and_set(configuration)
+        except (ConfigException, OSError) as error:
+            raise UnstartableError(
+                f"KUBERNETES_CREDENTIALS: expected token and ca.crt in {where.credentials}, and"
+                f" KUBERNETES_SERVICE_HOST; found: {error}. Give the deployer's pod its service"
+                " account, or set DEPLOYER_BACKEND to another"
+            ) from error
+        self._client = k8s.ApiClient(configuration)
+
+    async def stop(self) -> None:
+        """Hang up; what was made stays."""
+        if self._client is not None:
+            await self._client.close()
+
+    def healthy(self) -> str | None:
+        """Answer None: an API server that is away is waited for, and no restart helps."""
+        return None
+
+    async def ensure(self, spec: GroupSpec) -> None:
+        """Have the group's objects be as wanted, and it have runtimes or none.
+
+        Raises:
+            ConnectionError: the API server is away, or says no; the group may be half made.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                uid = await self._ensure_deployment(spec)
+            except (_ConflictError, _AbsentError):
+                continue
+            owner = {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": workload(spec.name),
+                "uid": uid,
+            }
+            try:
+                await self._ensure_service(service(spec, self._pods, owner))
+                await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
+            except (_ConflictError, _AbsentError):
+                continue
+            return
+        raise RefusedByClusterError(
+            f"{spec.name}: expected to bring its objects into step; found others changing them"
+            f" {_ATTEMPTS} times"
+        )
+
+    async def remove(self, group: str) -> None:
+        """Delete the group's Deployment; the cluster removes what it owns.
+
+        Raises:
+            ConnectionError: the API server is away, or says no.
+        """
+        try:
+            await self._ask(
+                k8s.AppsV1Api(self._api).delete_namespaced_deployment(
+                    workload(group), self._pods.namespace, propagation_policy="Background"
+                ),
+                f"delete {workload(group)}",
+            )
+        except _AbsentError:
+            return
+        log.info("group.removed", group=group)
+
+    async def groups(self) -> dict[str, tuple[Member, ...]]:
+        """Return every group that there is a Deployment of, with its pods, the oldest first.
+
+        Raises:
+            ConnectionError: the API server is away, or says no.
+        """
+        namespace = self._pods.namespace
+        made = await self._ask(
+            k8s.AppsV1Api(self._api).list_namespaced_deployment(
+                namespace, label_selector=_OURS
+            ),
+            "list deployments",
+        )
+        pods = await self._ask(
+            k8s.CoreV1Api(self._api).list_namespaced_pod(namespace, label_selector=_OURS),
+            "list pods",
+        )
+        found: dict[str, list[Member]] = {
+            group: [] for each in made.items if (group := _group_of(each.metadata)) is not None
+        }
+        for pod in sorted(pods.items, key=_age):
+            group, member = _group_of(pod.metadata), _member(pod)
+            if group in found and member is not None:
+                found[group].append(member)
+        return {group: tuple(members) for group, members in found.items()}
+
+    def entry(self, group: str) -> str:
+        """Return the Service's address in the cluster's DNS."""
+        return f"tcp:{workload(group)}.{self._pods.namespace}.svc:{DATA_PORT}"
+
+    @property
+    def _api(self) -> k8s.ApiClient:
+        if self._client is None:
+            raise ConnectionError("kubernetes: expected to be started; found it is not yet")
+        return self._client
+
+    async def _ensure_deployment(self, spec: GroupSpec) -> str:
+        """Return the uid of the group's Deployment, as it is once it is as wanted."""
+        api, wanted = k8s.AppsV1Api(self._api), deployment(spec, self._pods)
+        name, namespace = workload(spec.name), self._pods.namespace
+        try:
+            found = await self._ask(
+                api.read_namespaced_deployment(name, namespace), f"read {name}"
+            )
+        except _AbsentError:
+            # At none, and then scaled like any other: so it never starts what nobody wants.
+            body = {**wanted, "spec": {**cast("Manifest", wanted["spec"]), "replicas": 0}}
+            found = await self._ask(
+                api.create_namespaced_deployment(namespace, cast("k8s.V1Deployment", body)),
+                f"create {name}",
+            )
+            log.info("group.made", group=spec.name)
+        if _differs(found.metadata, wanted):
+            found = await self._ask(
+                api.patch_namespaced_deployment(
+                    name,
+                    namespace,
+                    wanted,
+                    _content_type=_MERGE,  # type: ignore[call-arg]  # its stubs lack it
+                ),
+                f"patch {name}",
+            )
+        await self._scale(found, spec.replicas)
+        return str(found.metadata.uid)
+
+    async def _scale(self, found: k8s.V1Deployment, wanted: int) -> None:
+        """Take a group from none to its least, or to none; no other number is ours."""
+        there = found.spec.replicas
+        if (there > 0) is (wanted > 0):
+            return
+        name = found.metadata.name
+        body = {
+            "metadata": {"resourceVersion": found.metadata.resource_version},
+            "spec": {"replicas": wanted},
+        }
+        await self._ask(
+            k8s.AppsV1Api(self._api).patch_namespaced_deployment_scale(
+                name,
+                self._pods.namespace,
+                body,
+                _content_type=_MERGE,  # type: ignore[call-arg]  # its stubs lack it
+            ),
+            f"scale {name}",
+        )
+        log.info("group.scaled", workload=name, before=there, after=wanted)
+
+    async def _ensure_service(self, wanted: Manifest) -> None:
+        api, (name, namespace) = k8s.CoreV1Api(self._api), _named(wanted)
+        try:
+            found = await self._ask(
+                api.read_namespaced_service(name, namespace), f"read service {name}"
+            )
+        except _AbsentError:
+            await self._ask(
+                api.create_namespaced_service(namespace, cast("k8s.V1Service", wanted)),
+                f"create service {name}",
+            )
+            return
+        if _differs(found.metadata, wanted):
+            await self._ask(
+                api.patch_namespaced_service(
+                    name,
+                    namespace,
+                    wanted,
+                    _content_type=_MERGE,  # type: ignore[call-arg]  # its stubs lack it
+                ),
+                f"patch service {name}",
+            )
+
+    async def _ensure_autoscaler(self, wanted: Manifest) -> None:
+        api, (name, namespace) = k8s.AutoscalingV2Api(self._api), _named(wanted)
+        try:
+            found = await self._ask(
+                api.read_namespaced_horizontal_pod_autoscaler(name, namespace),
+                f"read autoscaler {name}",
+            )
+        except _AbsentError:
+            body = cast("k8s.V2HorizontalPodAutoscaler", wanted)
+            await self._ask(
+                api.create_namespaced_horizontal_pod_autoscaler(namespace, body),
+                f"create autoscaler {name}",
+            )
+            return
+        if _differs(found.metadata, wanted):
+            await self._ask(
+                api.patch_namespaced_horizontal_pod_autoscaler(
+                    name,
+                    namespace,
+                    wanted,
+                    _content_type=_MERGE,  # type: ignore[call-arg]  # its stubs lack it
+                ),
+                f"patch autoscaler {name}",
+            )
+
+    async def _ask(self, call: Awaitable[T], what: str) -> T:
+        """Return the API server's answer, in time, with its refusals in our words."""
+        try:
+            async with asyncio.timeout(self._cluster.timeout_s):
+                return await call
+        except k8s.ApiException as error:
+            raise _meant(error, what) from error
+        except (aiohttp.ClientError, TimeoutError, ConfigException) as error:
+            raise ConnectionError(
+                f"kubernetes: expected an answer to `{what}` within"
+                f" {self._cluster.timeout_s:g} s; found {type(error).__name__}"
+            ) from error
+
+
+def _meant(error: k8s.ApiException, what: str) -> Exception:
+    if error.status == HTTPStatus.NOT_FOUND:
+        return _AbsentError(what)
+    if error.status == HTTPStatus.CONFLICT:
+        return _ConflictError(what)
+    said = str(error.body or error.reason)[:400]
+    log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
+    advice = _ADVICE.get(error.status or 0, "")
+    return RefusedByClusterError(
+        f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}"
+    )
+
+
+def _named(manifest: Manifest) -> tuple[str, str]:
+    metadata = cast("Mapping[str, str]", manifest["metadata"])
+    return metadata["name"], metadata["namespace"]
+
+
+def _differs(found: k8s.V1ObjectMeta, wanted: Manifest) -> bool:
+    return (found.annotations or {}).get(DIGEST) != digest_of(wanted)
+
+
+def _group_of(metadata: k8s.V1ObjectMeta) -> str | None:
+    group: str | None = (metadata.annotations or {}).get(GROUP)
+    return group
+
+
+def _age(pod: k8s.V1Pod) -> tuple[float, str]:
+    return pod.metadata.creation_timestamp.timestamp(), pod.metadata.name
+
+
+def _member(pod: k8s.V1Pod) -> Member | None:
+    """Return a pod as a member, or None before it has an address and once it is to end.
+
+    One that is to end answers for a while, in which routes cease to name it.
+    """
+    ip: str | None = pod.status.pod_ip
+    leaving = pod.metadata.deletion_timestamp is not None
+    if not ip or leaving or pod.status.phase in ("Succeeded", "Failed"):
+        return None
+    host = f"[{ip}]" if ":" in ip else ip
+    ready = any(
+        each.type == "Ready" and each.status == "True" for each in pod.status.conditions or ()
+    )
+    return Member(
+        name=pod.metadata.name,
+        control=f"http://{host}:{CONTROL_PORT}",
+        data=f"tcp:{host}:{DATA_PORT}",
+        ready=ready,
+        flavour=_flavour_of(pod),
+    )
+
+
+def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
+    """Return what a pod's runtime was told to compute; None where it was not told."""
+    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
+    return Flavour(told[0].value) if told else None

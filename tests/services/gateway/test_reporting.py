@@ -1,0 +1,59 @@
+"""What the gateway tells of its models, read as the deployer reads it."""
+
+import asyncio
+
+import pytest
+
+from gyral.contracts.inference import ServingDemand
+from gyral.gateway.engine.reporting import Asked, Reporter
+from gyral.kit.tailing import Tail
+from gyral.testkit.processes import free_port
+from gyral.testkit.waiting import until
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+async def heard(kafka_brokers):
+    told: list[ServingDemand] = []
+    tail = Tail(kafka_brokers, ServingDemand, told.append)
+    await tail.start()
+    yield told
+    await tail.stop()
+
+
+async def test_counts_are_told_within_a_second_and_a_waiting_request_at_once(
+    kafka_brokers, heard
+):
+    counts: dict[str, Asked] = {}
+    reporter = Reporter(kafka_brokers, "gateway-test", lambda: dict(counts))
+    await reporter.start()
+    counts["counted"] = Asked(requests=4, refused=1, queued_s=0.2, queue_max_s=0.1)
+    await until(lambda: [each for each in heard if each.gateway == "gateway-test"])
+    told = heard[-1]
+    assert (told.model, told.requests, told.refused) == ("counted", 4, 1)
+    assert (told.queue_mean_s, told.queue_max_s, told.waiting) == (0.05, 0.1, 0)
+    assert 0 < told.window_s < 60
+    counts.clear()
+    reporter.away("asleep")
+    await until(lambda: heard[-1].model == "asleep")
+    assert (heard[-1].requests, heard[-1].waiting) == (0, 1)
+    assert reporter.healthy() is None
+    await reporter.stop()
+    assert "expected it to run" in str(reporter.healthy())
+
+
+async def test_without_kafka_it_lives_and_waits():
+    asked = asyncio.Event()
+
+    def collect():
+        asked.set()
+        return {}
+
+    reporter = Reporter(f"127.0.0.1:{free_port()}", "gateway-test", collect)
+    await reporter.start()
+    reporter.away("m")
+    await asyncio.wait({asyncio.create_task(asked.wait())}, timeout=0.3)
+    assert reporter.healthy() is None
+    assert not asked.is_set()
+    await reporter.stop()
