@@ -48,7 +48,7 @@ bench-serving: setup ## the gateway against KServe in the same run, up to ten mi
 bench-serving-long: setup ## what the gateway holds over 10 million requests, a quarter of an hour
 	@$(PY) -m tests.bench.serving.long
 
-bench-density: setup ## 500 models in one runtime: what they hold, and what waking one takes, in half a minute
+bench-density: setup ## 500 models in one runtime: what they hold, and what waking one takes; and a cold start, in two minutes
 	@$(PY) -m tests.bench.serving.density
 
 scale: setup ## write docs/scale.md, docs/serving-figures.md and their pictures from the reports

@@ -105,17 +105,16 @@ def test_a_distribution_declares_the_portions_it_imports(folder: Path):
     assert needed - own - declared == set()
 
 
-def test_torch_is_an_extra_of_the_trainer_alone():
-    wanting = {
-        folder.name
-        for folder in DISTRIBUTIONS
-        if re.search(r'"torch\b', (folder / "pyproject.toml").read_text(encoding="utf-8"))
-    }
-    trainer = (ROOT / "services/trainer/pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(trainer)["project"]
-    assert wanting == {"trainer"}
-    assert "torch" in project["optional-dependencies"]["torch"]
-    assert not any(need.startswith("torch") for need in project["dependencies"])
+def test_torch_is_an_extra_of_what_trains_or_serves_networks():
+    wanting = {}
+    for folder in DISTRIBUTIONS:
+        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        assert not any(need.startswith("torch") for need in project["dependencies"])
+        if "torch" in text:
+            wanting[folder.name] = project["optional-dependencies"]["torch"]
+    assert set(wanting) == {"modelling", "trainer", "deployer"}
+    assert "torch" in wanting["modelling"]
 
 
 @pytest.mark.parametrize("service", SERVICES)

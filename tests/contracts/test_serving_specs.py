@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.model import ModelSpec, Served
 from gyral.contracts.specs.serving import Placement, Serving
 
 
-def a_model(serving=None, name="churn"):
+def a_model(serving=None, name="churn", **train):
     body = {
         "task": "binary-classification",
         "features": {"stream": "rows", "fields": ["age"]},
         "label": {"stream": "labels", "key": "id", "positive": "left > 0"},
-        "train": {"trainer": "sklearn.logistic_regression"},
+        "train": {"trainer": "sklearn.logistic_regression", **train},
     }
     return ModelSpec.model_validate(
         {
@@ -106,3 +106,26 @@ def test_no_model_with_runtimes_of_its_own_is_called_as_those_that_all_share():
     assert a_model(name="shared").name == "shared"
     with pytest.raises(ValidationError, match=r"metadata\.name: expected another name"):
         a_model({"runtime": "own"}, name="shared")
+
+
+AS_TORCH = {"trainer": "torch.transformer", "parameters": {"serve": "torch"}}
+
+
+def test_a_model_served_as_torch_has_runtimes_of_its_own():
+    spec = a_model({"runtime": "own"}, **AS_TORCH).spec
+    assert spec.train.served is Served.TORCH
+    assert a_model().spec.train.served is Served.ONNX
+    for serving in (None, {"runtime": "shared"}):
+        with pytest.raises(ValidationError, match=r"expected own, since train\.parameters"):
+            a_model(serving, **AS_TORCH)
+
+
+@pytest.mark.parametrize("wanted", ["tensorrt", "", "ONNX", True, 1])
+def test_a_format_that_nobody_serves_is_refused(wanted):
+    with pytest.raises(ValidationError, match=r"parameters\.serve: expected onnx or torch"):
+        a_model(trainer="torch.mlp", parameters={"serve": wanted})
+
+
+def test_a_format_is_chosen_for_networks_alone():
+    with pytest.raises(ValidationError, match=r"expected none for sklearn\."):
+        a_model({"runtime": "own"}, parameters={"serve": "onnx"})

@@ -124,7 +124,7 @@ def test_a_pod_is_told_the_same_as_its_container_is_by_compose(name):
             *("KUBERNETES_IMAGE", "KUBERNETES_NAMESPACE"),
         },
         "gateway": {"SERVICE_KEY_FILE"},
-        "runtime-m": {"RUNTIME_LISTEN", "KAFKA_BROKERS"},
+        "runtime-m": {"RUNTIME_LISTEN", "RUNTIME_FLAVOUR", "KAFKA_BROKERS"},
     }.get(name, set()) | {"INSTANCE_ID"}
     assert here.keys() - apart == there.keys() - apart
     for each in here.keys() - apart:

@@ -19,9 +19,11 @@ from gyral.contracts.names import BlobRef
 from gyral.kit.frames import Batch, FrameReader, Kind, Rows, batch_payload, packed
 from gyral.runtime.domain import Files
 from gyral.runtime.store import Cache
+from gyral.testkit.backends import start_backends
 from gyral.testkit.processes import ServiceProcess
 from gyral.testkit.usage import memory_bytes
 from tests.bench.report import machine, publish, today
+from tests.bench.serving import cold
 from tests.bench.serving.model import FEATURES, Served, boosted_trees, served
 from tests.bench.serving.report import Density, DensityReport
 
@@ -80,7 +82,7 @@ def cached(folder: Path, models: Iterable[Served]) -> Many:
         answers.append(one.probabilities[0])
         row = one.rows[0]
     cache.keep(slots)
-    return Many(list(slots), [each.onnx.sha256 for each in slots.values()], answers, row)
+    return Many(list(slots), [each.model.sha256 for each in slots.values()], answers, row)
 
 
 class Asking:
@@ -211,6 +213,11 @@ def main() -> None:
     """Measure and print a table, then one line of JSON."""
     with tempfile.TemporaryDirectory(prefix="gyral-density-") as folder:
         report = run(Path(folder))
+        backends = start_backends(Path(folder) / "stack")
+        try:
+            report = report.model_copy(update={"cold_start": cold.run(backends)})
+        finally:
+            backends.stack.down()
     Console().print(_table(report))
     publish(report)
 

@@ -154,6 +154,20 @@ def _density(found: Found) -> str:
     )
 
 
+def _cold_start(found: Found) -> str:
+    told = found.density.cold_start if found.density else None
+    if told is None:
+        return not_measured("bench-density")
+    return as_table(
+        ("figure", "measured"),
+        [
+            ("first answer after a sleep, p50 of " + str(told.starts), f"{told.p50_s:.2f} s"),
+            ("the slowest of them", f"{told.longest_s:.2f} s"),
+            ("the same request while a runtime is there", f"{told.warm_p50_ms:.2f} ms"),
+        ],
+    )
+
+
 BLOCKS: Mapping[str, Block] = {
     "servers": _servers,
     "ratios": _ratios,
@@ -161,6 +175,7 @@ BLOCKS: Mapping[str, Block] = {
     "half_open": _half_open,
     "stages": _stages,
     "density": _density,
+    "cold_start": _cold_start,
 }
 
 

@@ -118,6 +118,16 @@ class Density(Figures):
     """All models asked in turn: where they do not fit, each was put out before it is asked."""
 
 
+class ColdStart(Figures):
+    """What the first request to a model waits that has no runtime, gateway to gateway."""
+
+    starts: int
+    p50_s: float
+    longest_s: float
+    warm_p50_ms: float
+    """The same request while the runtime is there."""
+
+
 class DensityReport(Report):
     """What `make bench-density` prints."""
 
@@ -126,6 +136,7 @@ class DensityReport(Report):
     model_bytes: int
     empty_mb: float
     runs: Sequence[Density]
+    cold_start: ColdStart | None = None
 
 
 def over(ours: Cells, theirs: Cells, figure: str) -> Ratios:

@@ -18,6 +18,7 @@ from tests.bench.serving.load import NoWrkError, Target, WrongAnswerError
 from tests.bench.serving.report import (
     Cell,
     Cells,
+    ColdStart,
     Density,
     DensityReport,
     HalfOpen,
@@ -83,6 +84,7 @@ def a_density():
         model_bytes=224_000,
         empty_mb=130,
         runs=[one],
+        cold_start=ColdStart(starts=5, p50_s=1.23, longest_s=1.87, warm_p50_ms=0.81),
     )
 
 
@@ -124,6 +126,8 @@ def test_one_command_takes_a_report_over(tmp_path, capsys):
         "2.50 times",
         "95%",
         "| 67 | 76 |",
+        "| 1.23 s |",
+        "| 0.81 ms |",
         "| gateway_grpc | 1,300 / 0.45 / 0.90 |",
         "| ratio | 1.25 | 2 |",
     ):

@@ -68,6 +68,26 @@ async def test_stray_line_ends_do_not_hold_a_connection(server):
     writer.close()
 
 
+async def test_a_connection_is_kept_alive_for_as_long_as_it_asks(monkeypatch):
+    monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.2)
+    server = HttpServer(app, host="127.0.0.1", port=0)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        async with asyncio.timeout(5):
+            now = asyncio.get_running_loop().time
+            until = now() + 0.5
+            while now() < until:
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await reader.readuntil(b"ok")
+            answered_at = now()
+            assert await reader.read() == b""
+            assert now() - answered_at > 0.15
+    finally:
+        writer.close()
+        await server.stop()
+
+
 async def test_headers_without_end_are_refused(server, monkeypatch):
     monkeypatch.setattr(module, "HEADER_TIMEOUT_S", 60)
     piece = b"X: " + b"a" * 40_000

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
 from gyral.modelling.documents import DocumentError
@@ -11,7 +12,7 @@ from gyral.modelling.features import (
     FeatureSpec,
     fit_transform_parameters,
 )
-from gyral.modelling.manifest import DatasetPin, Manifest, OnnxModel
+from gyral.modelling.manifest import DatasetPin, Manifest, OnnxModel, TorchModel
 
 FEATURES = (
     FeatureSpec("wind", FeatureKind.NUMERIC),
@@ -91,4 +92,42 @@ def test_a_tampered_manifest_is_refused_by_field(field, value, message):
     held = document.get(field)
     document[field] = held | value if isinstance(held, dict) else value
     with pytest.raises(DocumentError, match=rf"^manifest.json: .*{message}"):
+        Manifest.from_json(json.dumps(document).encode())
+
+
+TORCH = TorchModel(
+    sha256="b" * 64,
+    size_bytes=10,
+    code_sha256="c" * 64,
+    entry="network:build",
+    config={"numbers": 3, "cardinalities": (4, 2), "dropout": 0.5, "kind": "wide", "on": True},
+)
+
+
+def test_a_manifest_says_its_format_by_what_it_has():
+    torch = replace(MANIFEST, onnx=UNSET, torch=TORCH)
+    again = Manifest.from_json(torch.to_json())
+    assert again == torch
+    assert (again.model_file, again.code_sha256) == (TORCH, "c" * 64)
+    assert (MANIFEST.model_file.sha256, MANIFEST.code_sha256) == ("a" * 64, None)
+
+
+def test_a_manifest_of_onnx_says_nothing_that_older_readers_do_not_know():
+    assert "torch" not in json.loads(MANIFEST.to_json())
+
+
+@pytest.mark.parametrize(("formats", "found"), [((), "neither"), (("onnx", "torch"), "both")])
+def test_a_manifest_has_exactly_one_format(formats, found):
+    document = json.loads(MANIFEST.to_json())
+    both = {"onnx": document.pop("onnx"), "torch": to_builtins(TORCH)}
+    document |= {name: both[name] for name in formats}
+    with pytest.raises(DocumentError, match=f"expected exactly one of them, found {found}"):
+        Manifest.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("entry", ["network", "../network:build", "network:__import__()", ":b"])
+def test_an_entry_is_a_module_and_a_function(entry):
+    document = json.loads(replace(MANIFEST, onnx=UNSET, torch=TORCH).to_json())
+    document["torch"]["entry"] = entry
+    with pytest.raises(DocumentError, match="entry"):
         Manifest.from_json(json.dumps(document).encode())

@@ -4,14 +4,16 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from gyral.deployer.engine.holding import holder
-from tests.services.deployer.house import LIVE, House, deadline_in
+from gyral.testkit.backends import Backends
+from tests.services.deployer.house import LIVE, House, a_house, deadline_in
 
 QUICK = {
     "DEPLOYER_BACKEND": "process",
@@ -89,6 +91,14 @@ class Making(House):
         )
         found: dict[str, Any] = json.loads(answer.text)
         return found
+
+
+@contextmanager
+def a_making_house(stack: Backends) -> Iterator[Making]:
+    """Yield such a house over stores of its own, its processes running."""
+    with a_house(stack, Making) as house:
+        assert isinstance(house, Making)
+        yield house
 
 
 def seconds(call: Callable[[], object]) -> float:

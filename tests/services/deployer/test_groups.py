@@ -13,8 +13,9 @@ import pytest
 
 from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.versions import ModelDeclared
-from tests.services.deployer.house import GOLDEN, Served, a_house, a_version, deadline_in
-from tests.services.deployer.making import Making, seconds
+from tests.docs import pages
+from tests.services.deployer.house import GOLDEN, Served, a_version, deadline_in
+from tests.services.deployer.making import a_making_house, seconds
 from tests.services.deployer.test_planted import works_ten_times_longer
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -24,7 +25,7 @@ QUEUE_S = 0.004
 
 @pytest.fixture(scope="module")
 def house(stack):
-    with a_house(stack, Making) as made:
+    with a_making_house(stack) as made:
         yield made
 
 
@@ -114,6 +115,10 @@ def test_a_model_of_its_own_is_held_there_alone_and_moves_as_it_is_declared(hous
     status, said = house.type("get", "runtimes", "-o", "json")
     assert status == 0, said
     assert {each["name"] for each in json.loads(said)} >= {own.name, "shared"}
+    for command in pages.commands(pages.ROOT / "docs" / "runtimes.md"):
+        [[_, *words]] = command.stages
+        status, said = house.type(*words)
+        assert (status, own.name in said, "shared" in said) == (0, True, True), said
     status, said = house.type("get", "runtimes", own.name)
     assert (status, own.name in said, "shared" in said) == (0, True, False), said
     status, said = house.type("get", "runtimes", "nobody")
@@ -158,6 +163,27 @@ def test_an_idle_model_has_no_runtime_and_its_first_requests_wait_for_one(house)
     asleep(house, model)
     with ThreadPoolExecutor(20) as many:
         assert set(many.map(lambda _: answered(model), range(20))) == {1}
+
+
+def test_to_ask_whether_a_sleeping_model_is_ready_wakes_it(house):
+    model = house.model(serving=TO_NONE)
+    model.live()
+    asleep(house, model)
+    late = deadline_in(30)
+    said = [is_ready(model)]
+    while not is_ready(model):
+        assert not late(), house.deployer.tail()
+    assert said == [False]
+    assert answered(model) == 1
+
+
+def is_ready(model):
+    answer = httpx.get(
+        f"{model.house.gateway.url}/v2/models/{model.name}/ready",
+        headers={"authorization": f"Bearer {model.house.key}"},
+        timeout=30,
+    )
+    return answer.json()["ready"]
 
 
 def answered(model):

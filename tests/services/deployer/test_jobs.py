@@ -6,9 +6,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from gyral.contracts.deployment import RolloutAborted
 from gyral.contracts.training import Artifacts
 from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.engine.groups import Groups
+from gyral.deployer.engine.backend import SHARED, Flavour
+from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.engine.runtimes import NotNowError, RefusedByRuntimeError, Runtime, Runtimes
 from gyral.deployer.jobs.following import Addressing
 from gyral.deployer.jobs.preparing import Preparation
@@ -36,7 +38,7 @@ def a_version(folder):
     files = Logistic({"x": 0.5}, bias=0.1).files(({"x": 1.0}, {"x": -1.0}))
     known = cached(folder, "m@1", files)
     return Artifacts(
-        onnx=known.onnx,
+        onnx=known.model,
         manifest=known.manifest,
         golden=known.golden,
         profile=known.golden,
@@ -155,6 +157,47 @@ async def test_a_preparation_leaves_alone_what_gateways_may_still_ask(deployer, 
         await prepare.run(await claimed(jobs))
         assert set(await runtime.held()) == {"m@1", "churn@1", "churn@2", "churn@3"}
     assert (await deployer.stage(3)).stage is Stage.SHADOW
+
+
+class Made(Groups):
+    """One runtime, as a backend that made it for a flavour tells of it."""
+
+    async def seats(self):
+        [(address, runtime)] = self.fixed.items()
+        return {SHARED: (Seat(address, runtime, ready=True, name="m-0", flavour=Flavour.ONNX),)}
+
+
+@pytest.mark.live
+async def test_a_version_with_code_waits_until_its_runtimes_are_made_anew(deployer, tmp_path):
+    made = a_version(tmp_path)
+    made = made.model_copy(update={"code": made.golden})
+    jobs = Jobs(deployer.pool, "prepare")
+    await deployer.handlers.version_approved(approved(1, bootstrap=True, made=made))
+    async with deployer.opened() as tx:
+        assert await tx.of_torch() == {"churn"}
+    job = await claimed(jobs)
+    async with controlled(tmp_path) as (client, _):
+        for groups, found in (
+            (Made({"unix:/r": Runtime(client)}), "found onnx: they are made anew"),
+            (Groups({"unix:/r": Runtime(client)}), None),
+        ):
+            prepare = Preparation(
+                deployer.opened,
+                jobs,
+                groups,
+                KnownSpecs(),
+                nobody_wakes,
+                lambda: NOW,
+                Changes(),
+            )
+            if found is None:
+                await prepare.run(job)
+                continue
+            with pytest.raises(NotNowError, match=found) as waits:
+                await prepare.run(job)
+            assert is_infrastructure(waits.value)
+    [aborted] = await deployer.published(RolloutAborted)
+    assert "found a version served as torch" in aborted.reason
 
 
 async def test_what_one_of_two_runtimes_missed_it_is_told_when_it_is_back(tmp_path):

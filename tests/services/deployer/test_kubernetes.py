@@ -224,9 +224,12 @@ def test_names_that_are_cut_stay_apart():
 
 
 async def test_a_torch_group_runs_the_image_that_has_torch(cluster, backend):
-    await backend.ensure(replace(FLIGHTS, replicas=0, flavour=Flavour.TORCH))
+    await backend.ensure(replace(FLIGHTS, flavour=Flavour.TORCH))
     found = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")
-    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "gyral:0.1.0-torch"
+    [container] = found["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "gyral:0.1.0-torch"
+    [member] = await ready(backend, 1)
+    assert member.flavour is Flavour.TORCH
 
 
 async def test_the_shared_group_scales_by_all_models(cluster, backend):

@@ -8,12 +8,13 @@ import stat
 import sys
 import textwrap
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gyral.deployer.engine import launcher
-from gyral.deployer.engine.backend import GroupSpec
+from gyral.deployer.engine.backend import Flavour, GroupSpec
 from gyral.deployer.engine.holding import Held, holder
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.kit.health import UnstartableError
@@ -287,3 +288,23 @@ async def test_a_deployer_killed_at_any_moment_leaves_nothing_that_is_not_found(
     async with a_backend(tmp_path) as backend:
         await backend.made.ensure(GroupSpec("m", 1))
         await backend.until("m", 1)
+
+
+async def test_a_runtime_that_is_to_compute_something_else_is_made_anew(tmp_path):
+    told = {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour}
+    surroundings = replace(SAME, by_flavour=told)
+    async with a_backend(tmp_path, surroundings) as backend:
+        await backend.made.ensure(GroupSpec("m", 1))
+        [member] = await backend.until("m", 1)
+        pid = holder(backend.folder / "m" / "0" / "lock")
+        assert (member.flavour, environment(pid)["RUNTIME_FLAVOUR"]) == (Flavour.ONNX, "onnx")
+        await backend.made.ensure(GroupSpec("m", 1, Flavour.TORCH))
+        [member] = await backend.renewed("m", pid)
+        again = holder(backend.folder / "m" / "0" / "lock")
+        assert member.flavour is Flavour.TORCH
+        assert environment(again)["RUNTIME_FLAVOUR"] == "torch"
+
+
+def environment(pid):
+    lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(line.decode().split("=", 1) for line in lines if line)

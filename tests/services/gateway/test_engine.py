@@ -47,15 +47,30 @@ async def ask(batcher, *numbers, within_s=10.0):
 async def test_requests_of_one_tick_are_asked_together_and_answered_apart():
     async with connected() as (peer, batcher):
         await ask(batcher, 0.5)
-        answers = await asyncio.gather(*(ask(batcher, n / 100, 0.5) for n in range(40)))
-        assert answers == [[n / 100, 0.5] for n in range(40)]
-        assert len(peer.batches) == 2
+        for _ in range(2):
+            answers = await asyncio.gather(*(ask(batcher, n / 100, 0.5) for n in range(40)))
+            assert answers == [[n / 100, 0.5] for n in range(40)]
+        # Who came alone is followed at once, by whoever comes first.
+        assert [len(batch) for batch in peer.batches] == [1, 1, 39, 40]
 
 
 async def test_a_batch_never_holds_more_rows_than_allowed():
     async with connected() as (peer, batcher):
         await asyncio.gather(*(ask(batcher, *[0.1] * 100) for _ in range(7)))
         assert max(sum(batch) for batch in peer.batches) <= 256
+
+
+async def test_requests_that_are_too_long_together_are_asked_one_by_one():
+    async with connected() as (peer, batcher):
+        peer.answer = lambda batch: (
+            Kind.PROBABILITIES,
+            array("d", [len(rows.columns[0][0]) for rows in batch.requests]).tobytes(),
+        )
+        lengths = [(1 << 20) + number for number in range(20)]
+        answers = await asyncio.gather(
+            *(batcher.ask([["x" * length]], 1, 10) for length in lengths)
+        )
+        assert answers == [[length] for length in lengths]
 
 
 async def test_what_was_asked_before_the_runtime_came_is_answered_when_it_does():

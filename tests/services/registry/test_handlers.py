@@ -3,11 +3,9 @@
 Each effect once, each refusal with its reason.
 """
 
-import itertools
 import uuid
 from dataclasses import replace
 from datetime import timedelta
-from importlib import resources
 
 import pytest
 from pydantic import SecretStr
@@ -29,14 +27,11 @@ from gyral.contracts.versions import ChampionChanged, VersionApproved, VersionRe
 from gyral.kit.blobs import Blobs
 from gyral.kit.changes import Changes
 from gyral.kit.db import is_infrastructure
-from gyral.kit.migrate import migrate
-from gyral.kit.tx import PermanentError, begin
+from gyral.kit.tx import PermanentError
 from gyral.registry.domain.audit import first_break
-from gyral.registry.domain.specs import IncompatibleSpecError
 from gyral.registry.domain.verdict import rejudging_id
 from gyral.registry.engine import Evidence
 from gyral.registry.handlers import Handlers
-from gyral.registry.store import RegistryTx
 from gyral.registry.store.declarations import Author
 from gyral.testkit.backends import S3Settings
 from gyral.testkit.events import delivered
@@ -49,13 +44,11 @@ from tests.services.registry.builders import (
     a_model,
     a_report,
     a_run,
-    a_stream,
     committed,
 )
+from tests.services.registry.conftest import IDS
 
 pytestmark = pytest.mark.live
-IDS = (f"00000000-0000-4000-8000-{number:012d}" for number in itertools.count(1))
-
 NOWHERE = S3Settings("http://127.0.0.1:1", "a", SecretStr("b"), "bucket")
 
 
@@ -71,22 +64,6 @@ def read_already(report):
             return ("pages",)
 
     return Read()
-
-
-@pytest.fixture
-async def opened(pool):
-    await migrate(pool, resources.files("gyral.registry") / "migrations", service="registry")
-    return begin(pool, RegistryTx, service="registry")
-
-
-@pytest.fixture
-async def declared(opened):
-    author = Author("tester", NOW, next(IDS))
-    async with opened() as tx:
-        await tx.declare_stream(a_stream(), author)
-        await tx.declare_stream(a_stream("orders", amount={"type": "number"}), author)
-        await tx.declare_model(a_model(), author)
-    return opened
 
 
 def handlers(opened, report=None):
@@ -362,30 +339,3 @@ async def test_every_change_is_in_a_chain_that_verifies_and_only_grows(pool, dec
     for statement in ("UPDATE audit SET reason = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
         with pytest.raises(Exception, match="only grows"):
             await pool.execute(statement)
-
-
-async def test_a_feature_that_comes_back_with_another_type_is_refused(declared):
-    author = Author("tester", NOW, next(IDS))
-    other = a_model().model_dump(mode="json")
-    other["spec"]["features"] = {"stream": "orders", "fields": ["amount"]}
-    other["spec"]["label"]["positive"] = "paid == true"
-    back = a_model().model_dump(mode="json")
-    back["spec"]["features"] = {"stream": "texts", "fields": ["pages"]}
-    async with declared() as tx:
-        paid = {"type": "boolean", "nullable": True}
-        await tx.declare_stream(
-            a_stream("orders", amount={"type": "number"}, paid=paid), author
-        )
-        await tx.declare_stream(a_stream("texts", pages={"type": "string"}), author)
-        await tx.declare_model(ModelSpec.model_validate(other), author)
-    with pytest.raises(IncompatibleSpecError, match=r"features.fields.pages: .* number"):
-        async with declared() as tx:
-            await tx.declare_model(ModelSpec.model_validate(back), author)
-
-
-async def test_the_types_of_features_declared_before_they_were_kept_are_found(pool, declared):
-    migration = resources.files("gyral.registry") / "migrations" / "0002_create_feature.sql"
-    await pool.execute("DROP TABLE feature")
-    await pool.execute(migration.read_text())
-    async with declared() as tx:
-        assert await tx.feature_types("churn") == {"pages": "number"}

@@ -1,5 +1,6 @@
 import array
 import json
+import math
 import sys
 import threading
 from contextlib import suppress
@@ -76,6 +77,26 @@ def test_a_model_that_answers_no_probability_is_an_error_and_no_answer(logistic,
     predictor = Predictor.of(files.manifest, model.SerializeToString())
     with pytest.raises(PredictionError, match=r"row 0: expected a probability in \[0, 1\]"):
         predictor.predict_lists({"x": [100.0], "kind": ["a"], "on": [False]})
+
+
+def test_a_nan_between_probabilities_is_found(logistic, files):
+    model = onnx.load_model_from_string(files.onnx)
+    model.graph.node[-1].op_type = "Sqrt"  # of a negative number it is NaN
+    predictor = Predictor.of(files.manifest, model.SerializeToString())
+    at_0, slope = (math.log(odds / (1 - odds)) for odds in map(logistic_at(logistic), (0, 1)))
+    slope -= at_0
+    cells = [(wanted - at_0) / slope for wanted in (0.25, -1.0, 0.25)]
+    columns: dict[str, list[object]] = {
+        "x": [*cells],
+        "kind": ["a"] * 3,
+        "on": [False] * 3,
+    }
+    with pytest.raises(PredictionError, match=r"row 1: .*\[0, 1\], found nan"):
+        predictor.predict_lists(columns)
+
+
+def logistic_at(logistic):
+    return lambda x: logistic.probability({"x": x, "kind": "a", "on": False})
 
 
 @pytest.mark.parametrize(

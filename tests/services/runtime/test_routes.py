@@ -45,7 +45,7 @@ PARTS = ("onnx", "manifest", "golden")
 
 
 def refs(files):
-    return (files.onnx, files.manifest, files.golden)
+    return (files.model, files.manifest, files.golden)
 
 
 async def raw(client, *sent):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 
 import pytest
@@ -24,7 +25,23 @@ def test_what_was_kept_is_known_to_the_next_process(tmp_path):
     cache.keep({"m@1": files})
     again = Cache(tmp_path)
     assert again.slots() == {"m@1": files}
-    assert again.read(files.onnx) == b"o"
+    assert again.read(files.model) == b"o"
+
+
+def test_a_version_with_code_is_known_too_and_its_code_is_kept(tmp_path):
+    cache = Cache(tmp_path)
+    files = Files(*(kept(cache, part) for part in (b"w", b"m", b"g", b"c")))
+    cache.keep({"m@1": files})
+    assert Cache(tmp_path).slots() == {"m@1": files}
+    assert files.code is not None
+    assert cache.read(files.code) == b"c"
+
+
+def test_what_an_older_runtime_kept_is_read(tmp_path):
+    parts = {part: a_ref(part.encode()).model_dump() for part in ("onnx", "manifest", "golden")}
+    (tmp_path / "slots.json").write_text(json.dumps({"m@1": parts}))
+    [files] = Cache(tmp_path).slots().values()
+    assert (files.model, files.code) == (a_ref(b"onnx"), None)
 
 
 def test_files_no_slot_needs_are_forgotten(tmp_path):

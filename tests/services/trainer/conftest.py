@@ -46,6 +46,8 @@ ENDS = StreamBody.model_validate(
 
 
 def model_body(**train: object) -> ModelBody:
+    parameters = train.get("parameters")
+    torch = isinstance(parameters, dict) and parameters.get("serve") == "torch"
     return ModelBody.model_validate(
         {
             "task": "binary-classification",
@@ -63,6 +65,7 @@ def model_body(**train: object) -> ModelBody:
                 **train,
             },
             "gates": {"slices": ["zone"]},
+            "serving": {"runtime": "own" if torch else "shared"},
         }
     )
 

@@ -1,5 +1,6 @@
 """A training, end to end, on streams whose truth is known."""
 
+import ast
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from gyral.contracts.evaluation import EvaluationReport, GoldenRows
+from gyral.modelling.archives import sources_of
 from gyral.modelling.features import (
     Encoding,
     FeatureKind,
@@ -15,10 +17,17 @@ from gyral.modelling.features import (
 )
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
+from gyral.runtime.engine import Predictor
 from gyral.trainer.engine import conversion, recipes
 from gyral.trainer.engine.conversion import compare, load
-from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles, TrainingRefusedError
+from gyral.trainer.engine.order import (
+    ARTIFACTS,
+    TORCH_ARTIFACTS,
+    ChampionFiles,
+    TrainingRefusedError,
+)
 from gyral.trainer.engine.training import train
+from tests.architecture.sources import imported
 
 from .conftest import AS_OF
 
@@ -29,7 +38,7 @@ def quiet(_progress: object) -> None:
 
 def files(folder: Path, version: int = 1) -> ChampionFiles:
     return ChampionFiles(
-        version=version, onnx=folder / "model.onnx", manifest=folder / "manifest.json"
+        version=version, model=folder / "model.onnx", manifest=folder / "manifest.json"
     )
 
 
@@ -43,6 +52,7 @@ def report_of(folder):
         "sklearn.hist_gradient_boosting",
         "sklearn.logistic_regression",
         pytest.param("torch.mlp", marks=pytest.mark.torch),
+        pytest.param("torch.transformer", marks=pytest.mark.torch),
     ],
 )
 def test_every_trainer_beats_the_base_rate_and_ships_what_it_fitted(order, trainer):
@@ -72,6 +82,65 @@ def test_the_same_order_gives_the_same_model_and_the_same_numbers(order):
     assert metrics[0] == metrics[1]
     for name in ("model.onnx", "golden.json"):
         assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
+
+
+AS_TORCH = {"serve": "torch", "epochs": 1, "width": 8, "blocks": 1, "heads": 2}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("trainer", "parameters"),
+    [("torch.transformer", AS_TORCH), ("torch.mlp", {"serve": "torch", "epochs": 1})],
+)
+def test_a_network_served_as_torch_is_weights_and_sources_that_answer_as_it_did(
+    order, trainer, parameters
+):
+    wanted = order(trainer=trainer, folds=2, parameters=parameters)
+    train(wanted, quiet)
+    out = wanted.output
+    assert {path.name for path in out.iterdir()} == set(TORCH_ARTIFACTS)
+    parity = report_of(out).parity
+    assert (parity.largest, parity.share_within) == (0.0, 1.0)
+    names = ("manifest.json", "model.safetensors", "code.zip")
+    served = Predictor.of(*((out / name).read_bytes() for name in names))
+    golden = GoldenRows.model_validate_json((out / "golden.json").read_bytes())
+    np.testing.assert_allclose(
+        served.predict_lists(golden.columns), golden.probabilities, atol=golden.tolerance
+    )
+    [(name, source)] = sources_of((out / "code.zip").read_bytes()).items()
+    assert name == "network.py"
+    assert {module.partition(".")[0] for _, module in imported(ast.parse(source))} == {
+        "collections",
+        "torch",
+    }
+
+
+@pytest.mark.torch
+def test_the_same_order_is_served_by_the_same_bytes_and_is_a_champion_to_judge_by(order):
+    spec = {"trainer": "torch.transformer", "folds": 2, "parameters": AS_TORCH}
+    first, second = (order(as_of=AS_OF - timedelta(days=21), **spec) for _ in range(2))
+    for wanted in (first, second):
+        train(wanted, quiet)
+    for name in ("model.safetensors", "code.zip", "golden.json"):
+        assert (first.output / name).read_bytes() == (second.output / name).read_bytes()
+    champion = ChampionFiles(
+        version=1,
+        model=first.output / "model.safetensors",
+        manifest=first.output / "manifest.json",
+        code=first.output / "code.zip",
+    )
+    late = order(champion=champion)
+    train(late, quiet)
+    assert report_of(late.output).champion is not None
+    without = champion.model_copy(update={"code": None})
+    with pytest.raises(TrainingRefusedError, match=r"champion: expected its code\.zip"):
+        train(order(champion=without), quiet)
+
+
+@pytest.mark.torch
+def test_heads_that_cannot_share_a_width_are_refused(order):
+    with pytest.raises(TrainingRefusedError, match="width: expected a multiple of heads = 4"):
+        train(order(trainer="torch.transformer", parameters={"width": 30}), quiet)
 
 
 def test_challenger_and_champion_are_scored_on_the_same_rows_block_by_block(order):
@@ -110,7 +179,7 @@ def test_a_champion_whose_input_is_gone_is_said_to_be_unscored(order, tmp_path):
     renamed = tmp_path / "champion.json"
     manifest = (early.output / "manifest.json").read_text()
     renamed.write_text(manifest.replace('"seats"', '"chairs"'))
-    champion = ChampionFiles(version=1, onnx=early.output / "model.onnx", manifest=renamed)
+    champion = ChampionFiles(version=1, model=early.output / "model.onnx", manifest=renamed)
     late = order(champion=champion)
     train(late, quiet)
     report = report_of(late.output)
@@ -128,7 +197,9 @@ def test_a_wrong_conversion_is_caught_with_its_numbers(order, monkeypatch):
         return wrong
 
     monkeypatch.setattr(recipes, "only_positive_class", planted)
-    with pytest.raises(TrainingRefusedError, match=r"onnx: expected 99\.9% .* found 0\."):
+    with pytest.raises(
+        TrainingRefusedError, match=r"shipped model: expected 99\.9% .* found 0\."
+    ):
         train(order(), quiet)
 
 
@@ -168,6 +239,6 @@ def test_values_one_step_apart_go_the_same_way_in_onnx_as_in_the_fitted_trees():
     features = [FeatureSpec(name, FeatureKind.NUMERIC) for name in columns]
     transform = fit_transform_parameters(columns, features, Encoding.ORDINAL)
     fitted = recipes.HistGradientBoosting(max_iter=10).fit(matrix, positive, transform, 1)
-    shipped = load(conversion.single_file(fitted.to_onnx()))
+    shipped = fitted.ship().answers
     apart = np.abs(fitted.probabilities(matrix) - shipped.probabilities(matrix))
     assert apart.max() < 1e-6

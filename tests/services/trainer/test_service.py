@@ -59,12 +59,17 @@ class Heard:
     async def until(self, event_type: type[E], *, timeout_s: float = 90.0) -> E:
         """Return the next event of a type; the time-out is a bound, never a wait."""
         async with asyncio.timeout(timeout_s):
+            while not isinstance(event := await self.next(timeout_s=timeout_s), event_type):
+                pass
+            return event
+
+    async def next(self, *, timeout_s: float = 90.0) -> Event:
+        """Return the next event of any type."""
+        async with asyncio.timeout(timeout_s):
             async for record in self._consumer:
                 event = cloudevents.parse(record, self._types[record.topic])
-                if event.key != self._model:
-                    continue
-                self.events.append(event)
-                if isinstance(event, event_type):
+                if event.key == self._model:
+                    self.events.append(event)
                     return event
         raise AssertionError("the consumer ended")
 

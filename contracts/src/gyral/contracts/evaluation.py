@@ -63,7 +63,7 @@ class Slice(Contract):
 
 
 class Parity(Contract):
-    """How far the shipped ONNX is from the model that was fitted, on the window's rows."""
+    """How far the shipped model is from the one that was fitted, on the window's rows."""
 
     rows: int = Field(ge=1)
     largest: float = Field(ge=0)
@@ -130,6 +130,6 @@ class GoldenRows(Contract):
     columns: dict[FieldName, tuple[Cell, ...]]
     """One column per input, all of one length."""
     probabilities: tuple[float, ...] = Field(min_length=1)
-    """P(positive) of each row, as the shipped ONNX gave it."""
+    """P(positive) of each row, as the shipped model gave it."""
     tolerance: float = Field(default=1e-6, gt=0)
     """Largest difference that counts as the same."""

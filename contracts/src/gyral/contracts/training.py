@@ -107,6 +107,12 @@ class Artifacts(Contract):
     """What a run leaves in the object store."""
 
     onnx: BlobRef
+    """The model: one ONNX file, or, where there is `code`, the weights as safetensors.
+
+    Its digest names the version; weights name the code that they belong to.
+    """
+    code: BlobRef | None = None
+    """Sources from which torch builds the network; None: the model is ONNX."""
     manifest: BlobRef
     profile: BlobRef
     golden: BlobRef

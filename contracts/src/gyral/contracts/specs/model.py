@@ -60,6 +60,19 @@ class Trainer(StrEnum):
     HIST_GRADIENT_BOOSTING = "sklearn.hist_gradient_boosting"
     LOGISTIC_REGRESSION = "sklearn.logistic_regression"
     MLP = "torch.mlp"
+    TRANSFORMER = "torch.transformer"
+
+    @property
+    def of_torch(self) -> bool:
+        """True for networks, which can be served as torch."""
+        return self in {Trainer.MLP, Trainer.TRANSFORMER}
+
+
+class Served(StrEnum):
+    """The format in which a recipe's models are served: its parameter `serve`."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
 
 
 class Train(SpecModel):
@@ -77,6 +90,25 @@ class Train(SpecModel):
     bootstrap_at: AwareDatetime | None = None
     """Event time of the first training; None: as soon as min_rows are labelled."""
     seed: int = 7
+
+    @property
+    def served(self) -> Served:
+        """The format of the versions that it makes."""
+        return Served(str(self.parameters.get("serve", Served.ONNX)))
+
+    @model_validator(mode="after")
+    def _format_is_served(self) -> Self:
+        wanted = self.parameters.get("serve")
+        if wanted is None:
+            return self
+        if not self.trainer.of_torch:
+            raise ValueError(
+                f"parameters.serve: expected none for {self.trainer}, whose models are ONNX; "
+                f"found {wanted!r}"
+            )
+        if wanted not in set(Served):
+            raise ValueError(f"parameters.serve: expected onnx or torch; found {wanted!r}")
+        return self
 
 
 class ExcessLoss(SpecModel):
@@ -250,6 +282,16 @@ class ModelBody(SpecModel):
         ):
             raise ValueError(
                 f"features.fields: {self.positive_field!r} is the label, so it is no feature"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _torch_has_runtimes_of_its_own(self) -> Self:
+        if self.train.served is Served.TORCH and self.serving.runtime is not Placement.OWN:
+            raise ValueError(
+                "serving.runtime: expected own, since train.parameters.serve is torch: its "
+                f"code runs in no process that others share; found {self.serving.runtime}: "
+                "declare serving: {runtime: own}, or serve: onnx"
             )
         return self
 

@@ -113,6 +113,16 @@ def batch_of(frame: Frame) -> Batch:
     return batch
 
 
+def _whole(data: bytes) -> Frame | None:
+    """Return the one frame that these bytes are, as they mostly are, or None."""
+    if len(data) < _HEADER.size:
+        return None
+    size, batch_id, kind = _HEADER.unpack_from(data)
+    if size + _HEADER.size != len(data) or size > MAX_PAYLOAD_BYTES or kind not in _KINDS:
+        return None
+    return Frame(batch_id, _KINDS[kind], data[_HEADER.size :])
+
+
 class FrameReader:
     """Cuts what a socket delivers into frames, however it was split on the way."""
 
@@ -128,6 +138,11 @@ class FrameReader:
             FrameError: the stream is no sequence of frames; drop the connection.
         """
         received = self._received
+        if not received:
+            whole = _whole(data)
+            if whole is not None:
+                yield whole
+                return
         received += data
         start = 0
         try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from gyral.kit.segments import Entry, Position
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 1 << 20
 
 
 class Recent:

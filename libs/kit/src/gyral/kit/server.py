@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEADER_TIMEOUT_S = 10.0
 LINGER_TIMEOUT_S = 10.0
 """How long the rest of a body may take whose request has been answered already."""
+KEEP_ALIVE_S = 75
+"""How long a connection may be silent between an answer and the next request."""
 MAX_HEADER_BYTES = 1 << 16
 DRAIN_S = 2.0
 """How long kept-alive connections have to ask once more and be told to go."""
@@ -28,6 +30,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _idle_timer: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
     _in_head = False
     _in_body = False
     _answering = False
@@ -39,12 +43,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._close_after(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._disarm()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Give headers that are still under way a deadline and a limit."""
+        self._idle_since = None
         super().data_received(data)
         if not self._awaits_headers() or self.transport.is_closing():
             return
@@ -82,9 +89,33 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Give what is still to come of an answered request's body a deadline."""
         self._answering = bool(self.pipeline)
-        super().on_response_complete()
+        if self._answering:
+            super().on_response_complete()
+        else:
+            self._rest()
         if self._in_body and not (self._answering or self.transport.is_closing()):
             self._close_after(LINGER_TIMEOUT_S)
+
+    def _rest(self) -> None:
+        """Do what the server does without a timer a request: one a connection looks again."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look)
+
+    def _look(self) -> None:
+        """Close a connection that was kept alive for too long."""
+        self._idle_timer = None
+        if self._idle_since is None:  # the next answer begins it anew
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _awaits_headers(self) -> bool:
         """Return True also after stray line ends, for which the server stops its own clock."""
@@ -144,7 +175,7 @@ class HttpServer:
                 server_header=False,
                 limit_concurrency=limit_concurrency,
                 backlog=512,
-                timeout_keep_alive=75,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=10,
             )
         )

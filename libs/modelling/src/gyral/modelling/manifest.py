@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Annotated, Literal, Self, TypeAlias
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from gyral.modelling.documents import canonical_json, parse_json
 from gyral.modelling.features import Encoding, FeatureKind, FeatureSpec, FittedNumber, Transform
@@ -27,6 +27,27 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     positive_column: Annotated[int, Meta(ge=0)] = 1
 
 
+Setting: TypeAlias = float | int | bool | str | tuple[int, ...]
+"""One value of a network's configuration."""
+
+
+class TorchModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Weights (`model.safetensors`), and the sources (`code.zip`) that build their network.
+
+    `entry` names a module of the sources and a function in it. The function takes `config` and
+    returns the network, from float32 [n, k] to probabilities of shape [n].
+    """
+
+    sha256: Sha256
+    """Of the weights."""
+    size_bytes: Annotated[int, Meta(gt=0)]
+    code_sha256: Sha256
+    entry: Annotated[
+        str, Meta(pattern="^[a-z_][a-z0-9_]*(\\.[a-z_][a-z0-9_]*)*:[a-z_][a-z0-9_]*$")
+    ]
+    config: dict[str, Setting]
+
+
 class DatasetPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The version of a stream's table that was read."""
 
@@ -37,6 +58,7 @@ class DatasetPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A trained model, as loaded by the runtime and judged by the registry.
 
+    Either `onnx` or `torch` is there, and says the model's format.
     `cutoff_us` is the event time in microseconds UTC from which on no row or label was seen;
     `rows` counts the training rows; `libraries` maps distribution names to their versions.
     """
@@ -48,7 +70,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     positive: Name
     inputs: Annotated[tuple[FeatureSpec, ...], Meta(min_length=1)]
     transform: Transform
-    onnx: OnnxModel
+    onnx: OnnxModel | UnsetType = UNSET
+    torch: TorchModel | UnsetType = UNSET
     datasets: Annotated[tuple[DatasetPin, ...], Meta(min_length=1)]
     cutoff_us: int
     rows: Annotated[int, Meta(ge=1)]
@@ -57,6 +80,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     libraries: dict[str, str]
 
     def __post_init__(self) -> None:
+        if (self.onnx is UNSET) is (self.torch is UNSET):
+            found = "neither" if self.onnx is UNSET else "both"
+            raise ValueError(f"onnx, torch: expected exactly one of them, found {found}")
         names = [it.name for it in self.inputs]
         repeated = [name for name, times in Counter(names).items() if times > 1]
         if repeated:
@@ -75,8 +101,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
 
     @property
+    def model_file(self) -> OnnxModel | TorchModel:
+        """The model, in the one format that it has."""
+        if isinstance(self.onnx, OnnxModel):
+            return self.onnx
+        assert isinstance(self.torch, TorchModel)  # noqa: S101 - as checked when it was made
+        return self.torch
+
+    @property
+    def code_sha256(self) -> str | None:
+        """Digest of the network's sources; None: the model is ONNX."""
+        return self.torch.code_sha256 if isinstance(self.torch, TorchModel) else None
+
+    @property
     def encoding(self) -> Encoding:
-        """Layout of the matrix that the ONNX model reads."""
+        """Layout of the matrix that the model reads."""
         return self.transform.encoding
 
     def to_json(self) -> bytes:

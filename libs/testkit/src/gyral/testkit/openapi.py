@@ -99,16 +99,13 @@ async def assembled(name: str, state: Path, known: Mapping[str, object] = _NOWHE
         known: values of settings, by their names; those it does not have are left out.
     """
     settings_type = settings_of(name)
-    known = {
+    sockets = {"runtime_socket": state / "socket", "runtime_listen": f"unix:{state}/socket"}
+    values = {
         field: value
-        for field, value in {**_NOWHERE, **known}.items()
+        for field, value in {**_NOWHERE, **sockets, **known}.items()
         if field in settings_type.model_fields
     }
-    if "runtime_socket" in settings_type.model_fields:
-        known["runtime_socket"] = state / "socket"
-    if "runtime_listen" in settings_type.model_fields:
-        known["runtime_listen"] = f"unix:{state}/socket"
-    settings = settings_type.model_validate({**known, "state_dir": state})
+    settings = settings_type.model_validate({**values, "state_dir": state})
     service: Service = importlib.import_module(f"gyral.{name}.app").build(settings)
     return service
 

@@ -16,7 +16,7 @@ from gyral.contracts.versions import ModelDeclared, VersionApproved
 from gyral.deployer import api
 from gyral.deployer.domain.demand import Demand
 from gyral.deployer.domain.scaling import Limits, Pace
-from gyral.deployer.engine.backend import Backend
+from gyral.deployer.engine.backend import Backend, Flavour
 from gyral.deployer.engine.groups import Groups
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.deployer.engine.runtimes import Runtime
@@ -157,7 +157,11 @@ def _backend(settings: Settings, changed: Callable[[], None]) -> _Making | None:
         case BackendName.NONE:
             return None
         case BackendName.PROCESS:
-            around = Surroundings(_environment(settings, os.environ), _secrets(settings), {})
+            around = Surroundings(
+                _environment(settings, os.environ),
+                _secrets(settings),
+                {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour},
+            )
             return Processes(settings.state_dir / "runtimes", settings.sockets, around, changed)
         case BackendName.KUBERNETES:
             return _kubernetes(settings)

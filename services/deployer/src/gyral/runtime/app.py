@@ -20,6 +20,7 @@ def build(settings: Settings) -> Service:
         max_models=settings.runtime_max_models,
         trial_timeout_s=settings.runtime_trial_timeout_s,
         trial_memory_bytes=settings.runtime_trial_memory_bytes,
+        flavour=settings.runtime_flavour,
     )
     repository = Repository(Blobs(settings), Cache(settings.state_dir), shelf, limits)
     health = Health()

@@ -14,22 +14,32 @@ class State(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+class Flavour(StrEnum):
+    """Which formats a runtime serves."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
+    """And ONNX: a model's versions may differ in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The three files that make a version servable."""
+    """The files that make a version servable."""
 
-    onnx: BlobRef
+    model: BlobRef
+    """One ONNX file; with `code`, weights."""
     manifest: BlobRef
     golden: BlobRef
+    code: BlobRef | None = None
+    """Sources of the network that torch builds; None: the version is ONNX."""
 
     @property
     def by_name(self) -> dict[str, BlobRef]:
         """The files under the names that the trial looks for."""
-        return {
-            "model.onnx": self.onnx,
-            "manifest.json": self.manifest,
-            "golden.json": self.golden,
-        }
+        others = {"manifest.json": self.manifest, "golden.json": self.golden}
+        if self.code is None:
+            return {"model.onnx": self.model, **others}
+        return {"model.safetensors": self.model, "code.zip": self.code, **others}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,10 @@ def admit(held: dict[str, Held], slot: str, files: Files, *, max_models: int) ->
     if known is not None and known.state is State.READY:
         if known.files == files:
             return False
-        if known.files.onnx.sha256 != files.onnx.sha256:
+        if known.files.model.sha256 != files.model.sha256:
             raise RefusedVersionError(
-                f"{slot}: expected sha256 {known.files.onnx.sha256}, as loaded; found"
-                f" {files.onnx.sha256}. Unload it first: a version's bytes do not change"
+                f"{slot}: expected sha256 {known.files.model.sha256}, as loaded; found"
+                f" {files.model.sha256}. Unload it first: a version's bytes do not change"
             )
     ready = sum(each.state is State.READY for each in held.values())
     if known is None and ready >= max_models:
@@ -73,3 +83,17 @@ def admit(held: dict[str, Held], slot: str, files: Files, *, max_models: int) ->
             " RUNTIME_MAX_MODELS allows. Unload one, or raise it"
         )
     return True
+
+
+def check_format(slot: str, files: Files, flavour: Flavour) -> None:
+    """Refuse what this runtime does not serve, before anything of it is fetched or read.
+
+    Raises:
+        RefusedVersionError: it is torch, and this runtime serves ONNX alone.
+    """
+    if files.code is not None and flavour is Flavour.ONNX:
+        raise RefusedVersionError(
+            f"{slot}: expected ONNX, which is all that this runtime serves; found a version"
+            " served as torch. Declare `serving.runtime: own` for its model: its code runs in"
+            " a runtime of its own, started with RUNTIME_FLAVOUR=torch"
+        )

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from gyral.kit.settings import ProcessSettings
 from gyral.kit.sockets import data_address
+from gyral.runtime.domain import Flavour
 
 
 class Settings(ProcessSettings):
@@ -19,6 +20,10 @@ class Settings(ProcessSettings):
     service_key: Annotated[SecretStr, Field(min_length=1, max_length=200)]
     """What the deployer shows, and gateways over TCP."""
 
+    runtime_flavour: Flavour = Flavour.ONNX
+    """`torch`: serves versions that bring code beside ONNX ones; for one model's own runtime.
+
+    Their code runs in this process, with all that the process may do."""
     runtime_max_models: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Versions held at once, in memory or on disk; more are refused until some are unloaded."""
     runtime_memory_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30

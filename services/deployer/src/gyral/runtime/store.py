@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -22,8 +23,28 @@ class UnreadableCacheError(OSError):
 
 class _Slot(msgspec.Struct, frozen=True):
     onnx: dict[str, str | int]
+    """Of the model, whatever its format: what older runtimes wrote is read."""
     manifest: dict[str, str | int]
     golden: dict[str, str | int]
+    code: dict[str, str | int] | None = None
+
+    @classmethod
+    def of(cls, files: Files) -> Self:
+        return cls(
+            onnx=files.model.model_dump(),
+            manifest=files.manifest.model_dump(),
+            golden=files.golden.model_dump(),
+            code=None if files.code is None else files.code.model_dump(),
+        )
+
+    @property
+    def files(self) -> Files:
+        return Files(
+            BlobRef.model_validate(self.onnx),
+            BlobRef.model_validate(self.manifest),
+            BlobRef.model_validate(self.golden),
+            None if self.code is None else BlobRef.model_validate(self.code),
+        )
 
 
 class Cache:
@@ -84,23 +105,11 @@ class Cache:
             raise DamagedCacheError(
                 f"{self._list.name}: {error}; remove it to start empty"
             ) from error
-        return {
-            name: Files(
-                BlobRef.model_validate(slot.onnx),
-                BlobRef.model_validate(slot.manifest),
-                BlobRef.model_validate(slot.golden),
-            )
-            for name, slot in kept.items()
-        }
+        return {name: slot.files for name, slot in kept.items()}
 
     def keep(self, slots: Mapping[str, Files]) -> None:
         """Replace the list, whole or not at all, and forget files that no slot needs."""
-        kept = {
-            name: _Slot(
-                files.onnx.model_dump(), files.manifest.model_dump(), files.golden.model_dump()
-            )
-            for name, files in slots.items()
-        }
+        kept = {name: _Slot.of(files) for name, files in slots.items()}
         scratch = self._list.with_suffix(".new")
         with scratch.open("wb") as file:
             file.write(msgspec.json.encode(kept))

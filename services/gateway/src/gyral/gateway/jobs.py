@@ -30,7 +30,7 @@ _SOURCE = "gyral/gateway"
 _LINGER_S = 0.03
 """How long entries are collected unless there are many: a request to Kafka costs as much as
 a hundred entries in it."""
-_MANY = 200
+_MANY_BYTES = 1 << 20
 _TURN = 64
 """Entries taken apart before answers get their turn."""
 _ACK_TIMEOUT_S = 30.0
@@ -112,7 +112,7 @@ class Forwarder:
             else:
                 before_marker.append((entry, position))
         await self._send_predictions(producer, before_marker)
-        if len(batch) < _MANY:
+        if self._journal.pending_bytes < _MANY_BYTES:
             await asyncio.sleep(_LINGER_S)
 
     async def _send_predictions(

@@ -52,11 +52,16 @@ class Evidence:
             manifest = Manifest.from_json(raw)
         except ValueError as error:
             raise UnreadableEvidenceError(f"{artifacts.manifest.key}: {error}") from error
-        if manifest.onnx.sha256 != artifacts.onnx.sha256:
-            raise UnreadableEvidenceError(
-                f"{artifacts.manifest.key}: expected onnx.sha256 {artifacts.onnx.sha256}; "
-                f"found {manifest.onnx.sha256}"
-            )
+        code = artifacts.code
+        for field, expected, found in (
+            ("the model's sha256", artifacts.onnx.sha256, manifest.model_file.sha256),
+            ("code_sha256", code and code.sha256, manifest.code_sha256),
+        ):
+            if found != expected:
+                raise UnreadableEvidenceError(
+                    f"{artifacts.manifest.key}: expected {field} {expected}, as in the run's "
+                    f"artifacts; found {found}"
+                )
         return tuple(column.name for column in manifest.inputs)
 
     async def _bytes(self, ref: BlobRef) -> bytes:

@@ -26,7 +26,16 @@ from gyral.kit.tx import Begin
 from gyral.trainer.domain import runs
 from gyral.trainer.domain.runs import OPEN, Move
 from gyral.trainer.engine.child import Trainers, TrainingTooLongError
-from gyral.trainer.engine.order import ARTIFACTS, ChampionFiles, Done, Order, Progress, Refused
+from gyral.trainer.engine.order import (
+    ARTIFACTS,
+    CODE,
+    TORCH_ARTIFACTS,
+    ChampionFiles,
+    Done,
+    Order,
+    Progress,
+    Refused,
+)
 from gyral.trainer.engine.order import Table as PinnedTable
 from gyral.trainer.store import Dataset, Run, TrainerTx
 
@@ -200,11 +209,14 @@ class Training:
             return None
         files = ChampionFiles(
             version=champion.version,
-            onnx=folder / "champion.onnx",
+            model=folder / "champion.model",
             manifest=folder / "champion.json",
+            code=None if champion.artifacts.code is None else folder / "champion.zip",
         )
-        await self.blobs.get_file(champion.artifacts.onnx, files.onnx)
+        await self.blobs.get_file(champion.artifacts.onnx, files.model)
         await self.blobs.get_file(champion.artifacts.manifest, files.manifest)
+        if files.code is not None and champion.artifacts.code is not None:
+            await self.blobs.get_file(champion.artifacts.code, files.code)
         return files
 
     async def _started(self, job: Job, prepared: Prepared) -> None:
@@ -276,14 +288,16 @@ class Training:
     async def _store(self, job: Job, order: Order) -> Artifacts:
         """Upload every artifact under this attempt's keys: no late rival overwrites it."""
         prefix = f"models/{order.model}/{order.run_id}/{job.token}"
+        torch = (order.output / CODE).exists()
         refs = {
             name.partition(".")[0]: await self.blobs.put_file(
                 f"{prefix}/{name}", order.output / name
             )
-            for name in ARTIFACTS
+            for name in (TORCH_ARTIFACTS if torch else ARTIFACTS)
         }
         return Artifacts(
             onnx=refs["model"],
+            code=refs.get("code"),
             manifest=refs["manifest"],
             profile=refs["profile"],
             golden=refs["golden"],

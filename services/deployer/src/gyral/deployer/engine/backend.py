@@ -39,6 +39,8 @@ class Member:
     """Address of its data socket, as routes name it: `unix:<path>` or `tcp:<host>:<port>`."""
     ready: bool
     """It answers on both."""
+    flavour: Flavour | None = None
+    """What it was made to compute; None: the backend does not say."""
 
 
 class Backend(Protocol):

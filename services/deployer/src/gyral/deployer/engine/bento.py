@@ -16,11 +16,17 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from gyral.deployer.engine.locking import locked, pinned
+from gyral.modelling.manifest import Manifest
+
 TIMEOUT_S = 120
+REQUIREMENTS_FILE = "requirements.txt"
 PACKED = ("gyral.contracts", "gyral.kit", "gyral.modelling", "gyral.runtime")
 """Packages whose sources travel in the Bento: the predictor and what it imports."""
 
-REQUIREMENTS = ("numpy", "onnxruntime", "msgspec", "pydantic")
+REQUIREMENTS = ("bentoml", "msgspec", "numpy", "onnxruntime", "pydantic")
+TORCH_REQUIREMENTS = ("safetensors", "torch")
+"""Of a version served as torch, in the versions it was trained with: the deployer has none."""
 
 SERVICE = '''"""Serves one version of one Gyral model; built by Gyral's deployer."""
 
@@ -38,8 +44,12 @@ class Model:
     def __init__(self) -> None:
         from gyral.runtime.engine import Predictor
 
-        manifest, model = HERE / "manifest.json", HERE / "model.onnx"
-        self._predictor = Predictor.of(manifest.read_bytes(), model.read_bytes())
+        manifest, code = (HERE / "manifest.json").read_bytes(), HERE / "code.zip"
+        if code.exists():
+            weights = (HERE / "model.safetensors").read_bytes()
+            self._predictor = Predictor.of(manifest, weights, code.read_bytes())
+        else:
+            self._predictor = Predictor.of(manifest, (HERE / "model.onnx").read_bytes())
 
     @bentoml.api
     def predict(self, columns: dict[str, list[float | bool | str | None]]) -> list[float]:
@@ -58,8 +68,19 @@ class VersionFiles:
 
     model: str
     version: int
-    onnx: bytes
+    model_file: bytes
+    """ONNX; with `code`, weights."""
     manifest: bytes
+    code: bytes | None = None
+
+    @property
+    def requirements(self) -> list[str]:
+        """Every library that the Bento installs, in one version; raises ValueError."""
+        fixed = locked(REQUIREMENTS)
+        if self.code is None:
+            return fixed
+        libraries = Manifest.from_json(self.manifest).libraries
+        return fixed + [pinned(name, libraries.get(name, "")) for name in TORCH_REQUIREMENTS]
 
 
 async def build_bento(files: VersionFiles) -> bytes:
@@ -70,6 +91,7 @@ async def build_bento(files: VersionFiles) -> bytes:
 
     Raises:
         BentoError: BentoML failed or took longer than `TIMEOUT_S`.
+        ValueError: the manifest names no version of a library that the Bento needs.
     """
     with tempfile.TemporaryDirectory(prefix="gyral-bento-") as folder:
         context, target = Path(folder, "context"), Path(folder, "out.bento")
@@ -103,8 +125,13 @@ def _lay_out(files: VersionFiles, context: Path) -> None:
     """Write the service, the model and the packages it needs."""
     context.mkdir()
     (context / "service.py").write_text(SERVICE, encoding="utf-8")
-    (context / "model.onnx").write_bytes(files.onnx)
+    name = "model.onnx" if files.code is None else "model.safetensors"
+    (context / name).write_bytes(files.model_file)
     (context / "manifest.json").write_bytes(files.manifest)
+    if files.code is not None:
+        (context / "code.zip").write_bytes(files.code)
+    requirements = "\n".join([*files.requirements, ""])
+    (context / REQUIREMENTS_FILE).write_text(requirements, encoding="utf-8")
     for package in PACKED:
         spec = find_spec(package)
         if spec is None or spec.origin is None:
@@ -129,7 +156,7 @@ def main(context: str, home: str, target: str, name: str) -> None:
         version=version,
         build_ctx=context,
         include=["*"],
-        python={"packages": list(REQUIREMENTS), "lock_packages": False},
+        python={"requirements_txt": REQUIREMENTS_FILE, "lock_packages": False},
     )
     bento.export(target)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from gyral.contracts.specs.serving import Placement, Serving
-from gyral.deployer.engine.backend import SHARED, Backend
+from gyral.deployer.engine.backend import SHARED, Backend, Flavour, Member
 from gyral.deployer.engine.runtimes import Runtime
 
 NO_BACKEND = (
@@ -23,6 +23,7 @@ class Seat:
     runtime: Runtime
     ready: bool
     name: str
+    flavour: Flavour | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,7 @@ class Groups:
         found: dict[str, tuple[Seat, ...]] = {}
         if self.backend is not None and self.client is not None:
             found = {
-                group: tuple(
-                    Seat(each.data, Runtime(self.client, each.control), each.ready, each.name)
-                    for each in members
-                )
+                group: tuple(self._seat(each, self.client) for each in members)
                 for group, members in (await self.backend.groups()).items()
             }
         if self.fixed:
@@ -79,6 +77,11 @@ class Groups:
                 for number, (address, runtime) in enumerate(self.fixed.items())
             )
         return found
+
+    @staticmethod
+    def _seat(member: Member, client: httpx.AsyncClient) -> Seat:
+        runtime = Runtime(client, member.control)
+        return Seat(member.data, runtime, member.ready, member.name, member.flavour)
 
     def entry(self, group: str) -> str:
         """Return the address that leads to any runtime of a group, once there is one."""

@@ -75,7 +75,12 @@ class Keeper:
     def member(self) -> Member:
         """The member as it is now."""
         control = f"http://127.0.0.1:{self._port}"
-        return Member(self.name, control, self._recipe.data, self.ready)
+        recipe = self._recipe
+        return Member(self.name, control, recipe.data, self.ready, recipe.flavour)
+
+    def computes(self, flavour: Flavour) -> bool:
+        """True when its runtime is made to compute this."""
+        return self._recipe.flavour is flavour
 
     @property
     def broken(self) -> bool:

@@ -13,11 +13,12 @@ from kubernetes_asyncio import client as k8s
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 
-from gyral.deployer.engine.backend import GroupSpec, Member
+from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
 from gyral.deployer.engine.workloads import (
     CONTROL_PORT,
     DATA_PORT,
     DIGEST,
+    FLAVOUR,
     GROUP,
     RUNTIMES,
     Manifest,
@@ -389,4 +390,11 @@ def _member(pod: k8s.V1Pod) -> Member | None:
         control=f"http://{host}:{CONTROL_PORT}",
         data=f"tcp:{host}:{DATA_PORT}",
         ready=ready,
+        flavour=_flavour_of(pod),
     )
+
+
+def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
+    """Return what a pod's runtime was told to compute; None where it was not told."""
+    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
+    return Flavour(told[0].value) if told else None

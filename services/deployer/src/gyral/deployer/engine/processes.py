@@ -135,7 +135,9 @@ class Processes:
         key = (spec.name, number)
         keeper = self._keepers.get(key)
         if keeper is not None and not keeper.ending:
-            return
+            if keeper.computes(spec.flavour):
+                return
+            keeper.end()  # what follows begins when it has ended
         recipe = self._recipe(spec, number)
         after = keeper.ended if keeper is not None else None
         self._keepers[key] = Keeper(recipe, self._turn, self._changed, after)

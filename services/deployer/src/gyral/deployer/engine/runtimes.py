@@ -38,10 +38,10 @@ class Runtime:
             NotNowError: it is to be tried again later; the message says what for.
             OSError: the runtime is away.
         """
-        body = {
-            part: getattr(artifacts, part).model_dump(mode="json")
-            for part in ("onnx", "manifest", "golden")
-        }
+        # Without `code`, as ONNX has none: older runtimes read no more than they know.
+        body = artifacts.model_dump(
+            mode="json", include={"onnx", "manifest", "golden", "code"}, exclude_none=True
+        )
         await self._post(f"/v2/repository/models/{name}/load", body)
 
     async def unload(self, name: str) -> None:

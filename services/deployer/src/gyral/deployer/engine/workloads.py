@@ -22,6 +22,7 @@ RUNTIMES = {
     "app.kubernetes.io/managed-by": "gyral-deployer",
 }
 """Labels of every object that the deployer makes, and of pods: NetworkPolicies go by them."""
+FLAVOUR = "RUNTIME_FLAVOUR"
 METRIC = "gyral_queue_seconds"
 """What the autoscaler asks for, as infra/kubernetes/prometheus-adapter.yaml makes it."""
 EXTERNALS, S3_SECRET, KEY_SECRET = "gyral-externals", "gyral-s3", "gyral-keys"
@@ -202,7 +203,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
         "name": "runtime",
         "image": pods.torch_image if spec.flavour is Flavour.TORCH else pods.image,
         "command": ["python", "-m", "gyral.runtime"],
-        "env": _environment(),
+        "env": _environment(spec.flavour),
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT},
             {"name": "data", "containerPort": DATA_PORT},
@@ -228,7 +229,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
     }
 
 
-def _environment() -> list[Manifest]:
+def _environment(flavour: Flavour) -> list[Manifest]:
     """Return a runtime's settings; secrets and addresses are referred to."""
     given: dict[str, Json] = {
         name: {"configMapKeyRef": {"name": EXTERNALS, "key": name}}
@@ -245,6 +246,7 @@ def _environment() -> list[Manifest]:
         {"name": "SERVICE_KEY_FILE", "value": "/run/secrets/service.key"},
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
+        {"name": FLAVOUR, "value": flavour},
         *({"name": name, "valueFrom": source} for name, source in given.items()),
     ]
 

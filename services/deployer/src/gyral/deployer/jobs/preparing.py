@@ -11,6 +11,7 @@ from gyral.contracts.specs.model import ModelSpec
 from gyral.contracts.specs.serving import Placement
 from gyral.contracts.specs.stream import Clock, FieldType
 from gyral.deployer.domain.rollouts import Stage
+from gyral.deployer.engine.backend import Flavour
 from gyral.deployer.engine.bento import VersionFiles, build_bento
 from gyral.deployer.engine.groups import NO_BACKEND, Groups
 from gyral.deployer.engine.runtimes import NotNowError, RefusedByRuntimeError, Runtimes
@@ -112,6 +113,11 @@ class Preparation:
         seats = (await self.groups.seats()).get(group, ())
         if not any(seat.ready for seat in seats):
             raise NotNowError(f"group {group}: expected a runtime; found none that is ready")
+        if rollout.artifacts.code and any(seat.flavour is Flavour.ONNX for seat in seats):
+            raise NotNowError(
+                f"group {group}: expected runtimes of flavour torch; found onnx: they are "
+                "made anew"
+            )
         await Runtimes(tuple(seat.runtime for seat in seats)).load(
             slot(name, rollout.version), rollout.artifacts
         )
@@ -148,10 +154,10 @@ class Export:
             raise LookupError(
                 f"job {job.id}: expected a rollout of {model}@{version}; found none"
             )
-        onnx, manifest = await asyncio.gather(
-            *map(self._bytes, (rollout.artifacts.onnx, rollout.artifacts.manifest))
-        )
-        bento = await build_bento(VersionFiles(model, version, onnx, manifest))
+        made = rollout.artifacts
+        file, manifest = await asyncio.gather(*map(self._bytes, (made.onnx, made.manifest)))
+        code = None if made.code is None else await self._bytes(made.code)
+        bento = await build_bento(VersionFiles(model, version, file, manifest, code))
         ref = await self.blobs.put_bytes(f"bentos/{model}/{version}.bento", bento)
         async with self.begin() as tx:
             await tx.keep_bento(model, version, ref.key)

@@ -8,9 +8,8 @@ from gyral.contracts.inference import ServingDemand
 from gyral.contracts.specs.serving import Serving
 from gyral.deployer.domain import scaling
 from gyral.deployer.domain.demand import Demand, Second
-from gyral.deployer.domain.rollouts import Stage
-from gyral.deployer.domain.scaling import Heard, Limits, Pace, Standing
-from gyral.deployer.engine.backend import SHARED, Backend, GroupSpec
+from gyral.deployer.domain.scaling import Heard, Limits, Pace, Scaled, Standing
+from gyral.deployer.engine.backend import SHARED, Backend, Flavour, GroupSpec
 from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.groups import StoredGroup
@@ -19,6 +18,18 @@ from gyral.kit.telemetry import get_log
 from gyral.kit.tx import Begin
 
 log = get_log()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What a look around found."""
+
+    owning: dict[str, Serving]
+    seats: dict[str, tuple[Seat, ...]]
+    named: frozenset[str]
+    """Addresses that routes name of runtimes that are to be there."""
+    warming: frozenset[str]
+    """Models with a version that is being prepared."""
 
 
 @dataclass(slots=True)
@@ -80,60 +91,65 @@ class Scaling:
     async def run_once(self) -> None:
         """Decide about every group that has or needs runtimes; then make it so."""
         owning = self.specs.owning()
-        seats = await self.groups.seats()
         async with self.begin() as tx:
-            rows, routes = await tx.groups(), await tx.routes()
+            rows, routes, warming = await tx.groups(), await tx.routes(), await tx.warming()
         named = {each for route in routes if not route.dormant for each in route.runtimes}
+        scene = _Scene(owning, await self.groups.seats(), frozenset(named), warming)
         needed = {route.model for route in routes} & set(owning)
         if self.groups.makes(SHARED):
             needed.add(SHARED)
         for group in sorted(rows.keys() | needed):
-            await self._decide(group, owning, seats.get(group, ()), named)
+            if self._decided(group, rows.get(group), scene) is not None:
+                await self._change(group, scene)
         async with self.begin() as tx:
-            rows = await tx.groups()
-        await self._follow(rows, owning, seats, named)
+            rows, of_torch = await tx.groups(), await tx.of_torch()
+        await self._follow(rows, scene, of_torch | self.specs.of_torch())
 
-    async def _decide(
-        self, group: str, owning: dict[str, Serving], seats: tuple[Seat, ...], named: set[str]
-    ) -> None:
+    async def _change(self, group: str, scene: "_Scene") -> None:
         """Change one group's number, in one transaction with the event that says so."""
-        limits, now = self._limits(group, owning), self.clock()
-        heard = Heard(
-            self.demand.seen(group), now, self.demand.began, self.demand.idle_since(group)
-        )
         async with self.begin() as tx:
             await tx.hold_group(group)
             row = await tx.group(group)
-            if group not in owning and not (group == SHARED and self.groups.makes(SHARED)):
-                if row is not None and not named.intersection(each.address for each in seats):
-                    await tx.forget_group(group, why=f"declared: {SHARED} runtimes hold it")
-                return
-            if row is None:
-                why = f"declared: expected {limits.min} to {limits.max} runtimes; found none"
-                await tx.scale(group, max(limits.min, 1), why=why, now=self.now())
-                return
-            if await _warming(tx, group):
-                limits = replace(limits, min=max(limits.min, 1))
-            there = sum(each.ready for each in seats[: row.replicas])
-            for_s = (self.now() - row.since).total_seconds()
-            standing = Standing(row.replicas, there, for_s)
-            decided = scaling.decide(standing, limits, heard, self.pace)
+            decided = self._decided(group, row, scene)
             if decided is None:
                 return
-            await tx.scale(
-                group,
-                decided.after,
-                why=decided.why,
-                now=self.now(),
-                measured=decided.measured,
-            )
+            if self._wanted(group, scene):
+                await tx.scale(
+                    group,
+                    decided.after,
+                    why=decided.why,
+                    now=self.now(),
+                    measured=decided.measured,
+                )
+            else:
+                await tx.forget_group(group, why=decided.why)
+        before = row.replicas if row else None
         log.info(
-            "runtimes.scaled",
-            group=group,
-            before=row.replicas,
-            after=decided.after,
-            why=decided.why,
+            "runtimes.scaled", group=group, before=before, after=decided.after, why=decided.why
         )
+
+    def _wanted(self, group: str, scene: "_Scene") -> bool:
+        return group in scene.owning or (group == SHARED and self.groups.makes(SHARED))
+
+    def _decided(self, group: str, row: StoredGroup | None, scene: "_Scene") -> Scaled | None:
+        """Return what is to change of a group, as far as is known now."""
+        seats = scene.seats.get(group, ())
+        if not self._wanted(group, scene):
+            if row is None or scene.named.intersection(each.address for each in seats):
+                return None
+            return Scaled(0, f"declared: {SHARED} runtimes hold it", {})
+        limits, now = self._limits(group, scene.owning), self.clock()
+        if group in scene.warming:  # nobody asks it yet, and it needs a runtime
+            limits = replace(limits, min=max(limits.min, 1))
+        if row is None:
+            why = f"declared: expected {limits.min} to {limits.max} runtimes; found none"
+            return Scaled(max(limits.min, 1), why, {})
+        there = sum(each.ready for each in seats[: row.replicas])
+        standing = Standing(row.replicas, there, (self.now() - row.since).total_seconds())
+        heard = Heard(
+            self.demand.seen(group), now, self.demand.began, self.demand.idle_since(group)
+        )
+        return scaling.decide(standing, limits, heard, self.pace)
 
     def _limits(self, group: str, owning: dict[str, Serving]) -> Limits:
         """Return between what a group is scaled; an elastic backend is only told whether."""
@@ -147,20 +163,17 @@ class Scaling:
         return Limits(limits.min, max(limits.min, 1), limits.queue_s, limits.idle_s)
 
     async def _follow(
-        self,
-        rows: dict[str, StoredGroup],
-        owning: dict[str, Serving],
-        seats: dict[str, tuple[Seat, ...]],
-        named: set[str],
+        self, rows: dict[str, StoredGroup], scene: "_Scene", of_torch: frozenset[str]
     ) -> None:
         """Have the backend make what is wanted; what is not ends once no gateway asks it."""
-        made = {group: each for group, each in seats.items() if self.groups.makes(group)}
-        self._note_unnamed(made, named)
+        made = {group: each for group, each in scene.seats.items() if self.groups.makes(group)}
+        self._note_unnamed(made, scene.named)
         for group, row in rows.items():
-            serving = owning.get(group)
+            serving = scene.owning.get(group)
             spec = GroupSpec(
                 group,
                 self._kept(made.get(group, ()), row.replicas),
+                Flavour.TORCH if group in of_torch else Flavour.ONNX,
                 most=serving.replicas.max if serving else self.shared.max,
                 queue_s=serving.queue if serving else self.shared.queue_s,
             )
@@ -169,7 +182,7 @@ class Scaling:
             if group not in rows and self._kept(each, 0) == 0:
                 await self.backend.remove(group)
 
-    def _note_unnamed(self, made: dict[str, tuple[Seat, ...]], named: set[str]) -> None:
+    def _note_unnamed(self, made: dict[str, tuple[Seat, ...]], named: frozenset[str]) -> None:
         now = self.clock()
         there = {each.address for seats in made.values() for each in seats}
         self._unnamed_since = {
@@ -188,9 +201,3 @@ class Scaling:
     def _left(self, seat: Seat) -> bool:
         since = self._unnamed_since.get(seat.address)
         return since is not None and self.clock() - since >= self.linger_s
-
-
-async def _warming(tx: DeployerTx, group: str) -> bool:
-    """Return True while a version is prepared: nobody asks it yet, and it needs a runtime."""
-    rollout = await tx.in_flight(group)
-    return rollout is not None and rollout.state.stage is Stage.WARMING

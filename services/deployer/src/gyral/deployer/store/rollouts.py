@@ -101,6 +101,13 @@ class RolloutTx(ObservationTx):
         )
         return _rollout(row) if row else None
 
+    async def of_torch(self) -> frozenset[str]:
+        """Return the models that had a version served as torch, and so may go back to it."""
+        rows = await self.conn.fetch(
+            "SELECT DISTINCT model FROM rollout WHERE artifacts ->> 'code' IS NOT NULL"
+        )
+        return frozenset(row["model"] for row in rows)
+
     async def over(self, slots: Iterable[str], *, before: datetime) -> frozenset[str]:
         """Return the slots whose rollout had ended, and that no route named, before a time."""
         rows = await self.conn.fetch(
@@ -127,6 +134,11 @@ class RolloutTx(ObservationTx):
         return {
             row["model"]: Step(row["epoch"], row["open_ended"], row["kept"]) for row in rows
         }
+
+    async def warming(self) -> frozenset[str]:
+        """Return the models with a version that is being prepared."""
+        rows = await self.conn.fetch("SELECT model FROM rollout WHERE stage = 'warming'")
+        return frozenset(row["model"] for row in rows)
 
     async def rollouts(
         self, model: str, *, after: int | None, limit: int

@@ -6,7 +6,7 @@ Projections, asked for what they may not have yet.
 from dataclasses import dataclass
 
 from gyral.contracts.data import StreamDeclared
-from gyral.contracts.specs.model import ModelSpec
+from gyral.contracts.specs.model import ModelSpec, Served
 from gyral.contracts.specs.serving import Placement, Serving
 from gyral.contracts.specs.stream import Clock, StreamSpec
 from gyral.contracts.versions import ModelDeclared
@@ -55,6 +55,14 @@ class Specs:
             for declared in self.models.values()
             if declared.spec.spec.serving.runtime is Placement.OWN
         }
+
+    def of_torch(self) -> frozenset[str]:
+        """Return the models whose versions are to be served as torch."""
+        return frozenset(
+            declared.name
+            for declared in self.models.values()
+            if declared.spec.spec.train.served is Served.TORCH
+        )
 
     async def event_clock(self, model: str) -> bool:
         """True when the model's time moves by data and markers alone."""

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from gyral.kit.blobs import Blobs, CorruptBlob
 from gyral.kit.telemetry import get_log
-from gyral.runtime.domain import Files, Held, RefusedVersionError, State, admit
+from gyral.runtime.domain import (
+    Files,
+    Flavour,
+    Held,
+    RefusedVersionError,
+    State,
+    admit,
+    check_format,
+)
 from gyral.runtime.engine import DamagedModelError, Predictor, UnusableModelError
 from gyral.runtime.engine.shelf import Shelf, Version
 from gyral.runtime.engine.trial import try_out
@@ -21,11 +29,12 @@ log = get_log()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one version may take."""
+    """What one version may be and take."""
 
     max_models: int
     trial_timeout_s: float
     trial_memory_bytes: int
+    flavour: Flavour
 
 
 @dataclass(slots=True)
@@ -52,8 +61,13 @@ class Repository:
         """Load what the cache says was loaded; files that changed on the disk are refused."""
         for slot, files in (await asyncio.to_thread(self.cache.slots)).items():
             try:
+                check_format(slot, files, self.limits.flavour)
                 await self._take_up(slot, files)
-            except (UnusableModelError, UnreadableCacheError) as error:
+            except (
+                RefusedVersionError,
+                UnusableModelError,
+                UnreadableCacheError,
+            ) as error:
                 self._held[slot] = Held(files, State.UNAVAILABLE, str(error))
                 log.error("version.not_restored", slot=slot, reason=str(error))  # noqa: TRY400 - no stack
 
@@ -65,6 +79,7 @@ class Repository:
             FullError: there is no room; the slot stays as it is.
             OSError: the object store is away.
         """
+        check_format(slot, files, self.limits.flavour)
         async with self._one_at_a_time:
             slots = self._slots()
             if not admit(slots, slot, files, max_models=self.limits.max_models):
@@ -104,7 +119,7 @@ class Repository:
         except (CorruptBlob, UnusableModelError) as error:
             raise RefusedVersionError(f"{slot}: {error}") from error
         await asyncio.to_thread(self.cache.keep, self._ready_slots())
-        log.info("version.loaded", slot=slot, sha256=files.onnx.sha256)
+        log.info("version.loaded", slot=slot, sha256=files.model.sha256)
 
     async def _try_out(self, files: Files) -> None:
         with tempfile.TemporaryDirectory(prefix="gyral-trial-") as folder:
@@ -124,22 +139,28 @@ class Repository:
         load = partial(self._predictor, files)
         loop = asyncio.get_running_loop()
         predictor = await loop.run_in_executor(self.shelf.loading, load)
-        version = Version(files.onnx.sha256, predictor.memory_bytes, load)
+        version = Version(files.model.sha256, predictor.memory_bytes, load)
         self.shelf.put(slot, version, predictor)
         self._held[slot] = Held(files, State.READY)
 
     def _predictor(self, files: Files) -> Predictor:
         """Return what a version's cached files make, checked each time they are read."""
         try:
-            onnx, manifest = self.cache.read(files.onnx), self.cache.read(files.manifest)
+            model, manifest = self.cache.read(files.model), self.cache.read(files.manifest)
+            code = None if files.code is None else self.cache.read(files.code)
         except DamagedCacheError as error:
             raise DamagedModelError(str(error)) from error
-        predictor = Predictor.of(manifest, onnx)
-        if predictor.manifest.onnx.sha256 != files.onnx.sha256:
-            raise UnusableModelError(
-                f"manifest.json: expected sha256 {files.onnx.sha256}, as of model.onnx; found"
-                f" {predictor.manifest.onnx.sha256}"
-            )
+        predictor = Predictor.of(manifest, model, code)
+        described = predictor.manifest
+        model_name = next(name for name in files.by_name if name.startswith("model."))
+        for expected, found, name in (
+            (files.model.sha256, described.model_file.sha256, model_name),
+            (files.code and files.code.sha256, described.code_sha256, "code.zip"),
+        ):
+            if found != expected:
+                raise UnusableModelError(
+                    f"manifest.json: expected sha256 {expected}, as of {name}; found {found}"
+                )
         return predictor
 
     def _slots(self) -> dict[str, Held]:

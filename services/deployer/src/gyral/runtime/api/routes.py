@@ -25,8 +25,11 @@ class LoadRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     onnx: BlobRef
+    """The model: one ONNX file; with `code`, weights."""
     manifest: BlobRef
     golden: BlobRef
+    code: BlobRef | None = None
+    """Sources of the network that torch builds; None: the version is ONNX."""
 
 
 class ServiceKey(KeyRing):
@@ -56,7 +59,9 @@ def create_router(repository: Repository) -> APIRouter:
         """Fetch, check, try out and hold a version."""
         wanted = await read_model(request, LoadRequest, max_bytes=1 << 16)
         try:
-            await repository.load(slot, Files(wanted.onnx, wanted.manifest, wanted.golden))
+            await repository.load(
+                slot, Files(wanted.onnx, wanted.manifest, wanted.golden, wanted.code)
+            )
         except RefusedVersionError as error:
             raise Refusal(422, "version_refused", str(error)) from error
         except FullError as error:
@@ -92,7 +97,7 @@ def _index(repository: Repository) -> list[dict[str, str]]:
             "name": slot,
             "version": slot.partition("@")[2],
             "state": held.state.value,
-            "sha256": held.files.onnx.sha256,
+            "sha256": held.files.model.sha256,
             "reason": held.reason,
         }
         for slot, held in repository.index()

@@ -1,77 +1,74 @@
 """One version of a model in memory: raw columns in, a probability a row out."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Protocol, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from gyral.modelling.columns import Column, ColumnError, Columns
 from gyral.modelling.documents import DocumentError
 from gyral.modelling.features import Block, Encoding, FeatureKind
-from gyral.modelling.manifest import Manifest
+from gyral.modelling.manifest import Manifest, OnnxModel
+from gyral.runtime.engine.errors import PredictionError, UnusableModelError
+from gyral.runtime.engine.networks import TorchNetwork
+from gyral.runtime.engine.sessions import Session
 
 _TREE_BATCH = 64
 """Rows a call for tree ensembles: 512 at once cost onnxruntime three times as much a row."""
 _OWN_BYTES = 256 << 10
 """What any session takes beside its model."""
 _OUTPUT_AXES = 2
-_PATH = re.compile(r"\S*/\S*")
 _ROUNDING = 1e-6
 """How far beyond [0, 1] float32 arithmetic may end up."""
 
 
-class UnusableModelError(ValueError):
-    """The files do not make a model that can serve."""
+class Model(Protocol):
+    """What answers to an encoded matrix, whatever the format."""
 
-
-class DamagedModelError(UnusableModelError):
-    """The files are no longer those that made a model; to read them again changes nothing."""
-
-
-class PredictionError(ValueError):
-    """The model gave no usable answer to these rows."""
+    def run(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return P(positive) of n rows, shape (n,) or (n, 1); raises PredictionError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A manifest and its ONNX session, on one thread: a batch is too small to share."""
+    """A manifest and the model that it describes."""
 
     manifest: Manifest
-    session: onnxruntime.InferenceSession
+    model: Model
 
     @classmethod
-    def of(cls, manifest: bytes, onnx: bytes) -> Self:
-        """Return the predictor that these two files describe.
+    def of(cls, manifest: bytes, model: bytes, code: bytes | None = None) -> Self:
+        """Return the predictor that these files describe.
+
+        Args:
+            manifest: which says the model's format.
+            model: the ONNX file, or the weights.
+            code: the sources that build the weights' network, which run in this process.
 
         Raises:
-            UnusableModelError: the manifest is off, or onnxruntime cannot load the bytes.
+            UnusableModelError: the manifest is off, or the others are not what it says.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # An arena keeps half a megabyte a model more, and gives nothing back when one goes.
-        options.enable_cpu_mem_arena = False
         try:
             read = Manifest.from_json(manifest)
-            session = onnxruntime.InferenceSession(
-                onnx, options, providers=["CPUExecutionProvider"]
-            )
         except DocumentError as error:
             raise UnusableModelError(str(error)) from error
-        except Exception as error:  # onnxruntime's errors share no base class of their own
-            raise UnusableModelError(f"model.onnx: {_first_line(error)}") from error
-        _check_ports(read, session)
-        return cls(read, session)
+        described = read.model_file
+        if isinstance(described, OnnxModel):
+            if code is not None:
+                raise UnusableModelError("manifest.json: expected torch, as there is code.zip")
+            return cls(read, Session.of(described, model))
+        if code is None:
+            raise UnusableModelError("code.zip: expected the network's sources; found none")
+        width = len(read.transform.outputs)
+        return cls(read, TorchNetwork.of(described, model, code, width=width))
 
     @property
     def memory_bytes(self) -> int:
         """What it takes, measured: trees unpack to five times their file, weights to twice."""
         times = 6 if self._of_trees else 2
-        return times * self.manifest.onnx.size_bytes + _OWN_BYTES
+        return times * self.manifest.model_file.size_bytes + _OWN_BYTES
 
     @property
     def _of_trees(self) -> bool:
@@ -104,26 +101,26 @@ class Predictor:
         )
 
     def _run(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        onnx = self.manifest.onnx
-        try:
-            [output] = self.session.run([onnx.output], {onnx.input: matrix})
-        except Exception as error:  # onnxruntime's errors share no base class of their own
-            raise PredictionError(f"onnxruntime: {_first_line(error)}") from error
-        found = cast(NDArray[np.float32], output)
-        if found.ndim == _OUTPUT_AXES:
-            found = found[:, onnx.positive_column if found.shape[1] > 1 else 0]
+        found = self.model.run(matrix)
+        if found.ndim == _OUTPUT_AXES and found.shape[1] == 1:
+            found = found[:, 0]
         if found.shape != (len(matrix),):
             raise PredictionError(
-                f"{onnx.output}: expected {len(matrix)} rows, found shape {found.shape}"
+                f"model: expected {len(matrix)} rows, found shape {found.shape}"
             )
         probabilities = found.astype(np.float64)
-        bad = ~((probabilities >= -_ROUNDING) & (probabilities <= 1.0 + _ROUNDING))
-        if bad.any():
-            row = int(bad.argmax())
-            raise PredictionError(
-                f"row {row}: expected a probability in [0, 1], found {probabilities[row]}"
-            )
-        return probabilities.clip(0.0, 1.0)
+        least, most = np.minimum.reduce(probabilities), np.maximum.reduce(probabilities)
+        if not (least >= -_ROUNDING and most <= 1.0 + _ROUNDING):  # nor is a NaN in between
+            raise _no_probability(probabilities)
+        inside = least >= 0.0 and most <= 1.0
+        return probabilities if inside else probabilities.clip(0.0, 1.0)
+
+
+def _no_probability(found: NDArray[np.float64]) -> PredictionError:
+    """Return what to say of the first row that got none."""
+    bad = ~((found >= -_ROUNDING) & (found <= 1.0 + _ROUNDING))
+    row = int(bad.argmax())
+    return PredictionError(f"row {row}: expected a probability in [0, 1], found {found[row]}")
 
 
 def column_of(cells: Sequence[object], kind: FeatureKind) -> Column:
@@ -133,22 +130,3 @@ def column_of(cells: Sequence[object], kind: FeatureKind) -> Column:
     column = np.empty(len(cells), dtype=object)
     column[:] = cells
     return column
-
-
-def _check_ports(manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
-    inputs = [port.name for port in session.get_inputs()]
-    outputs = [port.name for port in session.get_outputs()]
-    if inputs != [manifest.onnx.input]:
-        raise UnusableModelError(
-            f"model.onnx: expected the one input {manifest.onnx.input!r}, found {inputs}"
-        )
-    if manifest.onnx.output not in outputs:
-        raise UnusableModelError(
-            f"model.onnx: expected an output {manifest.onnx.output!r}, found {outputs}"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    """Return what onnxruntime says, without the paths of its sources: callers are told it."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return _PATH.sub("...", first)[:300]

@@ -16,7 +16,8 @@ from gyral.kit.frames import Batch, Rows
 from gyral.kit.telemetry import get_log, get_meter
 from gyral.modelling.columns import Column, Columns
 from gyral.modelling.features import Block
-from gyral.runtime.engine.predictor import DamagedModelError, Predictor, UnusableModelError
+from gyral.runtime.engine.errors import DamagedModelError, UnusableModelError
+from gyral.runtime.engine.predictor import Predictor
 
 _TRIM_BYTES = 32 << 20
 log = get_log()
@@ -33,7 +34,7 @@ class Version:
     """What a slot answers with, wherever it is."""
 
     sha256: str
-    """Digest of the ONNX bytes."""
+    """Digest of the model's bytes."""
     memory_bytes: int
     """What its predictor takes."""
     load: Callable[[], Predictor]

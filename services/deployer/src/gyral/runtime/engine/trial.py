@@ -1,12 +1,16 @@
 """A version's first run, in a process of its own: what is wrong with it harms nobody there.
 
-`python -m gyral.runtime.engine.trial FOLDER MEMORY_BYTES CPU_S` exits 0, or says why not.
+`python -m gyral.runtime.engine.trial FOLDER MEMORY_BYTES CPU_S` says that it passed, or why
+not. It is told no secrets: a version served as torch brings code, which first runs here.
 """
 
 import asyncio
+import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,6 +21,18 @@ TOLERANCE = 1e-5
 """Largest difference from the golden probabilities, absolute."""
 REFUSED = 3
 """Exit status: the files are at fault; any other failure is the trial's own."""
+PASSED = "passed"
+"""What a trial says at its end: a version's code may end it before, with any exit status."""
+_KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+)
+"""What of the environment the process is told."""
 
 
 async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str | None:
@@ -30,6 +46,8 @@ async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str |
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+        start_new_session=True,
     )  # fmt: skip
     try:
         async with asyncio.timeout(timeout_s):
@@ -37,11 +55,11 @@ async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str |
     except TimeoutError:
         return f"trial: expected it to end within {timeout_s:g} s; found it still running"
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        with suppress(ProcessLookupError):  # with whatever it started
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
     last = (said.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1][:400]
-    if child.returncode == 0:
+    if child.returncode == 0 and last == PASSED:
         return None
     if child.returncode == REFUSED:
         return last
@@ -49,18 +67,27 @@ async def try_out(folder: Path, *, memory_bytes: int, timeout_s: float) -> str |
 
 
 def main(folder: Path, memory_bytes: int, cpu_s: int) -> int:
-    """Check the files in a folder and print what is wrong with them, if anything."""
+    """Check the files in a folder and say what is wrong with them, if anything."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    said = os.fdopen(os.dup(2), "w", encoding="utf-8")
     for complaint in _complaints(folder):
-        print(complaint, file=sys.stderr)  # noqa: T201 - the parent reads it
+        print(complaint, file=said, flush=True)  # the parent reads it
         return REFUSED
+    print(PASSED, file=said, flush=True)
     return 0
 
 
 def _complaints(folder: Path) -> Iterator[str]:
     """Yield what is wrong, in the order in which it is safe to look."""
+    code = folder / "code.zip"
+    if code.exists():
+        _silence()
+        weights = (folder / "model.safetensors").read_bytes()
+        yield from _golden_complaints(folder, weights, code.read_bytes())
+        return
     from gyral.runtime.engine.structure import structural_fault  # noqa: PLC0415 - under the limits
 
     onnx = (folder / "model.onnx").read_bytes()
@@ -71,7 +98,14 @@ def _complaints(folder: Path) -> Iterator[str]:
     yield from _golden_complaints(folder, onnx)
 
 
-def _golden_complaints(folder: Path, onnx: bytes) -> Iterator[str]:
+def _silence() -> None:
+    """Have nobody read what a version's code prints: the last line is told to operators."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def _golden_complaints(folder: Path, model: bytes, code: bytes | None = None) -> Iterator[str]:
     from gyral.runtime.engine import (  # noqa: PLC0415 - loaded under the limits
         PredictionError,
         Predictor,
@@ -80,9 +114,9 @@ def _golden_complaints(folder: Path, onnx: bytes) -> Iterator[str]:
 
     try:
         golden = GoldenRows.model_validate_json((folder / "golden.json").read_bytes())
-        predictor = Predictor.of((folder / "manifest.json").read_bytes(), onnx)
+        predictor = Predictor.of((folder / "manifest.json").read_bytes(), model, code)
         found = predictor.predict_lists(golden.columns).tolist()
-    except (UnusableModelError, PredictionError, ValidationError) as error:
+    except (UnusableModelError, PredictionError, ValidationError, MemoryError) as error:
         yield str(error).replace("\n", " ")
         return
     if len(found) != len(golden.probabilities):

@@ -9,9 +9,11 @@ from gyral.gateway.api.asked import PROBABILITY
 from gyral.gateway.api.binary import to_raw
 from gyral.gateway.api.front import Said
 from gyral.gateway.api.requests import HEADER
+from gyral.gateway.domain.rows import MAX_ROWS
 
 JSON = b"application/json"
 BYTES = b"application/octet-stream"
+_ROWS = tuple(f"-{row}" for row in range(MAX_ROWS))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -82,6 +84,4 @@ def output_of(name: str, request_id: str, probabilities: list[float]) -> Output:
 
 def prediction_ids(request_id: str, rows: int) -> list[str]:
     """Return the id of each row's prediction."""
-    if rows == 1:
-        return [f"{request_id}-0"]
-    return [f"{request_id}-{row}" for row in range(rows)]
+    return [request_id + row for row in _ROWS[:rows]]

@@ -116,7 +116,7 @@ def about(to: Addressed) -> About:
     return About(
         name=plan.route.model,
         versions=[str(each.version) for each in plan.route.shares],
-        platform="gyral_onnx",
+        platform="gyral",
         inputs=[
             *(Port(each.name, each.datatype) for each in shown_of(to).inputs),
             *(

@@ -1,4 +1,7 @@
-"""Requests of one tick, asked of the runtime together and answered one by one."""
+"""Requests of one tick, asked of the runtime together and answered one by one.
+
+Who comes alone does not wait for a tick: after a batch of one the next request is sent at once.
+"""
 
 import asyncio
 from array import array
@@ -10,7 +13,7 @@ from gyral.contracts.deployment import Share
 from gyral.gateway.domain.rows import MAX_ROWS, Columns
 from gyral.gateway.engine.crowding import Crowd
 from gyral.gateway.engine.link import Link
-from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
+from gyral.kit.frames import Batch, Frame, FrameError, Kind, Rows, batch_payload
 
 _MAX_LOSSES = 3
 """Connections a request may see break before it is taken to be what breaks them."""
@@ -55,10 +58,13 @@ class Batcher:
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
     _lacking_until: float = 0.0
-    _hanging: asyncio.TimerHandle | None = None
+    _quiet_since: float = 0.0
+    """When the batch that is out left, or when the runtime was heard of since."""
     _under_way: list[_Asked] = field(default_factory=list)
     _looking: bool = False
     _out: bool = False
+    _alone: bool = True
+    """The last batch was a single request."""
     _scheduled: bool = False
     _why: str = "the runtime is away"
     _names: tuple[str, ...] = ()
@@ -130,7 +136,7 @@ class Batcher:
             self._loop.call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
-        """Give up what is too late, and look again while there is anything."""
+        """Give up what is too late or hangs, and look again while there is anything."""
         now = self._loop.time()
         open_ = [
             asked for asked in (*self._under_way, *self._waiting) if not asked.future.done()
@@ -141,12 +147,17 @@ class Batcher:
                 asked.future.set_exception(away)
         if not self.link.up:
             self._move()
-        self._looking = bool(open_)
-        if open_:
+        if self._out and self._quiet_since + self.hang_s <= now:
+            self._unanswered()
+        self._looking = bool(open_) or self._out
+        if self._looking:
             self._loop.call_later(_LOOK_S, self._look)
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._out and self.link.up:
+            if self._alone:
+                self._send()
+                return
             self._scheduled = True
             self._loop.call_soon(self._send)
 
@@ -156,20 +167,19 @@ class Batcher:
         if not batch:
             return
         self._out = True
+        self._alone = len(batch) == 1
         self._under_way = batch
-        self._why = "the runtime did not answer in time"
+        if not self.lacking:
+            self._why = "the runtime did not answer in time"
         payload = batch_payload(
             Batch(
                 self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
             )
         )
-        began = self._loop.time()
+        began = self._quiet_since = self._loop.time()
         self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
-        self._hanging = self._loop.call_at(began + self.hang_s, self._unanswered, began)
 
         def answered(frame: Frame | None) -> None:
-            if self._hanging is not None:
-                self._hanging.cancel()
             if frame is not None and frame.kind is Kind.PROBABILITIES:
                 rows = sum(asked.rows.count for asked in batch)
                 self.crowd.answered(rows, self._loop.time() - began)
@@ -178,15 +188,17 @@ class Batcher:
             self._react(batch, frame)
             self.rest()
 
-        self.link.run(payload, answered)
+        try:
+            self.link.run(payload, answered)
+        except FrameError as error:  # together they are too long: each goes by itself
+            answered(Frame(0, Kind.FAILED, str(error).encode()))
 
-    def _unanswered(self, since: float) -> None:
+    def _unanswered(self) -> None:
         """Give the connection up if nothing came over it; else this version is being woken."""
-        heard_at = self.link.heard_at
-        if heard_at <= since:
+        if self.link.heard_at <= self._quiet_since:
             self.link.reset()
             return
-        self._hanging = self._loop.call_at(heard_at + self.hang_s, self._unanswered, heard_at)
+        self._quiet_since = self.link.heard_at
         self._move()
 
     def _next_batch(self) -> list[_Asked]:

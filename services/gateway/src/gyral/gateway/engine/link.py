@@ -69,8 +69,9 @@ class _Connection(asyncio.Protocol):
             answered(None)
             return
         self._sent = self._sent + 1 & 0xFFFFFFFF
+        frame = packed(self._sent, Kind.BATCH, payload)
         self._waiting[self._sent] = answered
-        self._transport.write(packed(self._sent, Kind.BATCH, payload))
+        self._transport.write(frame)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._time()

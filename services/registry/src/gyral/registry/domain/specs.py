@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gyral.contracts.specs.model import Features, Label, ModelBody, Train
+from gyral.contracts.specs.serving import Placement
 from gyral.contracts.specs.stream import FieldType, StreamSpec
 from gyral.modelling.labels import LabelError, LabelRule
 
@@ -58,6 +59,27 @@ def retrains(before: ModelBody, after: ModelBody) -> bool:
 
 def _learned(body: ModelBody) -> tuple[Features, Label, Train, str]:
     return body.features, body.label, body.train, body.monitor.block
+
+
+def check_placement(before: ModelBody, after: ModelBody, *, torch_version: int | None) -> None:
+    """Keep in runtimes of its own a model that may go back to a version with code.
+
+    Args:
+        before: the present generation.
+        after: the next one.
+        torch_version: the newest approved version that is served as torch; None: there is none.
+
+    Raises:
+        IncompatibleSpecError: it is to share runtimes, which would refuse that version.
+    """
+    moves = (before.serving.runtime, after.serving.runtime) == (Placement.OWN, Placement.SHARED)
+    if moves and torch_version is not None:
+        raise IncompatibleSpecError(
+            "serving.runtime",
+            f"expected own, since version {torch_version} was approved to be served as torch "
+            f"and may answer again; found {after.serving.runtime}: keep runtime: own, or "
+            "declare a new model",
+        )
 
 
 def check_references(

@@ -60,12 +60,15 @@ class DeclarationTx(BootstrapTx):
         """Take a model's declaration; what only a new version can carry asks for one.
 
         Raises:
-            IncompatibleSpecError: it names a stream or field that is not declared, or gives a
-                feature another type than it had.
+            IncompatibleSpecError: it names a stream or field that is not declared, gives a
+                feature another type than it had, or leaves the runtimes that its versions need.
         """
         await self.hold("Model", spec.name)
         await self._check_references(spec)
         before = await self.model_spec(spec.name)
+        if before is not None:
+            code = await self.newest_of_torch(spec.name)
+            specs.check_placement(before.spec, spec.spec, torch_version=code)
         generation = await self._next(spec, author)
         if generation.changed:
             await self.publish(

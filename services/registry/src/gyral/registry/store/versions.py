@@ -118,6 +118,17 @@ class VersionTx(AuditTx):
         )  # fmt: skip
         return [_version(row) for row in rows]
 
+    async def newest_of_torch(self, model: str) -> int | None:
+        """Return the newest approved version that is served as torch, or None."""
+        number: int | None = await self.conn.fetchval(
+            """
+            SELECT max(version) FROM version
+             WHERE model = $1 AND state = 'approved' AND artifacts ->> 'code' IS NOT NULL
+            """,
+            model,
+        )
+        return number
+
     async def champion(self, model: str) -> Champion | None:
         """Return the model's champion, or None before its first."""
         row = await self.conn.fetchrow(

@@ -105,8 +105,9 @@ def compare(native: Floats, shipped: Floats) -> Parity:
     )
     if parity.share_within < SHARE_WITHIN or parity.mean > MEAN_WITHIN:
         raise TrainingRefusedError(
-            f"onnx: expected {SHARE_WITHIN:.1%} of {parity.rows} rows within {TOLERANCE} of "
-            f"the fitted model and a mean difference of at most {MEAN_WITHIN}; found "
-            f"{parity.share_within:.2%}, mean {parity.mean:.2e}, largest {parity.largest:.3g}"
+            f"shipped model: expected {SHARE_WITHIN:.1%} of {parity.rows} rows within "
+            f"{TOLERANCE} of the fitted model and a mean difference of at most {MEAN_WITHIN}; "
+            f"found {parity.share_within:.2%}, mean {parity.mean:.2e}, largest "
+            f"{parity.largest:.3g}"
         )
     return parity

@@ -1,9 +1,12 @@
-"""The torch recipe: a small network with an embedding per category; imported when wanted."""
+"""The recipes of torch, trained alike; imported when wanted."""
 
+import hashlib
+import inspect
 import io
 import os
 import warnings
 from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -12,126 +15,55 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from gyral.contracts.specs.model import Served, Trainer
+from gyral.modelling.archives import packed
 from gyral.modelling.columns import Bools, Floats
 from gyral.modelling.features import Encoding, Transform
+from gyral.modelling.manifest import Setting, TorchModel
+from gyral.modelling.networks import weights_of
+from gyral.trainer.engine.architectures import mlp, transformer
 from gyral.trainer.engine.conversion import OUTPUT
-from gyral.trainer.engine.recipes import Fitted, Matrix
+from gyral.trainer.engine.order import TrainingRefusedError
+from gyral.trainer.engine.recipes import Fitted, Matrix, Recipe
+from gyral.trainer.engine.shipping import Shipped, as_onnx, as_torch
 
 OPSET = 18
 _CHUNK = 65_536
-
-
-class Network(nn.Module):  # type: ignore[misc]
-    """Numbers as they come, categories through embeddings, then two hidden layers."""
-
-    def __init__(
-        self, numbers: int, cardinalities: tuple[int, ...], hidden: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.numbers = numbers
-        widths = [min(32, (size + 1) // 2 + 1) for size in cardinalities]
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size, width) for size, width in zip(cardinalities, widths, strict=True)
-        )
-        self.layers = nn.Sequential(
-            nn.Linear(numbers + sum(widths), hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden // 2),
-            nn.ReLU(),
-            nn.Linear(hidden // 2, 1),
-        )
-
-    def forward(self, matrix: Tensor) -> Tensor:
-        """Return P(positive) of each row, shape [n]."""
-        return torch.sigmoid(self.logits(matrix))
-
-    def logits(self, matrix: Tensor) -> Tensor:
-        """Return the log-odds of each row, shape [n]."""
-        parts = [matrix[:, : self.numbers]]
-        for place, embedding in enumerate(self.embeddings, self.numbers):
-            parts.append(embedding(matrix[:, place].to(torch.int64)))
-        scores: Tensor = self.layers(torch.cat(parts, dim=1)).squeeze(1)
-        return scores
-
-
-class _Probability(nn.Module):  # type: ignore[misc]
-    """Exports `forward` alone."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, matrix: Tensor) -> Tensor:
-        return self.network(matrix)
+_MODULE = "network"
+"""Name of the architecture's module in the archive of sources."""
 
 
 @dataclass(frozen=True, slots=True)
-class FittedNetwork:
-    """A network that learned, on the CPU and in evaluation mode."""
+class Plan:
+    """Which network is to be trained, and how it is served."""
 
-    network: Network
-    width: int
-
-    def probabilities(self, matrix: Matrix) -> Floats:
-        """Return P(positive) of each row, shape (n,)."""
-        with torch.inference_mode():
-            parts = [
-                self.network(torch.from_numpy(matrix[start : start + _CHUNK])).numpy()
-                for start in range(0, len(matrix), _CHUNK)
-            ]
-        return np.concatenate(parts or [np.empty(0)]).astype(np.float64)
-
-    def to_onnx(self) -> onnx.ModelProto:
-        """Return it as one ONNX graph with a free number of rows."""
-        file = io.BytesIO()
-        with warnings.catch_warnings():
-            # It warns of its own deprecated calls; what it makes is compared row by row.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                _Probability(self.network),
-                (torch.zeros((2, self.width), dtype=torch.float32),),
-                input_names=["matrix"],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-            program.save(file, external_data=False)
-        return onnx.load_from_string(file.getvalue())
+    architecture: ModuleType
+    config: dict[str, Setting]
+    served: Served
 
 
 @dataclass(frozen=True, slots=True)
-class Mlp:
-    """A multilayer perceptron trained by AdamW at a one-cycle rate; on CUDA if there is one."""
+class Descent:
+    """AdamW at a one-cycle rate; on CUDA if there is one."""
 
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
-    batch_rows: Annotated[int, Field(ge=2)] = 512
-    hidden: Annotated[int, Field(ge=2, le=4096)] = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    epochs: int
+    batch_rows: int
+    learning_rate: float
+    weight_decay: float
 
-    encoding: ClassVar[Encoding] = Encoding.EMBEDDING
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
+    def fit(self, plan: Plan, matrix: Matrix, positive: Bools, seed: int) -> "FittedNetwork":
         """Learn from n rows."""
         torch.manual_seed(seed)
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        sizes = transform.cardinalities
-        numbers = len(transform.outputs) - len(sizes)
-        network = Network(numbers, sizes, self.hidden, self.dropout).to(device)
+        network = plan.architecture.build(plan.config).to(device)
         rows = torch.from_numpy(matrix).to(device)
         labels = torch.from_numpy(positive.astype(np.float32)).to(device)
         self._descend(network, rows, labels, torch.Generator().manual_seed(seed))
-        return FittedNetwork(network.cpu().eval(), len(transform.outputs))
+        return FittedNetwork(network.cpu().eval(), plan, matrix.shape[1])
 
     def _descend(
-        self, network: Network, rows: Tensor, labels: Tensor, shuffle: torch.Generator
+        self, network: nn.Module, rows: Tensor, labels: Tensor, shuffle: torch.Generator
     ) -> None:
         network.train()
         batches = -(-len(rows) // self.batch_rows)
@@ -151,3 +83,127 @@ class Mlp:
                 ).backward()
                 adam.step()
                 rate.step()
+
+
+@dataclass(frozen=True, slots=True)
+class FittedNetwork:
+    """A network that learned, on the CPU and in evaluation mode."""
+
+    network: nn.Module
+    plan: Plan
+    width: int
+
+    def probabilities(self, matrix: Matrix) -> Floats:
+        """Return P(positive) of each row, shape (n,)."""
+        with torch.inference_mode():
+            parts = [
+                self.network(torch.from_numpy(matrix[start : start + _CHUNK])).numpy()
+                for start in range(0, len(matrix), _CHUNK)
+            ]
+        return np.concatenate(parts or [np.empty(0)]).astype(np.float64)
+
+    def ship(self) -> Shipped:
+        """Return it as ONNX, or as weights with the sources of its architecture."""
+        if self.plan.served is Served.ONNX:
+            return as_onnx(self._graph())
+        code = packed({f"{_MODULE}.py": inspect.getsource(self.plan.architecture)})
+        weights = weights_of(self.network, code)
+        described = TorchModel(
+            sha256=hashlib.sha256(weights).hexdigest(),
+            size_bytes=len(weights),
+            code_sha256=hashlib.sha256(code).hexdigest(),
+            entry=f"{_MODULE}:build",
+            config=self.plan.config,
+        )
+        return as_torch(described, weights, code, width=self.width)
+
+    def _graph(self) -> onnx.ModelProto:
+        """Return one ONNX graph with a free number of rows."""
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            # It warns of its own deprecated calls; what it makes is compared row by row.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                self.network,
+                (torch.zeros((2, self.width), dtype=torch.float32),),
+                input_names=["matrix"],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            program.save(file, external_data=False)
+        return onnx.load_from_string(file.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """A multilayer perceptron: numbers as they come, categories through embeddings."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
+    batch_rows: Annotated[int, Field(ge=2)] = 512
+    hidden: Annotated[int, Field(ge=2, le=4096)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    serve: Served = Served.ONNX
+
+    encoding: ClassVar[Encoding] = Encoding.EMBEDDING
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
+        """Learn from n rows."""
+        config = _inputs(transform) | {"hidden": self.hidden, "dropout": self.dropout}
+        descent = Descent(self.epochs, self.batch_rows, self.learning_rate, self.weight_decay)
+        return descent.fit(Plan(mlp, config, self.serve), matrix, positive, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """A transformer over the features of a row."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
+    batch_rows: Annotated[int, Field(ge=2)] = 512
+    width: Annotated[int, Field(ge=2, le=1024)] = 32
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    blocks: Annotated[int, Field(ge=1, le=24)] = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    serve: Served = Served.ONNX
+
+    encoding: ClassVar[Encoding] = Encoding.EMBEDDING
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def fit(self, matrix: Matrix, positive: Bools, transform: Transform, seed: int) -> Fitted:
+        """Learn from n rows.
+
+        Raises:
+            TrainingRefusedError: the heads cannot share the width.
+        """
+        if self.width % self.heads:
+            raise TrainingRefusedError(
+                f"train.parameters.width: expected a multiple of heads = {self.heads}; found "
+                f"{self.width}"
+            )
+        config = _inputs(transform) | {
+            "width": self.width,
+            "heads": self.heads,
+            "blocks": self.blocks,
+            "dropout": self.dropout,
+        }
+        descent = Descent(self.epochs, self.batch_rows, self.learning_rate, self.weight_decay)
+        return descent.fit(Plan(transformer, config, self.serve), matrix, positive, seed)
+
+
+RECIPES: MappingProxyType[Trainer, type[Recipe]] = MappingProxyType(
+    {Trainer.MLP: Mlp, Trainer.TRANSFORMER: Transformer}
+)
+
+
+def _inputs(transform: Transform) -> dict[str, Setting]:
+    """Return what a network is told of the matrix that it reads."""
+    sizes = transform.cardinalities
+    return {"numbers": len(transform.outputs) - len(sizes), "cardinalities": sizes}

@@ -10,8 +10,12 @@ from gyral.contracts.names import ModelName, Sha256, StreamName, Uuid, Version
 from gyral.contracts.specs.model import ModelBody
 from gyral.contracts.specs.stream import StreamBody
 
-ARTIFACTS = ("model.onnx", "manifest.json", "profile.json", "golden.json", "evaluation.json")
-"""Files a training leaves in its output folder."""
+ONNX, WEIGHTS, CODE = "model.onnx", "model.safetensors", "code.zip"
+REPORTS = ("manifest.json", "profile.json", "golden.json", "evaluation.json")
+ARTIFACTS = (ONNX, *REPORTS)
+"""Files a training leaves in its output folder, where its model is served as ONNX."""
+TORCH_ARTIFACTS = (WEIGHTS, CODE, *REPORTS)
+"""The same, where it is served as torch."""
 
 TABLE_OPTIONS = "TRAINER_TABLE_OPTIONS"
 """Environment variable with the JSON of what the tables' store needs, credentials included."""
@@ -34,8 +38,11 @@ class ChampionFiles(_Message):
     """The model that serves today, as local files whose digests were checked."""
 
     version: Version
-    onnx: Path
+    model: Path
+    """ONNX, or weights."""
     manifest: Path
+    code: Path | None = None
+    """Sources of the weights' network."""
 
 
 class Order(_Message):

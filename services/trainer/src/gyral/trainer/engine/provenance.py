@@ -4,20 +4,29 @@ import hashlib
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 
-from gyral.modelling.features import FeatureSpec, Transform
-from gyral.modelling.manifest import DatasetPin, Manifest, OnnxModel
-from gyral.trainer.domain.splits import Split
-from gyral.trainer.engine.conversion import Session
-from gyral.trainer.engine.order import Order
+from msgspec import UNSET
 
-_PACKAGES = ("gyral.trainer.engine", "gyral.trainer.domain", "gyral.modelling")
+from gyral.modelling.features import FeatureSpec, Transform
+from gyral.modelling.manifest import DatasetPin, Manifest, OnnxModel, TorchModel
+from gyral.trainer.domain.splits import Split
+from gyral.trainer.engine.order import Order
+from gyral.trainer.engine.shipping import Shipped
+
+_PACKAGES = (
+    "gyral.trainer.engine",
+    "gyral.trainer.engine.architectures",
+    "gyral.trainer.domain",
+    "gyral.modelling",
+)
 _LIBRARIES = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 
 def libraries(order: Order) -> dict[str, str]:
     """Return the versions of the libraries that decide a model's numbers."""
     names = (
-        (*_LIBRARIES, "torch") if order.spec.train.trainer.startswith("torch.") else _LIBRARIES
+        (*_LIBRARIES, "torch", "safetensors")
+        if order.spec.train.trainer.startswith("torch.")
+        else _LIBRARIES
     )
     return {name: metadata.version(name) for name in names}
 
@@ -35,10 +44,9 @@ def code_digest() -> str:
 def manifest_of(
     order: Order,
     transform: Transform,
-    session: Session,
+    shipped: Shipped,
     *,
     specs: tuple[FeatureSpec, ...],
-    model: bytes,
     ranges: Split,
     rows: int,
 ) -> Manifest:
@@ -51,12 +59,8 @@ def manifest_of(
         positive=order.spec.label.positive,
         inputs=specs,
         transform=transform,
-        onnx=OnnxModel(
-            sha256=hashlib.sha256(model).hexdigest(),
-            size_bytes=len(model),
-            input=session.input,
-            output=session.output,
-        ),
+        onnx=shipped.model if isinstance(shipped.model, OnnxModel) else UNSET,
+        torch=shipped.model if isinstance(shipped.model, TorchModel) else UNSET,
         datasets=tuple(DatasetPin(stream=it, version=at) for it, at in tables.items()),
         cutoff_us=ranges.trained_until,
         rows=rows,

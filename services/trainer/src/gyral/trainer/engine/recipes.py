@@ -19,6 +19,7 @@ from gyral.modelling.columns import Bools, Floats
 from gyral.modelling.features import Encoding, Transform
 from gyral.trainer.engine.conversion import only_positive_class
 from gyral.trainer.engine.order import TrainingRefusedError
+from gyral.trainer.engine.shipping import Shipped, as_onnx
 
 Matrix = NDArray[np.float32]
 Parameters = Mapping[str, float | int | str | bool]
@@ -30,8 +31,8 @@ class Fitted(Protocol):
     def probabilities(self, matrix: Matrix) -> Floats:
         """Return P(positive) of each row, shape (n,)."""
 
-    def to_onnx(self) -> onnx.ModelProto:
-        """Return it as one ONNX graph from float32 [n, k] to `probability` [n]."""
+    def ship(self) -> Shipped:
+        """Return it in the format in which it is served; raises TrainingRefusedError."""
 
 
 class Recipe(Protocol):
@@ -57,8 +58,12 @@ class FittedSklearn:
         given: Floats = self.classifier.predict_proba(matrix)[:, 1].astype(np.float64)
         return given
 
-    def to_onnx(self) -> onnx.ModelProto:
-        """Return it as one ONNX graph, of fixed name: the same model is the same bytes."""
+    def ship(self) -> Shipped:
+        """Return it as ONNX, from float32 [n, k] to `probability` [n]."""
+        return as_onnx(self._graph())
+
+    def _graph(self) -> onnx.ModelProto:
+        """Return its graph, of fixed name: the same model is the same bytes."""
         with warnings.catch_warnings():
             # It warns of its own deprecated calls; what it makes is compared row by row.
             warnings.simplefilter("ignore")
@@ -171,17 +176,17 @@ def _kind(trainer: Trainer) -> TypeAdapter[Recipe]:
             return TypeAdapter(HistGradientBoosting)
         case Trainer.LOGISTIC_REGRESSION:
             return TypeAdapter(Logistic)
-        case Trainer.MLP:
-            return TypeAdapter(_mlp())
+        case Trainer.MLP | Trainer.TRANSFORMER:
+            return TypeAdapter(_network(trainer))
 
 
-def _mlp() -> type[Recipe]:
+def _network(trainer: Trainer) -> type[Recipe]:
     try:
         # Gigabytes that few want.
-        from gyral.trainer.engine.networks import Mlp  # noqa: PLC0415
+        from gyral.trainer.engine.networks import RECIPES  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise TrainingRefusedError(
-            f"train.trainer: {Trainer.MLP} needs the extra gyral-trainer[torch]; found no "
+            f"train.trainer: {trainer} needs the extra gyral-trainer[torch]; found no "
             f"{error.name}; install it with `make setup TORCH=1`"
         ) from error
-    return Mlp
+    return RECIPES[trainer]

@@ -19,9 +19,9 @@ from gyral.modelling.metrics import (
     log_losses,
     roc_auc,
 )
-from gyral.trainer.engine.conversion import Session, load
 from gyral.trainer.engine.order import ChampionFiles
 from gyral.trainer.engine.rows import Rows
+from gyral.trainer.engine.shipping import Answers, champion_answers
 
 SLICE_ROWS = 500
 """Fewer rows say nothing about a slice."""
@@ -37,18 +37,17 @@ class Scorer:
     """A version as it is served: raw columns in, probabilities out."""
 
     manifest: Manifest
-    session: Session
+    answers: Answers
 
     @classmethod
     def of(cls, files: ChampionFiles) -> Self:
-        """Load a version from its files."""
-        return cls(
-            Manifest.from_json(files.manifest.read_bytes()), load(files.onnx.read_bytes())
-        )
+        """Load a version from its files; raises TrainingRefusedError."""
+        manifest = Manifest.from_json(files.manifest.read_bytes())
+        return cls(manifest, champion_answers(manifest, files))
 
     def probabilities(self, columns: Columns) -> Floats:
         """Return P(positive) of n raw rows, shape (n,)."""
-        return self.session.probabilities(self.manifest.transform.apply(columns))
+        return self.answers.probabilities(self.manifest.transform.apply(columns))
 
 
 @dataclass(frozen=True, slots=True)

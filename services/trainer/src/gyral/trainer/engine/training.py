@@ -14,12 +14,13 @@ from gyral.modelling.features import FeatureSpec, Transform, fit_transform_param
 from gyral.modelling.metrics import log_losses
 from gyral.modelling.profile import SCORE, BlockHistograms, ReferenceProfile, block_losses
 from gyral.trainer.domain.splits import Split, fold_of_blocks, moment, split
-from gyral.trainer.engine.conversion import Session, compare, load, single_file
+from gyral.trainer.engine.conversion import compare
 from gyral.trainer.engine.order import Done, Order, Progress, TrainingRefusedError
 from gyral.trainer.engine.provenance import code_digest, manifest_of
 from gyral.trainer.engine.recipes import Fitted, Recipe, recipe_of
 from gyral.trainer.engine.rows import Rows, feature_specs, read_rows
 from gyral.trainer.engine.scoring import Judged, Scorer, latency, scores
+from gyral.trainer.engine.shipping import Answers
 
 GOLDEN_ROWS = 32
 Tell = Callable[[Progress], None]
@@ -62,26 +63,25 @@ def train(order: Order, tell: Tell) -> Done:
     material = _gather(order)
     trained = _fit(material, recipe, tell)
     tell(Progress(stage="converting", share=0.85))
-    model = single_file(trained.fitted.to_onnx())
-    session = load(model)
+    shipped = trained.fitted.ship()
     manifest = manifest_of(
         order,
         trained.transform,
-        session,
+        shipped,
         specs=material.specs,
-        model=model,
         ranges=material.ranges,
         rows=len(material.training),
     )
     tell(Progress(stage="evaluating", share=0.9))
-    report = _evaluate(material, trained, Scorer(manifest, session))
+    report = _evaluate(material, trained, Scorer(manifest, shipped.answers))
     tell(Progress(stage="writing", share=0.97))
     out = order.output
-    (out / "model.onnx").write_bytes(model)
+    for name, content in shipped.files.items():
+        (out / name).write_bytes(content)
     (out / "manifest.json").write_bytes(manifest.to_json())
     (out / "profile.json").write_bytes(_profile(material, trained.out_of_fold).to_json())
     (out / "golden.json").write_text(
-        _golden(order, material.window, trained.transform, session)
+        _golden(order, material.window, trained.transform, shipped.answers)
     )
     (out / "evaluation.json").write_text(report.model_dump_json())
     return Done(
@@ -151,7 +151,7 @@ def _evaluate(material: Material, trained: Trained, challenger: Scorer) -> Evalu
     """Score both versions on the window's labelled rows."""
     order, ranges, window = material.order, material.ranges, material.window
     matrix = trained.transform.apply(window.columns)
-    shipped = challenger.session.probabilities(matrix)
+    shipped = challenger.answers.probabilities(matrix)
     parity = compare(trained.fitted.probabilities(matrix), shipped)
     served, fault = _champion_on(material.champion, window.columns)
     known = window.labelled
@@ -217,7 +217,7 @@ def _profile(material: Material, scored: Floats) -> ReferenceProfile:
     )
 
 
-def _golden(order: Order, window: Rows, transform: Transform, session: Session) -> str:
+def _golden(order: Order, window: Rows, transform: Transform, answers: Answers) -> str:
     """Return evenly spaced rows of the window with the shipped model's answers, as JSON."""
     count = min(GOLDEN_ROWS, len(window))
     picked = window.where(np.linspace(0, len(window) - 1, count).astype(np.int64))
@@ -227,7 +227,7 @@ def _golden(order: Order, window: Rows, transform: Transform, session: Session) 
             name: tuple(_cell(cell, fields[name].type) for cell in _cells(picked.columns[name]))
             for name in order.spec.features.fields
         },
-        probabilities=tuple(session.probabilities(transform.apply(picked.columns)).tolist()),
+        probabilities=tuple(answers.probabilities(transform.apply(picked.columns)).tolist()),
     )
     return golden.model_dump_json()
 

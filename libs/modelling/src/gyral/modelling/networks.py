@@ -1,0 +1,157 @@
+"""A network built from its sources, its configuration and its weights; imports torch."""
+
+import builtins
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gyral.modelling.archives import ArchiveError, imported, sources_of
+from gyral.modelling.manifest import TorchModel
+
+_CODE = "code_sha256"
+"""Key in the weights' metadata: which sources they belong to."""
+_LENGTH_BYTES = 8
+_ROWS = 65_536
+"""Rows a call, lest many at once take all memory."""
+
+
+class NetworkError(ValueError):
+    """The files make no network, or it gave no answer; names nothing but what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network in evaluation mode."""
+
+    module: nn.Module
+
+    def probabilities(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what it answers to n rows, as it comes.
+
+        Raises:
+            NetworkError: it raised an error, or answered something other than numbers.
+        """
+        parts = [self._run(matrix[at : at + _ROWS]) for at in range(0, len(matrix), _ROWS)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def _run(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            with torch.inference_mode():
+                found = self.module(torch.from_numpy(matrix)).numpy()
+        except (Exception, SystemExit) as error:
+            raise NetworkError(f"network: expected an answer; found {kind(error)}") from error
+        if not isinstance(found, np.ndarray) or found.dtype != np.float32:
+            raise NetworkError("network: expected float32 numbers; found something else")
+        return found
+
+
+def weights_of(module: nn.Module, code: bytes) -> bytes:
+    """Return a network's weights as safetensors, bound to the sources it was made from."""
+    return safetensors.torch.save(
+        {name: it.contiguous() for name, it in module.state_dict().items()},
+        metadata={_CODE: hashlib.sha256(code).hexdigest()},
+    )
+
+
+def load_network(model: TorchModel, weights: bytes, code: bytes, *, width: int) -> Network:
+    """Build a network and answer one row, so that the next is answered soon.
+
+    This runs the sources with all that the process may do.
+
+    Args:
+        model: as the manifest has it.
+        weights: `model.safetensors`.
+        code: `code.zip`.
+        width: columns of the matrix that it reads.
+
+    Raises:
+        NetworkError: a file is not the manifest's, the sources do not build a network, or the
+            weights are not exactly those that it has.
+    """
+    _check_digests(model, weights, code)
+    tensors = _tensors(weights, model.code_sha256)
+    try:
+        sources = sources_of(code)
+    except ArchiveError as error:
+        raise NetworkError(str(error)) from error
+    module = _built(model, sources)
+    _check_tensors(module, tensors)
+    module.load_state_dict(tensors)
+    network = Network(module.eval().requires_grad_(requires_grad=False))
+    network.probabilities(np.zeros((1, width), np.float32))
+    return network
+
+
+def kind(error: BaseException) -> str:
+    """Return an error's nearest built-in type: model code words its messages as it likes."""
+    names = (each.__name__ for each in type(error).__mro__ if each in vars(builtins).values())
+    return next(names)
+
+
+def _check_digests(model: TorchModel, weights: bytes, code: bytes) -> None:
+    for name, file, expected in (
+        ("model.safetensors", weights, model.sha256),
+        ("code.zip", code, model.code_sha256),
+    ):
+        found = hashlib.sha256(file).hexdigest()
+        if found != expected:
+            raise NetworkError(
+                f"{name}: expected sha256 {expected}, as in manifest.json; found {found}"
+            )
+
+
+def _tensors(weights: bytes, code_sha256: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(weights)
+        length = int.from_bytes(weights[:_LENGTH_BYTES], "little")
+        header = json.loads(weights[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        bound_to = header["__metadata__"][_CODE]
+    # The library's errors share no class, and torch adds its own.
+    except Exception as error:
+        raise NetworkError(
+            "model.safetensors: expected tensors in safetensors, and the sha256 of their code"
+            f" in its metadata; found {type(error).__name__}"
+        ) from error
+    if bound_to != code_sha256:
+        raise NetworkError(
+            f"model.safetensors: expected weights of the code {code_sha256}; found those of"
+            f" {str(bound_to)[:64]!r}"
+        )
+    return tensors
+
+
+def _built(model: TorchModel, sources: dict[str, str]) -> nn.Module:
+    module, _, function = model.entry.partition(":")
+    try:
+        build = getattr(imported(sources, model.code_sha256, module), function)
+        built = build(dict(model.config))
+    except (Exception, SystemExit) as error:
+        raise NetworkError(
+            f"code.zip: expected {model.entry} to build a network; found {kind(error)}"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise NetworkError(
+            f"code.zip: expected {model.entry} to return a torch.nn.Module; found another type"
+        )
+    return built
+
+
+def _check_tensors(module: nn.Module, found: dict[str, Tensor]) -> None:
+    """Refuse weights that are not exactly the network's, name by name."""
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | found.keys()):
+        wanted, given = (_form(them.get(name)) for them in (expected, found))
+        if wanted != given:
+            raise NetworkError(
+                f"model.safetensors: {name[:80]!r}: expected {wanted}; found {given}"
+            )
+
+
+def _form(tensor: Tensor | None) -> str:
+    return "no tensor" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
