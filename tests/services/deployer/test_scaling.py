@@ -17,10 +17,10 @@ BUSY = Second(0, requests=100, queued_s=20.0, queue_max_s=0.9)
 QUIET = Second(0, requests=100, queued_s=0.1, queue_max_s=0.01)
 
 
-def heard(*seconds, began=0.0, idle_since=None, now=NOW + 0.5):
+def heard(*seconds, began=0.0, idle_since=None, now=NOW + 0.5, until=NOW + 0.5):
     asked = [each.at for each in seconds if each.asked]
     since = idle_since if idle_since is not None else (max(asked) if asked else began)
-    return Heard(seconds, now, began, since)
+    return Heard(seconds, now, began, until, since)
 
 
 def run(kind, first, last):
@@ -88,6 +88,14 @@ def test_the_last_one_ends_once_nobody_asked_for_as_long_as_said():
     assert after(2, TO_NONE, heard(idle_since=NOW - 901.0)) == 0
     assert after(1, TO_NONE, heard(idle_since=NOW - 901.0), for_s=100) is None
     assert after(1, LIMITS, heard(idle_since=0.0)) is None
+
+
+def test_time_of_which_gateways_told_nothing_is_neither_calm_nor_idle():
+    calm = heard(*run(QUIET, 350, 60))
+    assert after(3, LIMITS, replace(calm, until=NOW - 59.0)) == 2
+    assert after(3, LIMITS, replace(calm, until=NOW - 59.0, began=NOW - 320.0)) is None
+    assert after(1, TO_NONE, heard(idle_since=NOW - 950.0, until=NOW - 60.0)) is None
+    assert after(1, TO_NONE, heard(idle_since=NOW - 950.0, until=NOW - 40.0)) == 0
 
 
 def test_a_waiting_request_wakes_a_group_at_once():
@@ -192,3 +200,30 @@ def test_a_second_in_which_nobody_asked_is_no_request():
     demand = Demand(began=1.0, keep_s=10)
     demand.take("m", Second(5))
     assert demand.idle_since("m") == 1.0
+
+
+def test_what_is_known_ends_with_the_gateway_that_is_silent_longest():
+    demand = Demand(began=0.0, keep_s=10)
+    assert demand.known_until(50.0) == 0.0  # nobody told anything
+    demand.hear("a", 100.0)
+    demand.hear("b", 104.0)
+    assert (demand.began, demand.known_until(105.0)) == (104.0, 104.0)
+    for at in range(105, 110):
+        demand.hear("b", at)
+        demand.hear("a", at)
+    demand.hear("b", 112.0)
+    assert (demand.began, demand.known_until(112.0)) == (104.0, 109.0)
+
+
+def test_a_gap_begins_all_clocks_anew_and_who_never_comes_again_is_forgotten():
+    demand = Demand(began=0.0, keep_s=10)
+    demand.hear("a", 0.0)
+    demand.take("m", Second(1, requests=1))
+    demand.hear("a", 5.0)
+    assert (demand.began, demand.idle_since("m")) == (0.0, 1)
+    demand.hear("a", 10.1)
+    assert (demand.began, demand.idle_since("m")) == (10.1, 10.1)
+    for at in range(11, 700):
+        demand.hear("b", at)
+    assert demand.known_until(600.0) == 11.0  # `a` may be asked all the while
+    assert demand.known_until(699.0) == 699.0

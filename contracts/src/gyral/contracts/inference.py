@@ -56,6 +56,8 @@ class PredictionLogged(Event):
 class ServingDemand(Event):
     """How much one gateway was asked for one model in a moment just past.
 
+    A gateway that was asked nothing says that, without a model: silence tells nothing.
+
     At most once: what is lost only delays a decision.
     """
 
@@ -64,7 +66,8 @@ class ServingDemand(Event):
     )
 
     gateway: Annotated[str, Field(min_length=1, max_length=100)]
-    model: ModelName
+    model: ModelName | None
+    """None: it was asked for none, and all figures are 0."""
     window_s: float = Field(gt=0, le=3600)
     requests: int = Field(ge=0, lt=2**53)
     """Requests that were taken."""
@@ -78,5 +81,5 @@ class ServingDemand(Event):
 
     @property
     def key(self) -> str:
-        """The model's name."""
-        return self.model
+        """The model's name, or the gateway's."""
+        return self.model or self.gateway

@@ -51,7 +51,9 @@ class Heard:
     seen: Sequence[Second]
     now: float
     began: float
-    """When the listening began."""
+    """Since when every gateway was heard without a gap."""
+    until: float
+    """Up to when every gateway has told: silence is no calm."""
     idle_since: float
 
 
@@ -87,7 +89,7 @@ def _declared(replicas: int, limits: Limits) -> Scaled:
 
 
 def _idle(standing: Standing, limits: Limits, heard: Heard) -> Scaled | None:
-    idle_s = heard.now - heard.idle_since
+    idle_s = heard.until - heard.idle_since
     if limits.min > 0 or min(idle_s, standing.for_s) < limits.idle_s:
         return None
     why = f"idle: expected a request within {limits.idle_s:g} s; found none"
@@ -144,7 +146,7 @@ def _out(replicas: int, limits: Limits, heard: Heard, pace: Pace) -> Scaled:
 
 def _calm(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> bool:
     """True when one less would have done all the while, as far as queues tell."""
-    if min(standing.for_s, heard.now - heard.began) < pace.in_s:
+    if min(standing.for_s, heard.until - heard.began) < pace.in_s:
         return False
     if standing.there < standing.replicas:
         return False

@@ -58,6 +58,9 @@ class Scaling:
 
     def heard(self, told: ServingDemand) -> None:
         """Remember what a gateway was asked."""
+        self.demand.hear(told.gateway, self.clock())
+        if told.model is None:
+            return
         serving = self.specs.serving(told.model)
         if serving is None:
             return
@@ -147,7 +150,11 @@ class Scaling:
         there = sum(each.ready for each in seats[: row.replicas])
         standing = Standing(row.replicas, there, (self.now() - row.since).total_seconds())
         heard = Heard(
-            self.demand.seen(group), now, self.demand.began, self.demand.idle_since(group)
+            self.demand.seen(group),
+            now,
+            self.demand.began,
+            self.demand.known_until(now),
+            self.demand.idle_since(group),
         )
         return scaling.decide(standing, limits, heard, self.pace)
 
