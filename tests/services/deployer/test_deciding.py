@@ -57,7 +57,7 @@ class World:
         self.scaling.heard(
             ServingDemand(
                 gateway=gateway, model=model, window_s=1, requests=0, refused=0,
-                queue_mean_s=0, queue_max_s=0, waiting=waiting,
+                answered=0, queue_mean_s=0, queue_max_s=0, waiting=waiting,
             )
         )  # fmt: skip
 

@@ -13,8 +13,8 @@ LIMITS = Limits(min=1, max=4, queue_s=0.05)
 TO_NONE = Limits(min=0, max=4, queue_s=0.05, idle_s=900)
 PACE = Pace(out_s=3, in_s=300)
 NOW = 10_000
-BUSY = Second(0, requests=100, queued_s=20.0, queue_max_s=0.9)
-QUIET = Second(0, requests=100, queued_s=0.1, queue_max_s=0.01)
+BUSY = Second(0, requests=100, answered=100, queued_s=20.0, queue_max_s=0.9)
+QUIET = Second(0, requests=100, answered=100, queued_s=0.1, queue_max_s=0.01)
 
 
 def heard(*seconds, began=0.0, idle_since=None, now=NOW + 0.5, until=NOW + 0.5):
@@ -124,6 +124,7 @@ SECONDS = st.lists(
         st.integers(NOW - 400, NOW),
         st.integers(0, 1000),
         st.integers(0, 5),
+        st.integers(0, 1000),
         st.floats(0, 100),
         st.floats(0, 1),
         st.integers(0, 3),
@@ -173,12 +174,13 @@ def test_without_a_declaration_no_decision_is_made_twice_by_the_same_evidence(
 
 def test_what_gateways_tell_of_a_second_adds_up():
     demand = Demand(began=0.0, keep_s=10)
-    demand.take("m", Second(5, requests=10, queued_s=1.0, queue_max_s=0.2))
+    demand.take("m", Second(5, requests=10, answered=10, queued_s=1.0, queue_max_s=0.2))
     demand.take(
-        "m", Second(5, requests=30, refused=1, queued_s=1.0, queue_max_s=0.1, waiting=2)
+        "m",
+        Second(5, requests=0, refused=1, answered=30, queued_s=1.0, queue_max_s=0.1, waiting=2),
     )
     [second] = demand.seen("m")
-    assert (second.requests, second.refused, second.waiting) == (40, 1, 2)
+    assert (second.requests, second.refused, second.waiting) == (10, 1, 2)
     assert (second.queue_mean_s, second.queue_max_s) == (0.05, 0.2)
     assert (demand.seen("other"), demand.idle_since("other")) == ((), 0.0)
 

@@ -28,10 +28,10 @@ async def test_counts_are_told_within_a_second_and_a_waiting_request_at_once(
     counts: dict[str, Asked] = {}
     reporter = Reporter(kafka_brokers, "gateway-test", lambda: dict(counts))
     await reporter.start()
-    counts["counted"] = Asked(requests=4, refused=1, queued_s=0.2, queue_max_s=0.1)
+    counts["counted"] = Asked(requests=9, refused=1, answered=4, queued_s=0.2, queue_max_s=0.1)
     await until(lambda: [each for each in heard if each.gateway == "gateway-test"])
     told = heard[-1]
-    assert (told.model, told.requests, told.refused) == ("counted", 4, 1)
+    assert (told.model, told.requests, told.refused, told.answered) == ("counted", 9, 1, 4)
     assert (told.queue_mean_s, told.queue_max_s, told.waiting) == (0.05, 0.1, 0)
     assert 0 < told.window_s < 60
     counts.clear()
@@ -54,7 +54,7 @@ async def test_a_second_in_which_nobody_asked_is_told_too(kafka_brokers, heard):
 
 async def test_without_kafka_it_lives_and_counts():
     """Who reads the figures, such as an autoscaler, may still reach it."""
-    looked = asyncio.Queue()
+    looked: asyncio.Queue[None] = asyncio.Queue()
 
     def collect():
         looked.put_nowait(None)

@@ -73,8 +73,11 @@ class ServingDemand(Event):
     """Requests that were taken."""
     refused: int = Field(ge=0, lt=2**53)
     """Requests that were refused, as too many were in hand."""
+    answered: int = Field(ge=0, lt=2**53)
+    """Requests whose batch a runtime answered."""
     queue_mean_s: float = Field(ge=0, le=3600)
-    """Time from a request's coming to the leaving of its batch."""
+    """Time from the coming of those that were answered to the leaving of their batch, without
+    that in which no runtime was there, or none held the version."""
     queue_max_s: float = Field(ge=0, le=3600)
     waiting: int = Field(ge=0, lt=2**53)
     """Requests in hand for which no runtime is there."""

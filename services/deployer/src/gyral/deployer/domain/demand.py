@@ -20,8 +20,9 @@ class Second:
     """Whole seconds on the reader's own clock."""
     requests: int = 0
     refused: int = 0
+    answered: int = 0
     queued_s: float = 0.0
-    """Time that all its requests waited together before their batches left."""
+    """Time that all who were answered waited together before their batches left."""
     queue_max_s: float = 0.0
     waiting: int = 0
     """Requests for which no runtime was there."""
@@ -29,12 +30,12 @@ class Second:
     @property
     def queue_mean_s(self) -> float:
         """How long a request waited before its batch left."""
-        return self.queued_s / self.requests if self.requests else 0.0
+        return self.queued_s / self.answered if self.answered else 0.0
 
     @property
     def asked(self) -> bool:
         """True when anybody asked for anything."""
-        return bool(self.requests or self.refused or self.waiting)
+        return bool(self.requests or self.refused or self.answered or self.waiting)
 
     def joined(self, other: "Second") -> "Second":
         """Return what both tell of the same second."""
@@ -42,6 +43,7 @@ class Second:
             self,
             requests=self.requests + other.requests,
             refused=self.refused + other.refused,
+            answered=self.answered + other.answered,
             queued_s=self.queued_s + other.queued_s,
             queue_max_s=max(self.queue_max_s, other.queue_max_s),
             waiting=self.waiting + other.waiting,

@@ -31,15 +31,17 @@ class Asked:
 
     requests: int = 0
     refused: int = 0
+    answered: int = 0
+    """Requests whose batch a runtime answered."""
     queued_s: float = 0.0
-    """Time that all its requests waited together before their batches left."""
+    """Time that these waited together before their batches left."""
     queue_max_s: float = 0.0
     waiting: int = 0
     """Requests in hand for which no runtime is there."""
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to tell."""
-        return bool(self.requests or self.refused or self.waiting)
+        return bool(self.requests or self.refused or self.answered or self.waiting)
 
 
 class Reporter:
@@ -66,12 +68,12 @@ class Reporter:
         self._gateway = gateway[:100]
         self._collect = collect
         meter = get_meter()
-        self._taken = meter.create_counter(
-            "gyral_gateway_requests", description="Requests taken, by model"
+        self._answered = meter.create_counter(
+            "gyral_gateway_requests", description="Requests answered by a runtime, by model"
         )
         self._queued = meter.create_counter(
             "gyral_gateway_queue_seconds",
-            description="Time that requests waited before their batches left, by model",
+            description="Time that these waited before their batches left, by model",
         )
         self._away: set[str] = set()
         self._hurry = asyncio.Event()
@@ -147,7 +149,7 @@ class Reporter:
             yield self._of(None, Asked(), window_s)
         for model in sorted(asked.keys() | away):
             found = asked.get(model) or Asked()
-            self._taken.add(found.requests, {"model": model})
+            self._answered.add(found.answered, {"model": model})
             self._queued.add(found.queued_s, {"model": model})
             found.waiting = max(found.waiting, int(model in away))
             yield self._of(model, found, window_s)
@@ -159,7 +161,8 @@ class Reporter:
             window_s=min(window_s, 3600.0),
             requests=found.requests,
             refused=found.refused,
-            queue_mean_s=min(found.queued_s / max(found.requests, 1), 3600.0),
+            answered=found.answered,
+            queue_mean_s=min(found.queued_s / max(found.answered, 1), 3600.0),
             queue_max_s=min(found.queue_max_s, 3600.0),
             waiting=found.waiting,
         )
