@@ -78,6 +78,14 @@ def test_one_ends_once_one_less_would_have_done_for_as_long_as_said():
     assert after(2, LIMITS, heard(*run(nearly, 299, 0))) is None
 
 
+def test_why_one_ends_tells_of_the_calm_time_alone():
+    told = [*run(BUSY, 310, 305), *run(QUIET, 299, 0)]
+    decided = decide(standing(3), LIMITS, heard(*told), PACE)
+    assert decided is not None
+    assert decided.why == "calm: found at most 0.001 s in the queue for 300 s"
+    assert decided.measured["queue_mean_s"] == 0.001
+
+
 def test_a_moment_of_too_much_keeps_all():
     told = [*run(QUIET, 299, 101), *run(BUSY, 100, 100), *run(QUIET, 99, 0)]
     assert after(3, LIMITS, heard(*told)) is None

@@ -99,7 +99,7 @@ def _idle(standing: Standing, limits: Limits, heard: Heard) -> Scaled | None:
 def _in(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> Scaled | None:
     if standing.replicas <= max(limits.min, 1) or not _calm(standing, limits, heard, pace):
         return None
-    busiest = max((each.queue_mean_s for each in heard.seen), default=0.0)
+    busiest = max((each.queue_mean_s for each in _lately(heard, pace)), default=0.0)
     why = f"calm: found at most {busiest:.3g} s in the queue for {pace.in_s:g} s"
     return Scaled(standing.replicas - 1, why, {"queue_mean_s": round(busiest, 6)})
 
@@ -155,6 +155,10 @@ def _calm(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> bool:
         not each.refused
         and not each.waiting
         and each.queue_mean_s * grown <= limits.queue_s * _CALM
-        for each in heard.seen
-        if each.at > heard.now - pace.in_s
+        for each in _lately(heard, pace)
     )
+
+
+def _lately(heard: Heard, pace: Pace) -> list[Second]:
+    """Return the seconds that must have been calm."""
+    return [each for each in heard.seen if each.at > heard.until - pace.in_s]
