@@ -12,12 +12,15 @@ from gyral.deployer.domain.demand import Demand
 from gyral.deployer.domain.scaling import Limits, Pace
 from gyral.deployer.engine.backend import SHARED
 from gyral.deployer.engine.groups import Groups
+from gyral.deployer.engine.runtimes import Runtime
 from gyral.deployer.jobs.following import Addressing
-from gyral.deployer.jobs.scaling import Scaling
+from gyral.deployer.jobs.scaling import Scaling, nobody_is_left
 from gyral.kit.changes import Changes
+from gyral.kit.health import UnstartableError
 from tests.services.deployer.builders import KnownSpecs, approved
 from tests.services.deployer.test_processes import a_backend
 from tests.services.registry.builders import NOW
+from tests.services.runtime.control import controlled
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 TO_NONE = {"runtime": "own", "replicas": {"min": 0, "max": 2}, "idle": "15m"}
@@ -167,3 +170,27 @@ async def test_a_group_is_forgotten_once_its_model_is_held_by_the_shared_ones(wo
     await world.backend.until("churn", 0)
     async with world.deployer.opened() as tx:
         assert set(await tx.groups()) == {SHARED}
+
+
+async def test_shared_runtimes_that_were_made_end_once_settings_name_others(world, tmp_path):
+    await world.scaling.run_once()
+    await world.backend.until(SHARED, 1)
+    async with controlled(tmp_path / "fixed") as (client, _):
+        world.groups = Groups({"unix:/r": Runtime(client)}, world.backend.made, client)
+        world.scaling = world.another()
+        await world.scaling.run_once()
+        async with world.deployer.opened() as tx:
+            assert await tx.groups() == {}
+        assert len(await world.backend.until(SHARED, 1)) == 1  # gateways may still ask it
+        world.passed_s = 61
+        await world.scaling.run_once()
+        await world.backend.until(SHARED, 0)
+        assert [each.address for each in (await world.groups.seats())[SHARED]] == ["unix:/r"]
+
+
+async def test_without_a_backend_it_does_not_start_while_runtimes_are_wanted_of_one(world):
+    await nobody_is_left(world.deployer.opened)
+    await world.deployer.live(1, bootstrap=True)
+    await world.scaling.run_once()
+    with pytest.raises(UnstartableError, match=r"of churn, shared \(2 in all\); found none"):
+        await nobody_is_left(world.deployer.opened)
