@@ -203,7 +203,9 @@ async def test_others_that_never_stop_changing_it_are_told_of(cluster, backend):
         cluster.objects.scale(NAMESPACE, "runtime-flights", body)
 
     cluster.api.before_write += [scaled] * 9
-    with pytest.raises(RefusedByClusterError, match="found others changing them 5 times"):
+    with pytest.raises(
+        RefusedByClusterError, match=r"in 5 tries; found of the last: kuber.* found 409"
+    ):
         await backend.ensure(replace(FLIGHTS, replicas=0))
 
 

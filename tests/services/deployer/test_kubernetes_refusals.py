@@ -53,6 +53,25 @@ async def test_a_refusal_says_what_and_periodic_jobs_survive_it(
     await backend.ensure(FLIGHTS)
 
 
+async def test_a_namespace_that_is_not_there_is_told_as_such(cluster, backend):
+    cluster.objects.namespaces.clear()
+    with pytest.raises(
+        RefusedByClusterError, match=r'namespaces \\"gyral-runtimes\\" not found'
+    ):
+        await backend.ensure(FLIGHTS)
+    cluster.api.fail = StatusError(404, "NotFound", "no")
+    with pytest.raises(RefusedByClusterError, match="KUBERNETES_NAMESPACE names") as refused:
+        await backend.groups()
+    assert is_infrastructure(refused.value)
+
+
+async def test_a_group_that_others_are_at_is_removed_later(cluster, backend):
+    cluster.api.fail = StatusError(409, "Conflict", "being deleted")
+    with pytest.raises(RefusedByClusterError, match="found 409") as refused:
+        await backend.remove("flights")
+    assert is_infrastructure(refused.value)
+
+
 async def test_an_api_server_that_is_away_is_infrastructure(cluster):
     async with connected(cluster, port=free_port()) as backend:
         for call in (backend.ensure(FLIGHTS), backend.groups(), backend.remove("flights")):

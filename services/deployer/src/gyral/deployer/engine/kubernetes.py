@@ -40,6 +40,7 @@ _MERGE = "application/merge-patch+json"
 _ADVICE: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ". Look at the token in KUBERNETES_CREDENTIALS",
     HTTPStatus.FORBIDDEN: ". Look at the deployer's Role, and at the namespace's quotas",
+    HTTPStatus.NOT_FOUND: ". See that the namespace is there that KUBERNETES_NAMESPACE names",
 }
 log = get_log()
 
@@ -48,12 +49,19 @@ class RefusedByClusterError(ConnectionError):
     """The API server answered, and said no; it is asked again, as rules and quotas change."""
 
 
-class _AbsentError(LookupError):
-    """There is no such object."""
+class _AbsentError(RefusedByClusterError):
+    """There is no such object, or no such namespace."""
 
 
-class _ConflictError(RuntimeError):
+class _ConflictError(RefusedByClusterError):
     """Somebody else was there first."""
+
+
+_OF_OTHERS: Mapping[int, type[RefusedByClusterError]] = {
+    HTTPStatus.NOT_FOUND: _AbsentError,
+    HTTPStatus.CONFLICT: _ConflictError,
+}
+"""What is looked at again before it is told: others come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +131,12 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no; the group may be half made.
         """
+        last: RefusedByClusterError | None = None
         for _ in range(_ATTEMPTS):
             try:
                 uid = await self._ensure_deployment(spec)
-            except (_ConflictError, _AbsentError):
+            except (_ConflictError, _AbsentError) as error:
+                last = error
                 continue
             owner = {
                 "apiVersion": "apps/v1",
@@ -137,12 +147,13 @@ class Kubernetes:
             try:
                 await self._ensure_service(service(spec, self._pods, owner))
                 await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
-            except (_ConflictError, _AbsentError):
+            except (_ConflictError, _AbsentError) as error:
+                last = error
                 continue
             return
         raise RefusedByClusterError(
-            f"{spec.name}: expected to bring its objects into step; found others changing them"
-            f" {_ATTEMPTS} times"
+            f"{spec.name}: expected to bring its objects into step in {_ATTEMPTS} tries; found"
+            f" of the last: {last}"
         )
 
     async def remove(self, group: str) -> None:
@@ -310,17 +321,13 @@ class Kubernetes:
             ) from error
 
 
-def _meant(error: k8s.ApiException, what: str) -> Exception:
-    if error.status == HTTPStatus.NOT_FOUND:
-        return _AbsentError(what)
-    if error.status == HTTPStatus.CONFLICT:
-        return _ConflictError(what)
+def _meant(error: k8s.ApiException, what: str) -> RefusedByClusterError:
     said = str(error.body or error.reason)[:400]
-    log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
     advice = _ADVICE.get(error.status or 0, "")
-    return RefusedByClusterError(
-        f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}"
-    )
+    kind = _OF_OTHERS.get(error.status or 0, RefusedByClusterError)
+    if kind is RefusedByClusterError:
+        log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
+    return kind(f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}")
 
 
 def _named(manifest: Manifest) -> tuple[str, str]:
