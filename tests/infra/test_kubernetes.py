@@ -221,8 +221,18 @@ def test_every_policy_and_budget_is_about_pods_that_are_there():
 
 
 def test_a_drained_node_leaves_a_gateway():
-    [budget] = of_kind("PodDisruptionBudget")
+    [budget] = of_kind("PodDisruptionBudget", "gyral")
     assert PODS["gateway"]["spec"]["replicas"] > budget["spec"]["minAvailable"] >= 1
+
+
+def test_a_drained_node_and_a_new_image_take_one_runtime_at_a_time():
+    [budget] = of_kind("PodDisruptionBudget", "gyral-runtimes")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert matches(budget["spec"]["selector"], pod_of("runtime-m")["metadata"]["labels"])
+    spec = MADE[0]["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    default = settings_of("deployer").model_fields["kubernetes_settled_s"].default
+    assert spec["progressDeadlineSeconds"] > spec["minReadySeconds"] == default > 0
 
 
 def test_only_the_deployer_may_anything_and_that_beside_its_own_services():

@@ -67,6 +67,21 @@ async def test_between_one_and_most_the_autoscalers_word_stands(cluster, backend
     assert {each.name for each in before}.isdisjoint(each.name for each in after)
 
 
+async def test_an_older_pod_ends_once_its_successor_had_time_to_load_what_it_holds(
+    cluster, backend
+):
+    await backend.ensure(FLIGHTS)
+    [old] = await ready(backend, 1)
+    async with connected(cluster, replace(PODS, memory="3Gi", settled_s=90)) as updated:
+        await updated.ensure(FLIGHTS)
+        first, new = await ready(updated, 2)
+        assert first == old
+        cluster.do(cluster.kubelet.at, 89.0)
+        assert len((await updated.groups())["flights"]) == 2
+        cluster.do(cluster.kubelet.at, 91.0)
+        assert await ready(updated, 1) == (new,)
+
+
 async def test_to_none_and_back_is_the_deployers_word(cluster, backend):
     await backend.ensure(FLIGHTS)
     await ready(backend, 1)

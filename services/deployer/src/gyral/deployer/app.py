@@ -183,6 +183,7 @@ def _kubernetes(settings: Settings) -> _Making:
         torch_image=settings.kubernetes_torch_image or settings.kubernetes_image,
         cpu=settings.kubernetes_cpu,
         memory=settings.kubernetes_memory,
+        settled_s=settings.kubernetes_settled_s,
     )
     return Kubernetes(cluster, pods)
 

@@ -43,6 +43,8 @@ class Pods:
     """Of groups whose flavour is torch."""
     cpu: str
     memory: str
+    settled_s: int
+    """How long a new pod must have answered before another may end for it."""
 
 
 def workload(group: str) -> str:
@@ -67,6 +69,7 @@ def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
                     "type": "RollingUpdate",
                     "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
                 },
+                "minReadySeconds": pods.settled_s,
                 "revisionHistoryLimit": 2,
                 "progressDeadlineSeconds": 600,
                 "template": {
