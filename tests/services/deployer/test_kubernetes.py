@@ -240,6 +240,11 @@ def test_names_that_are_cut_stay_apart():
     assert workload("a-") != workload("a--")
 
 
+@pytest.mark.parametrize("group", ["x" * 60, "a-"])
+def test_no_whole_name_is_one_that_was_cut(group):
+    assert workload(workload(group).removeprefix("runtime-")) != workload(group)
+
+
 async def test_a_torch_group_runs_the_image_that_has_torch(cluster, backend):
     await backend.ensure(replace(FLIGHTS, flavour=Flavour.TORCH))
     found = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")

@@ -52,7 +52,8 @@ def workload(group: str) -> str:
     name = f"runtime-{group}"
     if len(name) <= _DNS_LABEL and not name.endswith("-"):
         return name
-    return f"runtime-{group[:40].rstrip('-')}-{hashlib.sha256(group.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(group.encode()).hexdigest()[:12]
+    return f"runtimes-{group[:40].rstrip('-')}-{digest}"  # as no name that is whole begins
 
 
 def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
