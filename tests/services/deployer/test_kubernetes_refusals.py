@@ -152,8 +152,10 @@ def test_a_deployer_without_a_cluster_does_not_load_its_client():
 
 
 async def test_the_settings_say_where_the_cluster_is_and_what_pods_are_made_of(
-    cluster, tmp_path
+    cluster, tmp_path, monkeypatch
 ):
+    for name, value in (("MAX_MODELS", "7"), ("MEMORY_BYTES", "4194304"), ("LISTEN", "no")):
+        monkeypatch.setenv(f"RUNTIME_{name}", value)
     told = {
         "deployer_backend": "kubernetes",
         "kubernetes_image": "gyral:0.1.0",
@@ -172,3 +174,18 @@ async def test_the_settings_say_where_the_cluster_is_and_what_pods_are_made_of(
     [container] = made["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "gyral:0.1.0"  # where none is given that has torch
     assert container["resources"]["limits"] == {"memory": "3Gi"}
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["RUNTIME_LISTEN"] == "tcp:0.0.0.0:8109"
+    assert told["RUNTIME_MAX_MODELS"] == "7"
+    assert told["RUNTIME_MEMORY_BYTES"] == "4194304"
+    assert told["RUNTIME_TRIAL_MEMORY_BYTES"] == str(3 << 30)
+
+
+async def test_bounds_that_nobody_set_lie_within_the_pods_memory(cluster, backend):
+    await backend.ensure(replace(FLIGHTS, replicas=0))
+    made = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert told["RUNTIME_MEMORY_BYTES"] == str(512 << 20)
+    assert told["RUNTIME_TRIAL_MEMORY_BYTES"] == str(2 << 30)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from gyral.deployer.engine.backend import SHARED, Flavour, GroupSpec
@@ -45,6 +45,8 @@ class Pods:
     memory: str
     settled_s: int
     """How long a new pod must have answered before another may end for it."""
+    knobs: Mapping[str, str] = field(default_factory=dict)
+    """Settings of runtimes; what is not among them follows from the pod's memory."""
 
 
 def workload(group: str) -> str:
@@ -207,7 +209,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
         "name": "runtime",
         "image": pods.torch_image if spec.flavour is Flavour.TORCH else pods.image,
         "command": ["python", "-m", "gyral.runtime"],
-        "env": _environment(spec.flavour),
+        "env": _environment(spec.flavour, pods),
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT},
             {"name": "data", "containerPort": DATA_PORT},
@@ -233,7 +235,20 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
     }
 
 
-def _environment(flavour: Flavour) -> list[Manifest]:
+def _bounds(memory: str) -> dict[str, str]:
+    """Return what a runtime may take so that its pod is not ended for it.
+
+    Versions in memory have a quarter: a process that computes takes more than it holds. A
+    trial's bound is of addresses, of which torch alone takes 3 GB; of memory it takes less.
+    """
+    size = int(memory[:-2]) << (30 if memory.endswith("Gi") else 20)
+    return {
+        "RUNTIME_MEMORY_BYTES": str(max(size // 4, 1 << 20)),
+        "RUNTIME_TRIAL_MEMORY_BYTES": str(max(size, 256 << 20)),
+    }
+
+
+def _environment(flavour: Flavour, pods: Pods) -> list[Manifest]:
     """Return a runtime's settings; secrets and addresses are referred to."""
     given: dict[str, Json] = {
         name: {"configMapKeyRef": {"name": EXTERNALS, "key": name}}
@@ -251,6 +266,10 @@ def _environment(flavour: Flavour) -> list[Manifest]:
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
         {"name": FLAVOUR, "value": flavour},
+        *(
+            {"name": name, "value": value}
+            for name, value in sorted({**_bounds(pods.memory), **pods.knobs}.items())
+        ),
         *({"name": name, "valueFrom": source} for name, source in given.items()),
     ]
 
