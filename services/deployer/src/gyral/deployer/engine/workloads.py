@@ -258,6 +258,7 @@ def _environment(flavour: Flavour, pods: Pods) -> list[Manifest]:
         name: {"secretKeyRef": {"name": S3_SECRET, "key": name}}
         for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY")
     }
+    knobs: dict[str, Json] = {**_bounds(pods.memory), **pods.knobs}
     return [
         {"name": "HTTP_HOST", "value": "0.0.0.0"},  # noqa: S104 - inside a pod
         {"name": "HTTP_PORT", "value": str(CONTROL_PORT)},
@@ -266,10 +267,7 @@ def _environment(flavour: Flavour, pods: Pods) -> list[Manifest]:
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
         {"name": FLAVOUR, "value": flavour},
-        *(
-            {"name": name, "value": value}
-            for name, value in sorted({**_bounds(pods.memory), **pods.knobs}.items())
-        ),
+        *({"name": name, "value": value} for name, value in sorted(knobs.items())),
         *({"name": name, "valueFrom": source} for name, source in given.items()),
     ]
 
