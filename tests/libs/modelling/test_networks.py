@@ -128,6 +128,9 @@ def test_sources_that_build_no_network_are_refused_and_not_quoted(source, said):
         ("raise OSError('/secret')", "found OSError"),
         ("return 'secret'", "found AttributeError"),
         ("return matrix.to(torch.float64)", "expected float32"),
+        ("return self.layer(matrix).squeeze()", "expected 1 rows; found shape ()"),
+        ("return torch.ones(7)", "expected 1 rows; found shape (7,)"),
+        ("return torch.ones(len(matrix), 2)", "expected 1 rows; found shape (1, 2)"),
     ],
 )
 def test_a_network_that_gives_no_numbers_is_refused_when_it_is_warmed_up(answer, said):
@@ -135,3 +138,27 @@ def test_a_network_that_gives_no_numbers_is_refused_when_it_is_warmed_up(answer,
     told = refusal(torch_files(source))
     assert said in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("method", ["state_dict", "load_state_dict", "eval", "requires_grad_"])
+def test_a_network_whose_own_methods_fail_is_refused_and_not_quoted(method):
+    fails = (
+        f"    def {method}(self, *given, **named): raise OSError('/secret')\n\n    def forward"
+    )
+    told = refusal(torch_files(SOURCE.replace("    def forward", fails)))
+    assert "found OSError" in told
+    assert "secret" not in told
+
+
+def test_an_error_that_calls_itself_equal_to_others_is_told_by_its_kind():
+    likes = """
+class Alike(type):
+    def __eq__(self, other): return True
+    __hash__ = type.__hash__
+
+class Told(ValueError, metaclass=Alike): pass
+
+Told.__name__ = "secret"
+raise Told
+"""
+    assert "found ValueError" in refusal(torch_files(likes))

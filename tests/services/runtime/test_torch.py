@@ -54,8 +54,7 @@ def test_a_network_answers_behind_the_same_predictor():
             "row 0: expected a probability",
         ),
         ("return self.layer(matrix).squeeze(1) + 100", "row 0: expected a probability"),
-        ("return torch.ones(7)", "expected 2 rows, found shape (7,)"),
-        ("return torch.ones(len(matrix), 2)", "expected 2 rows, found shape (2, 2)"),
+        ("return torch.ones(1)", "expected 2 rows; found shape (1,)"),
         ("return [1 / (len(matrix) - 2)] and torch.ones(1)", "found ZeroDivisionError"),
     ],
 )
