@@ -155,7 +155,8 @@ def _built(model: TorchModel, sources: dict[str, str]) -> nn.Module:
         built = build(dict(model.config))
         if not isinstance(built, nn.Module):
             raise NetworkError(
-                f"code.zip: expected {model.entry} to return a torch.nn.Module; found another type"
+                f"code.zip: expected {model.entry} to return a torch.nn.Module; found another"
+                " type"
             )
     return built
 
