@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from gyral.modelling.manifest import Manifest
+from gyral.modelling.manifest import Manifest, TorchModel
 from gyral.testkit.torch_models import SOURCE, torch_files
 from gyral.trainer.engine.apart import MEMORY_BYTES, Apart, ApartError
 from gyral.trainer.engine.order import TABLE_OPTIONS
@@ -37,6 +37,7 @@ os._exit(0)
 def apart(source, **limits):
     files = torch_files(source)
     model = Manifest.from_json(files.manifest).torch
+    assert isinstance(model, TorchModel)
     return Apart.of(model, files.weights, files.code, width=2, **limits)
 
 

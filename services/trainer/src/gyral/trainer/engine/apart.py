@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import IO, Self
 
 import msgspec
 import numpy as np
@@ -117,13 +117,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _write(pipe: BinaryIO, frame: bytes) -> None:
+def _write(pipe: IO[bytes], frame: bytes) -> None:
     pipe.write(len(frame).to_bytes(_LENGTH_BYTES, "big"))
     pipe.write(frame)
     pipe.flush()
 
 
-def _read(pipe: BinaryIO, most: int | None = None) -> bytes | None:
+def _read(pipe: IO[bytes], most: int | None = None) -> bytes | None:
     """Return the next frame, cut at `most` bytes; None: there is no whole one."""
     head = pipe.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
@@ -156,7 +156,7 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (lower, lower))
 
 
-def _answers(asked: BinaryIO, width: int) -> Iterator[bytes]:
+def _answers(asked: IO[bytes], width: int) -> Iterator[bytes]:
     """Yield b"" for a network that was built, and what it says to each matrix."""
     # Under the limits.
     import torch  # noqa: PLC0415
