@@ -3,7 +3,7 @@
 import builtins
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gyral.modelling.archives import ArchiveError, imported, sources_of
-from gyral.modelling.manifest import TorchModel
+from gyral.modelling.manifest import Setting, TorchModel, made_of
 
-_CODE = "code_sha256"
-"""Key in the weights' metadata: which sources they belong to."""
+_MADE_OF = "made_of_sha256"
+"""Key in the weights' metadata, and the only one: the library writes several in any order."""
 _LENGTH_BYTES = 8
 _ROWS = 65_536
 """Rows a call, lest many at once take all memory."""
@@ -58,11 +58,13 @@ class Network:
         return found.reshape(rows)
 
 
-def weights_of(module: nn.Module, code: bytes) -> bytes:
-    """Return a network's weights as safetensors, bound to the sources it was made from."""
+def weights_of(
+    module: nn.Module, code: bytes, entry: str, config: Mapping[str, Setting]
+) -> bytes:
+    """Return a network's weights as safetensors, bound to all that it was made from."""
     return safetensors.torch.save(
         {name: it.contiguous() for name, it in module.state_dict().items()},
-        metadata={_CODE: hashlib.sha256(code).hexdigest()},
+        metadata={_MADE_OF: made_of(hashlib.sha256(code).hexdigest(), entry, config)},
     )
 
 
@@ -82,7 +84,7 @@ def load_network(model: TorchModel, weights: bytes, code: bytes, *, width: int) 
             weights are not exactly those that it has.
     """
     _check_digests(model, weights, code)
-    tensors = _tensors(weights, model.code_sha256)
+    tensors = _tensors(weights, model)
     try:
         sources = sources_of(code)
     except ArchiveError as error:
@@ -128,22 +130,23 @@ def _check_digests(model: TorchModel, weights: bytes, code: bytes) -> None:
             )
 
 
-def _tensors(weights: bytes, code_sha256: str) -> dict[str, Tensor]:
+def _tensors(weights: bytes, model: TorchModel) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(weights)
         length = int.from_bytes(weights[:_LENGTH_BYTES], "little")
         header = json.loads(weights[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        bound_to = header["__metadata__"][_CODE]
+        found = str(header["__metadata__"][_MADE_OF])
     # The library's errors share no class, and torch adds its own.
     except Exception as error:
         raise NetworkError(
-            "model.safetensors: expected tensors in safetensors, and the sha256 of their code"
-            f" in its metadata; found {type(error).__name__}"
+            "model.safetensors: expected tensors in safetensors, and in their metadata the"
+            f" sha256 of what they are made of; found {type(error).__name__}"
         ) from error
-    if bound_to != code_sha256:
+    expected = made_of(model.code_sha256, model.entry, model.config)
+    if found != expected:
         raise NetworkError(
-            f"model.safetensors: expected weights of the code {code_sha256}; found those of"
-            f" {str(bound_to)[:64]!r}"
+            "model.safetensors: expected weights of the code, entry and configuration"
+            f" {expected}; found those of {found[:64]!r}"
         )
     return tensors
 
