@@ -4,11 +4,14 @@ import json
 import pickle
 import struct
 
+import msgspec
 import numpy as np
 import pytest
 
 from gyral.modelling.manifest import Manifest
 from gyral.testkit.torch_models import (
+    CONFIG,
+    ENTRY,
     ROWS,
     SOURCE,
     TENSORS,
@@ -41,9 +44,23 @@ def test_a_network_answers_what_was_worked_out_by_hand():
 
 def test_weights_that_are_written_are_read_again():
     files = torch_files()
-    again = networks.weights_of(loaded(files).module, files.code)
+    made_from = (files.code, ENTRY, CONFIG)
+    again = networks.weights_of(loaded(files).module, *made_from)
     assert loaded(torch_files(weights=again)).probabilities(MATRIX).shape == (2,)
-    assert networks.weights_of(loaded(files).module, files.code) == again
+    assert networks.weights_of(loaded(files).module, *made_from) == again
+
+
+@pytest.mark.parametrize(
+    "other", [{"config": {"width": 2, "depth": 1}}, {"entry": "network:other"}]
+)
+def test_weights_serve_under_no_other_entry_or_configuration(other):
+    """So one digest names a version: of its bytes, the only ones that the rest fits."""
+    files = torch_files(SOURCE + "\nother = build\n")
+    model = msgspec.structs.replace(Manifest.from_json(files.manifest).torch, **other)
+    with pytest.raises(
+        networks.NetworkError, match="weights of the code, entry and configuration"
+    ):
+        networks.load_network(model, files.weights, files.code, width=2)
 
 
 def with_tensors(**changed):
@@ -59,7 +76,7 @@ def with_tensors(**changed):
         (with_tensors(layer_bias=None), "'layer.bias': expected torch.float32 [1]; found no"),
         (with_tensors(layer_weight=np.zeros((1, 3), np.float32)), "found torch.float32 [1, 3]"),
         (with_tensors(layer_bias=np.zeros(1, np.float64)), "found torch.float64 [1]"),
-        (tensors_file(TENSORS, b"", code_sha256="0" * 64), "expected weights of the code"),
+        (tensors_file(TENSORS, b"", made_of_sha256="0" * 64), "expected weights of the code"),
         (pickle.dumps(TENSORS), "expected tensors in safetensors"),
         (b"PK\x03\x04" + bytes(40), "expected tensors in safetensors"),
         (with_tensors()[:-1], "expected tensors in safetensors"),
@@ -128,6 +145,9 @@ def test_sources_that_build_no_network_are_refused_and_not_quoted(source, said):
         ("raise OSError('/secret')", "found OSError"),
         ("return 'secret'", "found AttributeError"),
         ("return matrix.to(torch.float64)", "expected float32"),
+        ("return self.layer(matrix).squeeze()", "expected 1 rows; found shape ()"),
+        ("return torch.ones(7)", "expected 1 rows; found shape (7,)"),
+        ("return torch.ones(len(matrix), 2)", "expected 1 rows; found shape (1, 2)"),
     ],
 )
 def test_a_network_that_gives_no_numbers_is_refused_when_it_is_warmed_up(answer, said):
@@ -135,3 +155,27 @@ def test_a_network_that_gives_no_numbers_is_refused_when_it_is_warmed_up(answer,
     told = refusal(torch_files(source))
     assert said in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("method", ["state_dict", "load_state_dict", "eval", "requires_grad_"])
+def test_a_network_whose_own_methods_fail_is_refused_and_not_quoted(method):
+    fails = (
+        f"    def {method}(self, *given, **named): raise OSError('/secret')\n\n    def forward"
+    )
+    told = refusal(torch_files(SOURCE.replace("    def forward", fails)))
+    assert "found OSError" in told
+    assert "secret" not in told
+
+
+def test_an_error_that_calls_itself_equal_to_others_is_told_by_its_kind():
+    likes = """
+class Alike(type):
+    def __eq__(self, other): return True
+    __hash__ = type.__hash__
+
+class Told(ValueError, metaclass=Alike): pass
+
+Told.__name__ = "secret"
+raise Told
+"""
+    assert "found ValueError" in refusal(torch_files(likes))

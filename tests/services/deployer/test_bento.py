@@ -161,6 +161,10 @@ def test_a_version_served_as_torch_installs_what_it_was_trained_with():
     assert of_torch().requirements[-2:] == ["safetensors==0.8.0", "torch==2.15.0"]
 
 
+def test_a_local_build_of_a_library_is_installed_as_the_public_one():
+    assert pinned("torch", "2.15.0+cpu") == "torch==2.15.0"
+
+
 @pytest.mark.parametrize("version", ["", "2.0; rm -rf", "2.0\n--index-url=http://x", "@ file:"])
 def test_a_version_that_is_none_reaches_no_installer(version):
     with pytest.raises(ValueError, match=r"libraries\.torch: expected a version; found"):

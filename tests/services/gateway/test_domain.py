@@ -38,6 +38,8 @@ def test_a_share_knows_what_it_reads_and_stays_equal_to_another():
     assert (one.names, one.datatypes) == (("a", "b"), {Datatype.FP32})
     assert one == other
     assert one.model_dump() == other.model_dump()
+    again = one.model_copy(update={"inputs": (Input(name="c", datatype=Datatype.BOOL),)})
+    assert (again.names, again.datatypes) == (("c",), {Datatype.BOOL})
 
 
 def versions(weights, keys=KEYS):

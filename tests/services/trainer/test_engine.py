@@ -19,6 +19,7 @@ from gyral.modelling.features import (
 from gyral.modelling.manifest import Manifest
 from gyral.modelling.profile import ReferenceProfile
 from gyral.runtime.engine import Predictor
+from gyral.testkit.torch_models import SOURCE, torch_files
 from gyral.trainer.engine import conversion, recipes
 from gyral.trainer.engine.conversion import compare, load
 from gyral.trainer.engine.order import (
@@ -40,6 +41,23 @@ def quiet(_progress: object) -> None:
 def files(folder: Path, version: int = 1) -> ChampionFiles:
     return ChampionFiles(
         version=version, model=folder / "model.onnx", manifest=folder / "manifest.json"
+    )
+
+
+def a_network(folder: Path, answer: str) -> ChampionFiles:
+    """Return a champion served as torch whose network does as told, and reads two numbers."""
+    made = torch_files(
+        SOURCE.replace("return torch.sigmoid(self.layer(matrix)).squeeze(1)", answer)
+    )
+    text = made.manifest.replace(b'"x"', b'"distance"').replace(b'"y"', b'"seats"')
+    names = {"weights": made.weights, "code": made.code, "manifest": text}
+    for name, content in names.items():
+        (folder / name).write_bytes(content)
+    return ChampionFiles(
+        version=1,
+        model=folder / "weights",
+        manifest=folder / "manifest",
+        code=folder / "code",
     )
 
 
@@ -132,7 +150,9 @@ def test_the_same_order_is_served_by_the_same_bytes_and_is_a_champion_to_judge_b
     )
     late = order(champion=champion)
     train(late, quiet)
+    assert report_of(late.output).champion_error is None
     assert report_of(late.output).champion is not None
+    assert report_of(late.output).latency.champion_us > 0
     without = champion.model_copy(update={"code": None})
     with pytest.raises(TrainingRefusedError, match=r"champion: expected its code\.zip"):
         train(order(champion=without), quiet)
@@ -147,6 +167,30 @@ def test_where_torch_is_missing_a_training_that_needs_it_is_refused(order, monke
     monkeypatch.setitem(sys.modules, "gyral.trainer.engine.networks", None)
     with pytest.raises(TrainingRefusedError, match=r"torch\.mlp needs the extra"):
         train(order(**spec), quiet)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("raise RuntimeError", "champion: network: expected an answer; found RuntimeError"),
+        (
+            "return matrix[:, 0] / (len(matrix) < 2 or [][0])",
+            "champion: network: expected an answer; found IndexError",
+        ),
+        ("import os; os._exit(0)", "champion: network: expected an answer within 900 s"),
+    ],
+)
+def test_a_network_that_serves_and_fails_here_is_said_to_be_unscored(
+    order, tmp_path, answer, said
+):
+    """The first when it is loaded, the second on the window's rows."""
+    late = order(champion=a_network(tmp_path, answer))
+    train(late, quiet)
+    report = report_of(late.output)
+    assert report.champion is None
+    assert report.latency.champion_us is None
+    assert report.champion_error.startswith(said)
 
 
 @pytest.mark.torch

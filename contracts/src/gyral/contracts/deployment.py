@@ -1,5 +1,6 @@
 """Events of the deployer: rollouts and the routes the gateway follows."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, ClassVar, Self
@@ -123,6 +124,15 @@ class Share(Contract):
     sha256: Sha256
     """Digest of the bytes the runtime must have in memory."""
     inputs: tuple[Input, ...] = Field(min_length=1)
+
+    def model_copy(
+        self, *, update: Mapping[str, object] | None = None, deep: bool = False
+    ) -> Self:
+        """Return a copy that works out anew what it knows of its inputs."""
+        copied = super().model_copy(update=update, deep=deep)
+        for known in ("names", "datatypes"):
+            copied.__dict__.pop(known, None)
+        return copied
 
     @cached_property
     def names(self) -> tuple[str, ...]:

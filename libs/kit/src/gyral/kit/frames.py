@@ -48,7 +48,7 @@ class Batch(msgspec.Struct, array_like=True, gc=False):
 
     slot: str
     sha256: str
-    """Digest of the ONNX bytes that must answer."""
+    """Digest of the bytes that must answer: of ONNX, or of weights."""
     names: tuple[str, ...]
     requests: list[Rows]
 

@@ -1,6 +1,8 @@
 """What a model artifact is and came from: enough to load it, check it and train it again."""
 
+import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 
 import msgspec
@@ -29,6 +31,12 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 Setting: TypeAlias = float | int | bool | str | tuple[int, ...]
 """One value of a network's configuration."""
+
+
+def made_of(code_sha256: str, entry: str, config: Mapping[str, Setting]) -> str:
+    """Return the SHA-256 of all that builds a network, which its weights name."""
+    told = msgspec.json.encode((code_sha256, entry, config), order="sorted")
+    return hashlib.sha256(told).hexdigest()
 
 
 class TorchModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,8 @@
 import builtins
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gyral.modelling.archives import ArchiveError, imported, sources_of
-from gyral.modelling.manifest import TorchModel
+from gyral.modelling.manifest import Setting, TorchModel, made_of
 
-_CODE = "code_sha256"
-"""Key in the weights' metadata: which sources they belong to."""
+_MADE_OF = "made_of_sha256"
+"""Key in the weights' metadata, and the only one: the library writes several in any order."""
 _LENGTH_BYTES = 8
 _ROWS = 65_536
 """Rows a call, lest many at once take all memory."""
+_ERRORS = tuple(
+    each
+    for each in vars(builtins).values()
+    if isinstance(each, type) and issubclass(each, BaseException)
+)
 
 
 class NetworkError(ValueError):
@@ -32,30 +39,32 @@ class Network:
     module: nn.Module
 
     def probabilities(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what it answers to n rows, as it comes.
+        """Return what it answers to n rows, shape (n,).
 
         Raises:
-            NetworkError: it raised an error, or answered something other than numbers.
+            NetworkError: it raised an error, or answered something other than a number a row.
         """
         parts = [self._run(matrix[at : at + _ROWS]) for at in range(0, len(matrix), _ROWS)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def _run(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            with torch.inference_mode():
-                found = self.module(torch.from_numpy(matrix)).numpy()
-        except (Exception, SystemExit) as error:
-            raise NetworkError(f"network: expected an answer; found {kind(error)}") from error
+        with _guarded("network: expected an answer"), torch.inference_mode():
+            found = self.module(torch.from_numpy(matrix)).numpy()
         if not isinstance(found, np.ndarray) or found.dtype != np.float32:
             raise NetworkError("network: expected float32 numbers; found something else")
-        return found
+        rows = len(matrix)
+        if found.shape not in ((rows,), (rows, 1)):
+            raise NetworkError(f"network: expected {rows} rows; found shape {found.shape}")
+        return found.reshape(rows)
 
 
-def weights_of(module: nn.Module, code: bytes) -> bytes:
-    """Return a network's weights as safetensors, bound to the sources it was made from."""
+def weights_of(
+    module: nn.Module, code: bytes, entry: str, config: Mapping[str, Setting]
+) -> bytes:
+    """Return a network's weights as safetensors, bound to all that it was made from."""
     return safetensors.torch.save(
         {name: it.contiguous() for name, it in module.state_dict().items()},
-        metadata={_CODE: hashlib.sha256(code).hexdigest()},
+        metadata={_MADE_OF: made_of(hashlib.sha256(code).hexdigest(), entry, config)},
     )
 
 
@@ -75,23 +84,38 @@ def load_network(model: TorchModel, weights: bytes, code: bytes, *, width: int) 
             weights are not exactly those that it has.
     """
     _check_digests(model, weights, code)
-    tensors = _tensors(weights, model.code_sha256)
+    tensors = _tensors(weights, model)
     try:
         sources = sources_of(code)
     except ArchiveError as error:
         raise NetworkError(str(error)) from error
     module = _built(model, sources)
-    _check_tensors(module, tensors)
-    module.load_state_dict(tensors)
-    network = Network(module.eval().requires_grad_(requires_grad=False))
+    with _guarded("model.safetensors: expected to be loaded by its network"):
+        _check_tensors(module, tensors)
+        module.load_state_dict(tensors)
+        network = Network(module.eval().requires_grad_(requires_grad=False))
     network.probabilities(np.zeros((1, width), np.float32))
     return network
 
 
 def kind(error: BaseException) -> str:
     """Return an error's nearest built-in type: model code words its messages as it likes."""
-    names = (each.__name__ for each in type(error).__mro__ if each in vars(builtins).values())
-    return next(names)
+    # By identity: a type may call itself equal to any other.
+    names = (
+        known.__name__ for each in type(error).__mro__ for known in _ERRORS if each is known
+    )
+    return next(names, Exception.__name__)
+
+
+@contextmanager
+def _guarded(expected: str) -> Iterator[None]:
+    """Have what model code raises be a NetworkError that does not quote it."""
+    try:
+        yield
+    except NetworkError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise NetworkError(f"{expected}; found {kind(error)}") from error
 
 
 def _check_digests(model: TorchModel, weights: bytes, code: bytes) -> None:
@@ -106,39 +130,37 @@ def _check_digests(model: TorchModel, weights: bytes, code: bytes) -> None:
             )
 
 
-def _tensors(weights: bytes, code_sha256: str) -> dict[str, Tensor]:
+def _tensors(weights: bytes, model: TorchModel) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(weights)
         length = int.from_bytes(weights[:_LENGTH_BYTES], "little")
         header = json.loads(weights[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        bound_to = header["__metadata__"][_CODE]
+        found = str(header["__metadata__"][_MADE_OF])
     # The library's errors share no class, and torch adds its own.
     except Exception as error:
         raise NetworkError(
-            "model.safetensors: expected tensors in safetensors, and the sha256 of their code"
-            f" in its metadata; found {type(error).__name__}"
+            "model.safetensors: expected tensors in safetensors, and in their metadata the"
+            f" sha256 of what they are made of; found {type(error).__name__}"
         ) from error
-    if bound_to != code_sha256:
+    expected = made_of(model.code_sha256, model.entry, model.config)
+    if found != expected:
         raise NetworkError(
-            f"model.safetensors: expected weights of the code {code_sha256}; found those of"
-            f" {str(bound_to)[:64]!r}"
+            "model.safetensors: expected weights of the code, entry and configuration"
+            f" {expected}; found those of {found[:64]!r}"
         )
     return tensors
 
 
 def _built(model: TorchModel, sources: dict[str, str]) -> nn.Module:
     module, _, function = model.entry.partition(":")
-    try:
+    with _guarded(f"code.zip: expected {model.entry} to build a network"):
         build = getattr(imported(sources, model.code_sha256, module), function)
         built = build(dict(model.config))
-    except (Exception, SystemExit) as error:
-        raise NetworkError(
-            f"code.zip: expected {model.entry} to build a network; found {kind(error)}"
-        ) from error
-    if not isinstance(built, nn.Module):
-        raise NetworkError(
-            f"code.zip: expected {model.entry} to return a torch.nn.Module; found another type"
-        )
+        if not isinstance(built, nn.Module):
+            raise NetworkError(
+                f"code.zip: expected {model.entry} to return a torch.nn.Module; found another"
+                " type"
+            )
     return built
 
 

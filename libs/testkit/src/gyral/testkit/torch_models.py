@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gyral.contracts.evaluation import Cell, GoldenRows
 from gyral.modelling.archives import packed
 from gyral.modelling.features import Encoding, FeatureKind, FeatureSpec, FittedNumber, Transform
-from gyral.modelling.manifest import DatasetPin, Manifest, TorchModel
+from gyral.modelling.manifest import DatasetPin, Manifest, Setting, TorchModel, made_of
 
 SOURCE = """
 import torch
@@ -35,6 +35,8 @@ TENSORS = {
     "layer.weight": np.array([[0.5, -0.2]], np.float32),
     "layer.bias": np.array([0.1], np.float32),
 }
+ENTRY = "network:build"
+CONFIG: Mapping[str, Setting] = {"width": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,11 @@ def probability(row: Mapping[str, float]) -> float:
 def tensors_file(
     tensors: Mapping[str, NDArray[np.float32]], code: bytes, **metadata: str
 ) -> bytes:
-    """Return tensors as safetensors, bound to sources unless the metadata say otherwise."""
+    """Return tensors as safetensors, bound to what builds them unless the metadata differ."""
     from safetensors.numpy import save  # noqa: PLC0415 - it comes with the extra `torch`
 
-    bound = {"code_sha256": hashlib.sha256(code).hexdigest(), **metadata}
+    code_sha256 = hashlib.sha256(code).hexdigest()
+    bound = {"made_of_sha256": made_of(code_sha256, ENTRY, CONFIG), **metadata}
     return save(dict(tensors), metadata=bound)
 
 
@@ -97,8 +100,8 @@ def torch_files(
             sha256=hashlib.sha256(file).hexdigest(),
             size_bytes=len(file),
             code_sha256=hashlib.sha256(archive).hexdigest(),
-            entry="network:build",
-            config={"width": 2},
+            entry=ENTRY,
+            config=dict(CONFIG),
         ),
         datasets=(DatasetPin(stream="rows", version=0),),
         cutoff_us=0,

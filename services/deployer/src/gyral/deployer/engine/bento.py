@@ -26,7 +26,10 @@ PACKED = ("gyral.contracts", "gyral.kit", "gyral.modelling", "gyral.runtime")
 
 REQUIREMENTS = ("bentoml", "msgspec", "numpy", "onnxruntime", "pydantic")
 TORCH_REQUIREMENTS = ("safetensors", "torch")
-"""Of a version served as torch, in the versions it was trained with: the deployer has none."""
+"""Of a version served as torch, in the versions it was trained with: the deployer has none.
+
+What they themselves require is not fixed.
+"""
 
 SERVICE = '''"""Serves one version of one Gyral model; built by Gyral's deployer."""
 
@@ -75,7 +78,10 @@ class VersionFiles:
 
     @property
     def requirements(self) -> list[str]:
-        """Every library that the Bento installs, in one version; raises ValueError."""
+        """The libraries that the Bento installs, in one version each; raises ValueError.
+
+        What torch itself requires is not among them.
+        """
         fixed = locked(REQUIREMENTS)
         if self.code is None:
             return fixed

@@ -1,4 +1,8 @@
-"""Which libraries a Bento installs: in the versions that this process has, down to the last."""
+"""Which libraries a Bento installs: those that this process has, in the very same versions.
+
+Of a library that it has not, only the version is said that a manifest names; what that one
+requires is for the installer to choose.
+"""
 
 from collections.abc import Iterable
 from importlib import metadata
@@ -35,11 +39,13 @@ def locked(names: Iterable[str]) -> list[str]:
 def pinned(name: str, version: str) -> str:
     """Return `name==version` for a library that a manifest says it was made with.
 
+    Without a local part such as `+cpu`, which no public index has.
+
     Raises:
         ValueError: the version is none; whatever else it may be reaches no installer.
     """
     try:
-        return f"{name}=={Version(version)}"
+        return f"{name}=={Version(version).public}"
     except InvalidVersion as error:
         raise ValueError(
             f"libraries.{name}: expected a version; found {version[:40]!r}"

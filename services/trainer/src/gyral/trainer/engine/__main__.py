@@ -24,6 +24,7 @@ def _train(arguments: list[str], lines: TextIO) -> int:
     from gyral.modelling.columns import ColumnError  # noqa: PLC0415
     from gyral.modelling.labels import LabelError  # noqa: PLC0415
     from gyral.trainer.domain.splits import SplitError  # noqa: PLC0415
+    from gyral.trainer.engine.apart import ApartError  # noqa: PLC0415
     from gyral.trainer.engine.training import train  # noqa: PLC0415
 
     path = arguments[0] if arguments else sys.stdin.readline().strip()
@@ -36,7 +37,7 @@ def _train(arguments: list[str], lines: TextIO) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
     try:
         _say(lines, train(order, lambda progress: _say(lines, progress)))
-    except (TrainingRefusedError, SplitError, ColumnError, LabelError) as error:
+    except (TrainingRefusedError, ApartError, SplitError, ColumnError, LabelError) as error:
         _say(lines, Refused(reason=str(error)[:500]))
     return 0
 

@@ -20,7 +20,7 @@ from gyral.modelling.archives import packed
 from gyral.modelling.columns import Bools, Floats
 from gyral.modelling.features import Encoding, Transform
 from gyral.modelling.manifest import Setting, TorchModel
-from gyral.modelling.networks import weights_of
+from gyral.modelling.networks import Network, weights_of
 from gyral.trainer.engine.architectures import mlp, transformer
 from gyral.trainer.engine.conversion import OUTPUT
 from gyral.trainer.engine.order import TrainingRefusedError
@@ -28,9 +28,9 @@ from gyral.trainer.engine.recipes import Fitted, Matrix, Recipe
 from gyral.trainer.engine.shipping import Shipped, as_onnx, as_torch
 
 OPSET = 18
-_CHUNK = 65_536
 _MODULE = "network"
 """Name of the architecture's module in the archive of sources."""
+_ENTRY = f"{_MODULE}:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +95,19 @@ class FittedNetwork:
 
     def probabilities(self, matrix: Matrix) -> Floats:
         """Return P(positive) of each row, shape (n,)."""
-        with torch.inference_mode():
-            parts = [
-                self.network(torch.from_numpy(matrix[start : start + _CHUNK])).numpy()
-                for start in range(0, len(matrix), _CHUNK)
-            ]
-        return np.concatenate(parts or [np.empty(0)]).astype(np.float64)
+        return Network(self.network).probabilities(matrix).astype(np.float64)
 
     def ship(self) -> Shipped:
         """Return it as ONNX, or as weights with the sources of its architecture."""
         if self.plan.served is Served.ONNX:
             return as_onnx(self._graph())
         code = packed({f"{_MODULE}.py": inspect.getsource(self.plan.architecture)})
-        weights = weights_of(self.network, code)
+        weights = weights_of(self.network, code, _ENTRY, self.plan.config)
         described = TorchModel(
             sha256=hashlib.sha256(weights).hexdigest(),
             size_bytes=len(weights),
             code_sha256=hashlib.sha256(code).hexdigest(),
-            entry=f"{_MODULE}:build",
+            entry=_ENTRY,
             config=self.plan.config,
         )
         return as_torch(described, weights, code, width=self.width)

@@ -41,12 +41,12 @@ class Scorer:
 
     @classmethod
     def of(cls, files: ChampionFiles) -> Self:
-        """Load a version from its files; raises TrainingRefusedError."""
+        """Load a version from its files; raises ApartError or TrainingRefusedError."""
         manifest = Manifest.from_json(files.manifest.read_bytes())
         return cls(manifest, champion_answers(manifest, files))
 
     def probabilities(self, columns: Columns) -> Floats:
-        """Return P(positive) of n raw rows, shape (n,)."""
+        """Return P(positive) of n raw rows, shape (n,); raises ColumnError or ApartError."""
         return self.answers.probabilities(self.manifest.transform.apply(columns))
 
 
@@ -157,7 +157,10 @@ def scores(positive: Bools, probability: Floats) -> Scores:
 
 
 def latency(challenger: Scorer, champion: Scorer | None, columns: Columns) -> Latency:
-    """Time both versions in turn on the same batch, so that a busy machine slows both alike."""
+    """Time both versions in turn on the same batch, so that a busy machine slows both alike.
+
+    Each computes on one thread, as it serves.
+    """
     batch: dict[str, Column] = {name: column[:LATENCY_ROWS] for name, column in columns.items()}
     arms = [challenger] if champion is None else [challenger, champion]
     times: list[list[float]] = [[] for _ in arms]

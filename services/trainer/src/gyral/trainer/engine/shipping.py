@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from importlib.util import find_spec
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from gyral.modelling.columns import Floats
 from gyral.modelling.manifest import Manifest, OnnxModel, TorchModel
+from gyral.trainer.engine.apart import Apart, ApartError
 from gyral.trainer.engine.conversion import load, single_file
 from gyral.trainer.engine.order import (
     CODE,
@@ -19,9 +21,6 @@ from gyral.trainer.engine.order import (
     ChampionFiles,
     TrainingRefusedError,
 )
-
-if TYPE_CHECKING:
-    from gyral.modelling.networks import Network
 
 
 class Answers(Protocol):
@@ -40,17 +39,6 @@ class Shipped:
     model: OnnxModel | TorchModel
     """As the manifest describes it."""
     answers: Answers
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """A network as the runtime builds it."""
-
-    network: "Network"
-
-    def probabilities(self, matrix: NDArray[np.float32]) -> Floats:
-        """Return P(positive) of each row, shape (n,)."""
-        return self.network.probabilities(matrix).astype(np.float64)
 
 
 def as_onnx(graph: onnx.ModelProto) -> Shipped:
@@ -72,7 +60,10 @@ def as_onnx(graph: onnx.ModelProto) -> Shipped:
 
 def as_torch(model: TorchModel, weights: bytes, code: bytes, *, width: int) -> Shipped:
     """Ship weights with the sources that build their network; raises TrainingRefusedError."""
-    answers = rebuilt(model, weights, code, width=width)
+    try:
+        answers = rebuilt(model, weights, code, width=width)
+    except ApartError as error:
+        raise TrainingRefusedError(str(error)) from error
     return Shipped({WEIGHTS: weights, CODE: code}, model, answers)
 
 
@@ -80,7 +71,8 @@ def champion_answers(manifest: Manifest, files: ChampionFiles) -> Answers:
     """Load the version that serves today.
 
     Raises:
-        TrainingRefusedError: it does not load here; the message says why.
+        ApartError: it is a network that does not load here; the message says why.
+        TrainingRefusedError: there is no torch to load it with, or it is not one ONNX model.
     """
     if isinstance(manifest.torch, TorchModel):
         if files.code is None:
@@ -91,17 +83,17 @@ def champion_answers(manifest: Manifest, files: ChampionFiles) -> Answers:
     return load(files.model.read_bytes())
 
 
-def rebuilt(model: TorchModel, weights: bytes, code: bytes, *, width: int) -> Rebuilt:
-    """Build a network from its files, as the runtime does; raises TrainingRefusedError."""
-    try:
-        # Gigabytes that few want.
-        from gyral.modelling.networks import NetworkError, load_network  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise TrainingRefusedError(
-            "torch: expected the extra gyral-trainer[torch], as this model or its champion is"
-            f" served as torch; found no {error.name}; install it with `make setup TORCH=1`"
-        ) from error
-    try:
-        return Rebuilt(load_network(model, weights, code, width=width))
-    except NetworkError as error:
-        raise TrainingRefusedError(str(error)) from error
+def rebuilt(model: TorchModel, weights: bytes, code: bytes, *, width: int) -> Apart:
+    """Build a network from its files, as the runtime does.
+
+    Raises:
+        ApartError: they make no network.
+        TrainingRefusedError: torch is not there.
+    """
+    for name in ("torch", "safetensors"):
+        if find_spec(name) is None:
+            raise TrainingRefusedError(
+                "torch: expected the extra gyral-trainer[torch], as this model or its champion"
+                f" is served as torch; found no {name}; install it with `make setup TORCH=1`"
+            )
+    return Apart.of(model, weights, code, width=width)

@@ -11,11 +11,19 @@ from gyral.contracts.specs.stream import FieldType
 from gyral.modelling.blocks import block_ids
 from gyral.modelling.columns import Column, ColumnError, Columns, Floats, Ints
 from gyral.modelling.features import FeatureSpec, Transform, fit_transform_parameters
+from gyral.modelling.manifest import Manifest
 from gyral.modelling.metrics import log_losses
 from gyral.modelling.profile import SCORE, BlockHistograms, ReferenceProfile, block_losses
 from gyral.trainer.domain.splits import Split, fold_of_blocks, moment, split
+from gyral.trainer.engine.apart import ApartError
 from gyral.trainer.engine.conversion import compare
-from gyral.trainer.engine.order import Done, Order, Progress, TrainingRefusedError
+from gyral.trainer.engine.order import (
+    ChampionFiles,
+    Done,
+    Order,
+    Progress,
+    TrainingRefusedError,
+)
 from gyral.trainer.engine.provenance import code_digest, manifest_of
 from gyral.trainer.engine.recipes import Fitted, Recipe, recipe_of
 from gyral.trainer.engine.rows import Rows, feature_specs, read_rows
@@ -35,7 +43,7 @@ class Material:
     ranges: Split
     training: Rows
     window: Rows
-    champion: Scorer | None
+    champion: Manifest | None
 
     @property
     def blocks(self) -> Ints:
@@ -96,12 +104,14 @@ def train(order: Order, tell: Tell) -> Done:
 def _gather(order: Order) -> Material:
     """Read what the order pins, and check that it is enough."""
     specs = feature_specs(order)
-    champion = Scorer.of(order.champion) if order.champion else None
+    champion = (
+        Manifest.from_json(order.champion.manifest.read_bytes()) if order.champion else None
+    )
     ranges = split(order.spec, order.as_of)
     served: tuple[str, ...] = ()
     if champion is not None:
-        ranges = ranges.not_before(champion.manifest.cutoff_us)
-        served = champion.manifest.transform.names
+        ranges = ranges.not_before(champion.cutoff_us)
+        served = champion.transform.names
     fields = (*order.spec.features.fields, *order.spec.gates.slices, *served)
     training, window = read_rows(order, ranges, fields)
     _require_rows(order, training, window)
@@ -153,7 +163,7 @@ def _evaluate(material: Material, trained: Trained, challenger: Scorer) -> Evalu
     matrix = trained.transform.apply(window.columns)
     shipped = challenger.answers.probabilities(matrix)
     parity = compare(trained.fitted.probabilities(matrix), shipped)
-    served, fault = _champion_on(material.champion, window.columns)
+    champion, served, fault = _champion_on(order.champion, window.columns)
     known = window.labelled
     judged = Judged(
         rows=window.with_label,
@@ -164,7 +174,7 @@ def _evaluate(material: Material, trained: Trained, challenger: Scorer) -> Evalu
     )
     positive = judged.rows.positive
     constant = np.full(len(positive), judged.baseline)
-    until = material.champion.manifest.cutoff_us if material.champion else None
+    until = material.champion.cutoff_us if material.champion else None
     return EvaluationReport(
         model=order.model,
         run_id=order.run_id,
@@ -187,19 +197,25 @@ def _evaluate(material: Material, trained: Trained, challenger: Scorer) -> Evalu
         slices=judged.slices(order.spec.gates.slices),
         score_psi=judged.score_psi(),
         parity=parity,
-        latency=latency(challenger, None if fault else material.champion, window.columns),
+        latency=latency(challenger, champion, window.columns),
         notes=ranges.notes,
     )
 
 
-def _champion_on(champion: Scorer | None, columns: Columns) -> tuple[Floats | None, str | None]:
-    """Return the champion's answers, or why there are none: an input may be gone."""
-    if champion is None:
-        return None, None
+def _champion_on(
+    files: ChampionFiles | None, columns: Columns
+) -> tuple[Scorer | None, Floats | None, str | None]:
+    """Return the champion and its answers, or why there are none.
+
+    An input may be gone, or a network no longer load or answer: that is no fault of the data.
+    """
+    if files is None:
+        return None, None, None
     try:
-        return champion.probabilities(columns), None
-    except ColumnError as error:
-        return None, f"champion: {error}"[:500]
+        champion = Scorer.of(files)
+        return champion, champion.probabilities(columns), None
+    except (ColumnError, ApartError) as error:
+        return None, None, f"champion: {error}"[:500]
 
 
 def _profile(material: Material, scored: Floats) -> ReferenceProfile:
