@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -245,6 +246,24 @@ async def test_the_shared_group_scales_by_all_models(cluster, backend):
     await backend.ensure(GroupSpec("shared", 1, most=2))
     found = cluster.do(cluster.objects.get, AUTOSCALER, NAMESPACE, "runtime-shared")["spec"]
     assert "selector" not in found["metrics"][0]["external"]["metric"]
+
+
+@pytest.mark.usefixtures("images")
+async def test_a_runtimes_settings_come_from_a_config_map_that_need_not_be_there(
+    cluster, backend
+):
+    cluster.kubelet.volumes.configs["gyral-runtime"] = {
+        "RUNTIME_MAX_MODELS": "7",
+        "HTTP_PORT": "1",
+    }
+    await backend.ensure(FLIGHTS)
+    [member] = await ready(backend, 1)
+    process = cluster.kubelet.containers[member.name].process
+    assert {"RUNTIME_MAX_MODELS=7", "HTTP_PORT=8108"} <= environment_of(process.pid)
+
+
+def environment_of(pid):
+    return {*Path(f"/proc/{pid}/environ").read_text().split("\0")}
 
 
 async def test_a_pod_that_cannot_start_is_no_member(cluster, backend):

@@ -56,6 +56,9 @@ class Container:
             each["mountPath"]: self._mounted(each["name"]) for each in spec["volumeMounts"]
         }
         env = {each["name"]: self._value(each, mounts) for each in spec["env"]}
+        for source in spec["envFrom"]:  # what is given by name comes first
+            assert source["configMapRef"]["optional"]
+            env = {**self.volumes.configs.get(source["configMapRef"]["name"], {}), **env}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *spec["command"][1:]],

@@ -25,6 +25,8 @@ RUNTIMES = {
 FLAVOUR = "RUNTIME_FLAVOUR"
 METRIC = "gyral_queue_seconds"
 """What the autoscaler asks for, as infra/kubernetes/prometheus-adapter.yaml makes it."""
+KNOBS = "gyral-runtime"
+"""A ConfigMap that need not be there: settings of runtimes, by their names."""
 EXTERNALS, S3_SECRET, KEY_SECRET = "gyral-externals", "gyral-s3", "gyral-keys"
 """A ConfigMap and two Secrets that pods refer to; infra/kubernetes says what is in them."""
 _DRAIN_S = 20
@@ -203,6 +205,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
         "name": "runtime",
         "image": pods.torch_image if spec.flavour is Flavour.TORCH else pods.image,
         "command": ["python", "-m", "gyral.runtime"],
+        "envFrom": [{"configMapRef": {"name": KNOBS, "optional": True}}],
         "env": _environment(spec.flavour),
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT},
