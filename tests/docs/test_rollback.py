@@ -41,7 +41,7 @@ def typed(house, model, *words):
 
 def test_what_the_runbook_says_holds_and_takes_back_a_version(house, model):
     typed(house, model, "rollout show")
-    assert (model.show(1)["answers"], model.show(2)["answers"]) == ("0%", "100%")
+    assert (model.show(1)["answers"], model.show(2)["answers"]) == ("warm", "100%")
     typed(house, model, "rollback churn --reason")
     model.until_answered_by(1)
     assert model.show(1)["answers"] == "100%"

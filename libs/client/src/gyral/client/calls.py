@@ -146,10 +146,11 @@ class Api:
                 )
             except WireError as error:
                 if clock() > deadline:
+                    waited = f" for {self.patience_s:.0f} s" if self.patience_s else ""
                     raise UnreachableError(
-                        f"{self.service} at {self.http.url}: no answer "
-                        f"({error}) for {self.patience_s:.0f} s: "
-                        "see `gyral status`"
+                        f"{self.service} at {self.http.url}: no answer{waited}"
+                        f" ({type(error.__cause__ or error).__name__}): see `gyral status`, or"
+                        " start it with `gyral up`"
                     ) from error
                 self.retried[type(error.__cause__ or error).__name__] += 1
             else:

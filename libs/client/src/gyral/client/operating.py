@@ -9,6 +9,7 @@ from gyral.client.options import Commands, command, group, output
 def add(commands: Commands) -> None:
     """Add the commands."""
     _key(commands)
+    _retrain(commands)
     _dlq(commands)
     _quarantine(commands)
     _blocks(commands)
@@ -40,6 +41,15 @@ def _key(commands: Commands) -> None:
     output(issue)
     revoke = command(of, "revoke", "keys:revoke", "take a key back, at once and for good")
     revoke.add_argument("key_id", help="as `gyral get keys` lists it")
+
+
+def _retrain(commands: Commands) -> None:
+    retrain = command(commands, "retrain", "retraining:retrain", "have a model trained anew")
+    retrain.add_argument("model")
+    retrain.add_argument(
+        "--reason", metavar="WHY", required=True, help="goes into the audit with your key"
+    )
+    output(retrain)
 
 
 def _dlq(commands: Commands) -> None:

@@ -47,6 +47,7 @@ async def revoke(given: argparse.Namespace) -> int:
     """Have a key let nobody in any more."""
     async with Platform(addresses.find()) as platform:
         await platform["registry"].delete(f"/v1/keys/{quote(given.key_id, safe='')}")
+    output.say(f"key {given.key_id} opens nothing any more")
     return 0
 
 

@@ -89,7 +89,10 @@ async def _order(given: argparse.Namespace, order: str) -> int:
 
 
 async def _with_answers(deployer: Api, model: str, found: list[Row]) -> list[Row]:
-    """Add what share of the requests each version answers by the route there is now."""
+    """Add what share of the requests each version answers by the route there is now.
+
+    A warm one answers none, and is one step away.
+    """
     route = await deployer.find(f"{_path(model)}/route", Decided)
     shares = {} if route is None else {each.version: each for each in route.shares}
     return [{**row, "answers": _answers(shares.get(int(str(row["version"]))))} for row in found]
@@ -98,7 +101,9 @@ async def _with_answers(deployer: Api, model: str, found: list[Row]) -> list[Row
 def _answers(share: Share | None) -> str:
     if share is None:
         return "no"
-    return "shadow" if share.shadow else f"{share.weight}%"
+    if share.shadow:
+        return "shadow"
+    return f"{share.weight}%" if share.weight else "warm"
 
 
 def _measures(rollout: Row) -> None:

@@ -38,6 +38,8 @@ async def get(given: argparse.Namespace) -> int:
     kind, name = given.kind, given.name
     if kind in _OF_ONE_MODEL and name is None:
         raise ClientError(f"get {kind}: expected a model's name after it; found none")
+    if kind == "keys" and name is not None:
+        raise ClientError(f"get keys: expected no name, it lists all; found {name[:80]!r}")
     part, limit = quote(name or "", safe=""), given.limit
     async with Platform(addresses.find()) as platform:
         match kind:
