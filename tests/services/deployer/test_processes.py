@@ -221,7 +221,7 @@ def is_there(member):
 async def test_a_second_deployer_is_kept_from_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("gyral.deployer.engine.processes._PATIENCE_S", 0.05)
     async with a_backend(tmp_path):
-        with pytest.raises(UnstartableError, match="expected no other process to use"):
+        with pytest.raises(UnstartableError, match="set STATE_DIR to a folder of"):
             await Backend(tmp_path).made.start()
 
 
@@ -229,6 +229,10 @@ async def test_a_folder_never_has_two_processes(tmp_path):
     """Two launchers at once: one leaves a process, the other says that it is held."""
     held = [sys.executable, "-S", "-E", launcher.__file__, str(tmp_path), "/bin/cat"]
     reading, writing = os.pipe()
+        other = Processes(tmp_path / "another", tmp_path, SAME)
+        with pytest.raises(UnstartableError, match="set DEPLOYER_SOCKETS to a folder of"):
+            await other.start()
+        await other.stop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         env = {"HTTP_LISTEN_FD": str(number)}

@@ -64,14 +64,16 @@ class Processes:
         self._removing: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         """One member after the other is renewed."""
-        self._owned: int | None = None
+        self._owned: list[int] = []
 
     async def start(self) -> None:
         """Find what there is; it is kept until something else is wanted."""
         for folder in (self._groups, self._secrets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sockets.mkdir(parents=True, exist_ok=True)
-        self._owned = await own(self._lock, patience_s=_PATIENCE_S)
+        self._owned.append(await own(self._lock, patience_s=_PATIENCE_S))
+        reach = self._sockets / "deployer.lock"
+        self._owned.append(await own(reach, patience_s=_PATIENCE_S, setting="DEPLOYER_SOCKETS"))
         for name, secret in self._around.secrets.items():
             _write_private(self._secrets / name, secret)
         for path in sorted(self._groups.glob("*/*")):
@@ -86,9 +88,8 @@ class Processes:
             task.cancel()
         await asyncio.gather(*self._removing, return_exceptions=True)
         self._keepers.clear()
-        if self._owned is not None:
-            os.close(self._owned)
-            self._owned = None
+        while self._owned:
+            os.close(self._owned.pop())
 
     def healthy(self) -> str | None:
         """Answer None while members are looked after."""
