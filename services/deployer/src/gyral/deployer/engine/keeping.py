@@ -51,7 +51,7 @@ class Keeper:
         changed: Callable[[], None],
         after: asyncio.Event | None = None,
     ) -> None:
-        """Name the member; `after` is the end of an earlier keeper of its folder."""
+        """Name the member; `after` is when an earlier keeper of its folder is done with it."""
         self.name = recipe.name
         self.ready = False
         self.ending = False
@@ -113,6 +113,13 @@ class Keeper:
             await self._after.wait()
         backoff = Backoff(first_s=0.1, limit_s=30.0)
         while True:
+    def leave(self) -> None:
+        """Look after the member no more; it goes on, and `ended` tells when another may."""
+        self.ending = True
+        keeping, self._task = self._task, asyncio.create_task(self._left())
+        if keeping is not None:
+            keeping.cancel()
+
             began = time.monotonic()
             try:
                 held = Held.of(self._lock)
@@ -246,6 +253,14 @@ class Keeper:
 
 
 async def _stop(held: Held) -> None:
+    async def _left(self) -> None:
+        try:
+            if self._after is not None:
+                await self._after.wait()
+            await self._launched()
+        finally:
+            self.ended.set()
+
     """Ask a process to end, and end it when it takes too long."""
     try:
         held.signal(signal.SIGTERM)

@@ -138,7 +138,7 @@ class Processes:
         if keeper is not None and not keeper.ending:
             if keeper.computes(spec.flavour):
                 return
-            keeper.end()  # what follows begins when it has ended
+            keeper.leave()  # who follows it finds the process, and renews it in its turn
         recipe = self._recipe(spec, number)
         after = keeper.ended if keeper is not None else None
         self._keepers[key] = Keeper(recipe, self._turn, self._changed, after)
