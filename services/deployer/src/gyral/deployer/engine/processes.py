@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
-from gyral.deployer.engine.keeping import Keeper, Recipe
+from gyral.deployer.engine.keeping import Bounds, Keeper, Recipe
 from gyral.kit.ownership import own
 from gyral.kit.telemetry import get_log
 
@@ -45,6 +45,7 @@ class Processes:
         sockets: Path,
         around: Surroundings,
         changed: Callable[[], None] = lambda: None,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
     ) -> None:
         """Name the places.
 
@@ -53,6 +54,7 @@ class Processes:
             sockets: where the members' data sockets lie, within reach of the gateways.
             around: what members are told.
             changed: called whenever a member came up or ended.
+            bounds: what each member may take.
         """
         self._groups = folder / "groups"
         self._secrets = folder / "secrets"
@@ -60,6 +62,7 @@ class Processes:
         self._sockets = sockets
         self._around = around
         self._changed = changed
+        self._bounds = bounds
         self._keepers: dict[tuple[str, int], Keeper] = {}
         self._removing: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -178,6 +181,7 @@ class Processes:
             environment=environment,
             flavour=spec.flavour,
             digest=hashlib.sha256(made.encode()).hexdigest(),
+            bounds=self._bounds,
         )
 
 
