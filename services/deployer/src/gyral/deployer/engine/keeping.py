@@ -21,6 +21,8 @@ from gyral.kit.backoff import Backoff
 from gyral.kit.telemetry import get_log
 
 _STEADY_S = 10.0
+_CLOSE = {"connection": "close"}
+"""A connection that is kept would hold up the runtime's end."""
 _STRIKES = 6
 """Probes in a row that a live runtime may leave unanswered."""
 log = get_log()
@@ -30,8 +32,8 @@ log = get_log()
 class Bounds:
     """What a member may take, before it is ended or its log is begun anew."""
 
-    start_s: float = 300.0
-    """Until it is ready for the first time."""
+    start_s: float = 600.0
+    """Until it has loaded what it held, and is ready."""
     stop_s: float = 30.0
     """To end in good order; longer than its parts may."""
     probe_s: float = 5.0
@@ -215,7 +217,6 @@ class Keeper:
 
     async def _watch(self, held: Held) -> None:
         """Return once the process has ended; kill it should it hang."""
-        self._port = self._told_port()
         probing = asyncio.create_task(self._probe(held), name=f"probe {self.name}")
         try:
             await held.ended()
@@ -235,23 +236,31 @@ class Keeper:
 
     async def _probe(self, held: Held) -> None:
         """Tell when the process is up; kill it when it does not come up, or answers no more."""
-        base, every_s = f"http://127.0.0.1:{self._port}", self._recipe.bounds.probe_s
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+        bounds = self._recipe.bounds
+        async with httpx.AsyncClient(trust_env=False, headers=_CLOSE) as client:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._recipe.bounds.start_s):
-                    await _until_ready(client)
-                    self.ready = True
-            if self.ready:
-                self._came_up.set()
-                self._changed()
+                async with asyncio.timeout(bounds.start_s):
+                    await self._until_ready(client)
             strikes = 0 if self.ready else _STRIKES
             while strikes < _STRIKES:
-                await asyncio.sleep(every_s)
-                await asyncio.to_thread(_bound, self._log, self._recipe.bounds.log_bytes)
-                alive = await _answers(client, "/health/live", every_s)
+                await asyncio.sleep(bounds.probe_s)
+                await asyncio.to_thread(_bound, self._log, bounds.log_bytes)
+                url = f"{self.member.control}/health/live"
+                alive = await _answers(client, url, bounds.probe_s)
                 strikes = 0 if alive else strikes + 1
         log.error("runtime.hangs", name=self.name, came_up=self.ready)
         held.kill()
+
+    async def _until_ready(self, client: httpx.AsyncClient) -> None:
+        """Return once the process answers; where it listens it says before it is one."""
+        backoff = Backoff(first_s=0.05, limit_s=1.0)
+        self._port = self._told_port()
+        while not await _answers(client, f"{self.member.control}/health/ready", 60.0):
+            await backoff.wait()
+            self._port = self._told_port()
+        self.ready = True
+        self._came_up.set()
+        self._changed()
 
     async def _left(self) -> None:
         try:
@@ -297,15 +306,9 @@ def _bound(output: Path, most_bytes: int) -> None:
             os.truncate(output, 0)
 
 
-async def _until_ready(client: httpx.AsyncClient) -> None:
-    backoff = Backoff(first_s=0.05, limit_s=1.0)
-    while not await _answers(client, "/health/ready", 60.0):
-        await backoff.wait()
-
-
-async def _answers(client: httpx.AsyncClient, path: str, timeout_s: float) -> bool:
+async def _answers(client: httpx.AsyncClient, url: str, timeout_s: float) -> bool:
     try:
-        answer = await client.get(path, timeout=timeout_s)
+        answer = await client.get(url, timeout=timeout_s)
     except httpx.HTTPError:
         return False
     return answer.is_success

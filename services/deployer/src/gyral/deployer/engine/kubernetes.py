@@ -1,7 +1,8 @@
 """Groups of runtimes in a Kubernetes cluster: Deployments that its autoscaler moves."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -66,6 +67,10 @@ class Cluster:
     """Folder with `token` and `ca.crt`, as a pod with a service account finds them."""
     timeout_s: float
     """How long one answer may take."""
+    settled_s: float = 30.0
+    """How long what was found as wanted is not looked at again, unless a listing differs."""
+    fresh_s: float = 0.5
+    """How long a listing serves all who ask for one."""
 
 
 class Kubernetes:
@@ -77,9 +82,14 @@ class Kubernetes:
 
     elastic = True
 
-    def __init__(self, cluster: Cluster, pods: Pods) -> None:
+    def __init__(
+        self, cluster: Cluster, pods: Pods, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cluster = cluster
         self._pods = pods
+        self._clock = clock
+        self._settled: dict[str, tuple[GroupSpec, float]] = {}
+        self._listed: tuple[float, dict[str, tuple[Member, ...]]] | None = None
         self._client: k8s.ApiClient | None = None
 
     async def start(self) -> None:
@@ -123,22 +133,16 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no; the group may be half made.
         """
+        before, since = self._settled.get(spec.name, (None, 0.0))
+        if before == spec and self._clock() - since < self._cluster.settled_s:
+            return
+        self._settled.pop(spec.name, None)
         for _ in range(_ATTEMPTS):
             try:
-                uid = await self._ensure_deployment(spec)
+                await self._ensure(spec)
             except (_ConflictError, _AbsentError):
                 continue
-            owner = {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "name": workload(spec.name),
-                "uid": uid,
-            }
-            try:
-                await self._ensure_service(service(spec, self._pods, owner))
-                await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
-            except (_ConflictError, _AbsentError):
-                continue
+            self._settled[spec.name] = spec, self._clock()
             return
         raise RefusedByClusterError(
             f"{spec.name}: expected to bring its objects into step; found others changing them"
@@ -151,6 +155,8 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no.
         """
+        self._settled.pop(group, None)
+        self._listed = None
         try:
             await self._ask(
                 k8s.AppsV1Api(self._api).delete_namespaced_deployment(
@@ -168,6 +174,10 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no.
         """
+        if self._listed is not None:
+            since, listed = self._listed
+            if self._clock() - since < self._cluster.fresh_s:
+                return listed
         namespace = self._pods.namespace
         made = await self._ask(
             k8s.AppsV1Api(self._api).list_namespaced_deployment(
@@ -179,6 +189,7 @@ class Kubernetes:
             k8s.CoreV1Api(self._api).list_namespaced_pod(namespace, label_selector=_OURS),
             "list pods",
         )
+        self._notice(made.items)
         found: dict[str, list[Member]] = {
             group: [] for each in made.items if (group := _group_of(each.metadata)) is not None
         }
@@ -186,7 +197,9 @@ class Kubernetes:
             group, member = _group_of(pod.metadata), _member(pod)
             if group in found and member is not None:
                 found[group].append(member)
-        return {group: tuple(members) for group, members in found.items()}
+        listed = {group: tuple(members) for group, members in found.items()}
+        self._listed = self._clock(), listed
+        return listed
 
     def entry(self, group: str) -> str:
         """Return the Service's address in the cluster's DNS."""
@@ -197,6 +210,24 @@ class Kubernetes:
         if self._client is None:
             raise ConnectionError("kubernetes: expected to be started; found it is not yet")
         return self._client
+
+    def _notice(self, made: Sequence[k8s.V1Deployment]) -> None:
+        """Have those looked at again that are there no more, or are none against our word."""
+        up = {_group_of(each.metadata): each.spec.replicas > 0 for each in made}
+        for group, (spec, _) in list(self._settled.items()):
+            if up.get(group) is not (spec.replicas > 0):
+                del self._settled[group]
+
+    async def _ensure(self, spec: GroupSpec) -> None:
+        self._listed = None
+        owner = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": workload(spec.name),
+            "uid": await self._ensure_deployment(spec),
+        }
+        await self._ensure_service(service(spec, self._pods, owner))
+        await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
 
     async def _ensure_deployment(self, spec: GroupSpec) -> str:
         """Return the uid of the group's Deployment, as it is once it is as wanted."""
