@@ -27,7 +27,9 @@ ACCESS = list(yaml.safe_load_all((ROOT / "infra/kubernetes/access.yaml").read_te
 [RULES] = [each["rules"] for each in ACCESS if each["kind"] == "Role"]
 NAMESPACE = "gyral-runtimes"
 KEY = secrets.token_hex(16)
-PODS = Pods(NAMESPACE, "gyral:0.1.0", "gyral:0.1.0-torch", cpu="500m", memory="2Gi")
+PODS = Pods(
+    NAMESPACE, "gyral:0.1.0", "gyral:0.1.0-torch", cpu="500m", memory="2Gi", settled_s=0
+)
 FLIGHTS = GroupSpec("flights", 1, most=3, queue_s=0.05)
 SHARE = Share(
     version=1,

@@ -67,6 +67,21 @@ async def test_between_one_and_most_the_autoscalers_word_stands(cluster, backend
     assert {each.name for each in before}.isdisjoint(each.name for each in after)
 
 
+async def test_an_older_pod_ends_once_its_successor_had_time_to_load_what_it_holds(
+    cluster, backend
+):
+    await backend.ensure(FLIGHTS)
+    [old] = await ready(backend, 1)
+    async with connected(cluster, replace(PODS, memory="3Gi", settled_s=90)) as updated:
+        await updated.ensure(FLIGHTS)
+        first, new = await ready(updated, 2)
+        assert first == old
+        cluster.do(cluster.kubelet.at, 89.0)
+        assert len((await updated.groups())["flights"]) == 2
+        cluster.do(cluster.kubelet.at, 91.0)
+        assert await ready(updated, 1) == (new,)
+
+
 async def test_to_none_and_back_is_the_deployers_word(cluster, backend):
     await backend.ensure(FLIGHTS)
     await ready(backend, 1)
@@ -203,7 +218,9 @@ async def test_others_that_never_stop_changing_it_are_told_of(cluster, backend):
         cluster.objects.scale(NAMESPACE, "runtime-flights", body)
 
     cluster.api.before_write += [scaled] * 9
-    with pytest.raises(RefusedByClusterError, match="found others changing them 5 times"):
+    with pytest.raises(
+        RefusedByClusterError, match=r"in 5 tries; found of the last: kuber.* found 409"
+    ):
         await backend.ensure(replace(FLIGHTS, replicas=0))
 
 
@@ -221,6 +238,11 @@ async def test_every_name_of_a_model_makes_a_group(cluster, backend, group):
 def test_names_that_are_cut_stay_apart():
     assert len({workload("x" * 62 + end) for end in "abc"}) == 3
     assert workload("a-") != workload("a--")
+
+
+@pytest.mark.parametrize("group", ["x" * 60, "a-"])
+def test_no_whole_name_is_one_that_was_cut(group):
+    assert workload(workload(group).removeprefix("runtime-")) != workload(group)
 
 
 async def test_a_torch_group_runs_the_image_that_has_torch(cluster, backend):

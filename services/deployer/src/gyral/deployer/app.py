@@ -43,7 +43,11 @@ _DECIDE_S = 1.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _MARK = "GYRAL_PROCESS"
 """By it the local stack finds all processes that it has to end with itself."""
-_OF_FIXED = ("RUNTIME_URL", "RUNTIME_SOCKET", "RUNTIME_REPLICAS")
+_NOT_FOR_MADE = (
+    *("RUNTIME_URL", "RUNTIME_SOCKET", "RUNTIME_REPLICAS"),
+    *("RUNTIME_LISTEN", "RUNTIME_FLAVOUR"),
+)
+"""Settings of the deployer itself, and what each runtime is told for itself."""
 
 
 def build(settings: Settings) -> Service:
@@ -188,17 +192,14 @@ def _kubernetes(settings: Settings) -> _Making:
         torch_image=settings.kubernetes_torch_image or settings.kubernetes_image,
         cpu=settings.kubernetes_cpu,
         memory=settings.kubernetes_memory,
+        settled_s=settings.kubernetes_settled_s,
+        knobs=_knobs(os.environ),
     )
     return Kubernetes(cluster, pods)
 
 
 def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return what a runtime is told of its surroundings, and its own knobs."""
-    knobs = {
-        name: value
-        for name, value in inherited.items()
-        if name.startswith("RUNTIME_") and name not in _OF_FIXED
-    }
     told = {
         "S3_ENDPOINT": settings.s3_endpoint,
         "S3_ACCESS_KEY": settings.s3_access_key,
@@ -210,7 +211,16 @@ def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, 
     if traces is not None:
         told["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = traces
     kept = {name: inherited[name] for name in (*_INHERITED, _MARK) if name in inherited}
-    return {**kept, **knobs, **told}
+    return {**kept, **_knobs(inherited), **told}
+
+
+def _knobs(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the deployer's environment is meant for the runtimes that it makes."""
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name.startswith("RUNTIME_") and name not in _NOT_FOR_MADE
+    }
 
 
 def _secrets(settings: Settings) -> dict[str, str]:

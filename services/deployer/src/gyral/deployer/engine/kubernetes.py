@@ -41,6 +41,7 @@ _MERGE = "application/merge-patch+json"
 _ADVICE: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ". Look at the token in KUBERNETES_CREDENTIALS",
     HTTPStatus.FORBIDDEN: ". Look at the deployer's Role, and at the namespace's quotas",
+    HTTPStatus.NOT_FOUND: ". See that the namespace is there that KUBERNETES_NAMESPACE names",
 }
 log = get_log()
 
@@ -49,12 +50,19 @@ class RefusedByClusterError(ConnectionError):
     """The API server answered, and said no; it is asked again, as rules and quotas change."""
 
 
-class _AbsentError(LookupError):
-    """There is no such object."""
+class _AbsentError(RefusedByClusterError):
+    """There is no such object, or no such namespace."""
 
 
-class _ConflictError(RuntimeError):
+class _ConflictError(RefusedByClusterError):
     """Somebody else was there first."""
+
+
+_OF_OTHERS: Mapping[int, type[RefusedByClusterError]] = {
+    HTTPStatus.NOT_FOUND: _AbsentError,
+    HTTPStatus.CONFLICT: _ConflictError,
+}
+"""What is looked at again before it is told: others come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +145,18 @@ class Kubernetes:
         if before == spec and self._clock() - since < self._cluster.settled_s:
             return
         self._settled.pop(spec.name, None)
+        last: RefusedByClusterError | None = None
         for _ in range(_ATTEMPTS):
             try:
                 await self._ensure(spec)
-            except (_ConflictError, _AbsentError):
+            except (_ConflictError, _AbsentError) as error:
+                last = error
                 continue
             self._settled[spec.name] = spec, self._clock()
             return
         raise RefusedByClusterError(
-            f"{spec.name}: expected to bring its objects into step; found others changing them"
-            f" {_ATTEMPTS} times"
+            f"{spec.name}: expected to bring its objects into step in {_ATTEMPTS} tries; found"
+            f" of the last: {last}"
         )
 
     async def remove(self, group: str) -> None:
@@ -341,17 +351,13 @@ class Kubernetes:
             ) from error
 
 
-def _meant(error: k8s.ApiException, what: str) -> Exception:
-    if error.status == HTTPStatus.NOT_FOUND:
-        return _AbsentError(what)
-    if error.status == HTTPStatus.CONFLICT:
-        return _ConflictError(what)
+def _meant(error: k8s.ApiException, what: str) -> RefusedByClusterError:
     said = str(error.body or error.reason)[:400]
-    log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
     advice = _ADVICE.get(error.status or 0, "")
-    return RefusedByClusterError(
-        f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}"
-    )
+    kind = _OF_OTHERS.get(error.status or 0, RefusedByClusterError)
+    if kind is RefusedByClusterError:
+        log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
+    return kind(f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}")
 
 
 def _named(manifest: Manifest) -> tuple[str, str]:

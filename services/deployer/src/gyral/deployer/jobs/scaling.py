@@ -1,6 +1,6 @@
 """How many runtimes each group is to have, decided by what it is asked, and made so."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -195,19 +195,36 @@ class Scaling:
     ) -> None:
         """Have the backend make what is wanted; what is not ends once no gateway asks it."""
         self._note_unnamed(scene.made, scene.named)
+        refused: list[ConnectionError] = []
+        followed = 0
         for group, row in rows.items():
-            serving = scene.owning.get(group)
-            spec = GroupSpec(
-                group,
-                self._kept(scene.made.get(group, ()), row.replicas),
-                Flavour.TORCH if group in of_torch else Flavour.ONNX,
-                most=serving.replicas.max if serving else self.shared.max,
-                queue_s=serving.queue if serving else self.shared.queue_s,
-            )
-            await self.backend.ensure(spec)
+            kept = self._kept(scene.made.get(group, ()), row.replicas)
+            flavour = Flavour.TORCH if group in of_torch else Flavour.ONNX
+            spec = self._spec(group, kept, flavour, scene.owning.get(group))
+            followed += await self._tried(group, self.backend.ensure(spec), refused)
         for group, each in scene.made.items():
             if group not in rows and self._kept(each, 0) == 0:
-                await self.backend.remove(group)
+                followed += await self._tried(group, self.backend.remove(group), refused)
+        if refused and not followed:
+            raise refused[-1]
+
+    def _spec(
+        self, group: str, kept: int, flavour: Flavour, serving: Serving | None
+    ) -> GroupSpec:
+        most = serving.replicas.max if serving else self.shared.max
+        queue_s = serving.queue if serving else self.shared.queue_s
+        return GroupSpec(group, kept, flavour, most, queue_s)
+
+    @staticmethod
+    async def _tried(group: str, call: Awaitable[None], refused: list[ConnectionError]) -> bool:
+        """Return True when the backend did so; a group that it refuses holds up no other."""
+        try:
+            await call
+        except ConnectionError as error:
+            log.warning("group.not_followed", group=group, reason=str(error))
+            refused.append(error)
+            return False
+        return True
 
     def _note_unnamed(self, made: dict[str, tuple[Seat, ...]], named: frozenset[str]) -> None:
         now = self.clock()
