@@ -56,11 +56,12 @@ class World:
             self.deployer.opened, self.groups, self.specs, lambda: NOW, Changes()
         ).run_once()
 
-    def ask(self, *, waiting=0, model="churn", gateway="g"):
+    def ask(self, *, waiting=0, queue_s=0.0, model="churn", gateway="g"):
+        answered = 9 if queue_s else 0
         self.scaling.heard(
             ServingDemand(
-                gateway=gateway, model=model, window_s=1, requests=0, refused=0,
-                answered=0, queue_mean_s=0, queue_max_s=0, waiting=waiting,
+                gateway=gateway, model=model, window_s=1, requests=answered, refused=0,
+                answered=answered, queue_mean_s=queue_s, queue_max_s=queue_s, waiting=waiting,
             )
         )  # fmt: skip
 

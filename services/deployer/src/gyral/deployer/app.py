@@ -28,6 +28,7 @@ from gyral.deployer.jobs.preparing import Export, Preparation
 from gyral.deployer.jobs.scaling import Scaling, nobody_is_left
 from gyral.deployer.settings import BackendName, Settings
 from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.alone import Alone
 from gyral.deployer.store.specs import Specs
 from gyral.kit.assembly import Ground
 from gyral.kit.blobs import Blobs
@@ -132,6 +133,8 @@ class _Runtimes:
         ]
         self._scaling: Scaling | None = None
         self.made: list[Part] = [self.groups]
+        if settings.deployer_backend is BackendName.PROCESS:
+            self.made.append(Alone(settings.dsn))
         if backend is not None:
             self._scaling = _scaling(settings, ground, specs, self.groups, backend)
             self._scaling.woken = self._changed
