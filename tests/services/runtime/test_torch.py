@@ -73,6 +73,12 @@ def test_files_of_both_formats_are_refused(files):
         Predictor.of(files.manifest, files.onnx, torch.code)
 
 
+def test_where_torch_is_missing_the_version_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UnusableModelError, match=r"found no torch; install .*torch\.txt"):
+        predictor()
+
+
 async def test_code_that_is_tried_can_neither_pass_nor_harm_nor_tell(tmp_path, monkeypatch):
     """All at once: each waits for torch to be imported."""
     monkeypatch.setenv("S3_SECRET_KEY", "s3cret")

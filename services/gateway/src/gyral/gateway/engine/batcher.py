@@ -13,7 +13,7 @@ from gyral.contracts.deployment import Share
 from gyral.gateway.domain.rows import MAX_ROWS, Columns
 from gyral.gateway.engine.crowding import Crowd
 from gyral.gateway.engine.link import Link
-from gyral.kit.frames import Batch, Frame, FrameError, Kind, Rows, batch_payload
+from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
 
 _MAX_LOSSES = 3
 """Connections a request may see break before it is taken to be what breaks them."""
@@ -121,10 +121,10 @@ class Batcher:
         came = self._loop.time()
         future = self._loop.create_future()
         asked = _Asked(Rows(rows, columns), future, came + within_s, came)
-        self._waiting.append(asked)
-        self._schedule()
-        self._watch()
         try:
+            self._waiting.append(asked)
+            self._schedule()
+            self._watch()
             return await asked.future
         finally:
             self.crowd.leave(rows)
@@ -171,10 +171,8 @@ class Batcher:
         self._under_way = batch
         if not self.lacking:
             self._why = "the runtime did not answer in time"
-        payload = batch_payload(
-            Batch(
-                self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
-            )
+        asks = Batch(
+            self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
         )
         began = self._quiet_since = self._loop.time()
         self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
@@ -189,8 +187,8 @@ class Batcher:
             self.rest()
 
         try:
-            self.link.run(payload, answered)
-        except FrameError as error:  # together they are too long: each goes by itself
+            self.link.run(batch_payload(asks), answered)
+        except ValueError as error:  # together they are too long: each goes by itself
             answered(Frame(0, Kind.FAILED, str(error).encode()))
 
     def _unanswered(self) -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 _RECENT = 0.2
 """Weight of the last batch in what is known of a version's pace."""
+_ASLEEP = 64
+"""Requests of a version that may wait for a runtime where there is none by intent: they hold
+places of all models' requests for as long as one takes to start."""
 _FEW = 96
 """Requests that are never too many: to be asked so many at once is what batches are for."""
 
@@ -67,6 +70,11 @@ class Crowd:
         """Learn from a batch how long rows take."""
         took = seconds / rows
         self._row_s += (took - self._row_s) * (_RECENT if self._row_s else 1.0)
+
+    @property
+    def full_asleep(self) -> bool:
+        """True when no more may wait for a runtime to be started."""
+        return self.requests >= _ASLEEP
 
     @property
     def full(self) -> bool:

@@ -169,8 +169,11 @@ class Link:
         self._backoff.limit_s = _RARELY_S
 
     def hurry(self) -> None:
-        """Look for the runtime now, and often: somebody wants it, or it has come."""
-        if not self.up:
+        """Look for the runtime now, and often: somebody wants it, or it has come.
+
+        Where that is so already, however many want it change nothing.
+        """
+        if not self.up and self._backoff.limit_s != _OFTEN_S:
             self._backoff.limit_s = _OFTEN_S
             self._backoff.reset()
             self._hurry.set()
