@@ -16,6 +16,7 @@ import pytest
 from gyral.deployer.engine import launcher
 from gyral.deployer.engine.backend import Flavour, GroupSpec
 from gyral.deployer.engine.holding import Held, holder
+from gyral.deployer.engine.keeping import Bounds
 from gyral.deployer.engine.processes import Processes, Surroundings
 from gyral.kit.health import UnstartableError
 from gyral.testkit.processes import free_port
@@ -36,14 +37,19 @@ def around(**more):
 
 
 SAME = around()
+OF_EITHER = replace(
+    SAME, by_flavour={flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour}
+)
 
 
 class Backend:
     """A backend, and what it says whenever something changed."""
 
-    def __init__(self, folder, surroundings=SAME):
+    def __init__(self, folder, surroundings=SAME, **bounds):
         self.news = asyncio.Event()
-        self.made = Processes(folder / "deployer", folder, surroundings, self.news.set)
+        self.made = Processes(
+            folder / "deployer", folder, surroundings, self.news.set, Bounds(**bounds)
+        )
         self.folder = folder / "deployer" / "groups"
 
     async def until(self, group, ready):
@@ -82,8 +88,8 @@ class Backend:
 
 
 @asynccontextmanager
-async def a_backend(folder, surroundings=SAME, *, ends=True):
-    backend = Backend(folder, surroundings)
+async def a_backend(folder, surroundings=SAME, *, ends=True, **bounds):
+    backend = Backend(folder, surroundings, **bounds)
     await backend.made.start()
     try:
         yield backend
@@ -244,8 +250,12 @@ async def test_a_start_that_a_dead_deployer_left_is_found_before_its_group_is_fo
 async def test_a_second_deployer_is_kept_from_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("gyral.deployer.engine.processes._PATIENCE_S", 0.05)
     async with a_backend(tmp_path):
-        with pytest.raises(UnstartableError, match="expected no other process to use"):
+        with pytest.raises(UnstartableError, match="set STATE_DIR to a folder of"):
             await Backend(tmp_path).made.start()
+        other = Processes(tmp_path / "another", tmp_path, SAME)
+        with pytest.raises(UnstartableError, match="set DEPLOYER_SOCKETS to a folder of"):
+            await other.start()
+        await other.stop()
 
 
 async def test_a_folder_never_has_two_processes(tmp_path):
@@ -314,9 +324,7 @@ async def test_a_deployer_killed_at_any_moment_leaves_nothing_that_is_not_found(
 
 
 async def test_a_runtime_that_is_to_compute_something_else_is_made_anew(tmp_path):
-    told = {flavour: {"RUNTIME_FLAVOUR": flavour} for flavour in Flavour}
-    surroundings = replace(SAME, by_flavour=told)
-    async with a_backend(tmp_path, surroundings) as backend:
+    async with a_backend(tmp_path, OF_EITHER) as backend:
         await backend.made.ensure(GroupSpec("m", 1))
         [member] = await backend.until("m", 1)
         pid = holder(backend.folder / "m" / "0" / "lock")
@@ -326,6 +334,64 @@ async def test_a_runtime_that_is_to_compute_something_else_is_made_anew(tmp_path
         again = holder(backend.folder / "m" / "0" / "lock")
         assert member.flavour is Flavour.TORCH
         assert environment(again)["RUNTIME_FLAVOUR"] == "torch"
+
+
+async def test_members_that_are_to_compute_something_else_are_renewed_in_turn(tmp_path):
+    async with a_backend(tmp_path, OF_EITHER) as backend:
+        await backend.made.ensure(GroupSpec("m", 2))
+        await backend.until("m", 2)
+        locks = [backend.folder / "m" / str(number) / "lock" for number in (0, 1)]
+        before = [held for lock in locks if (held := Held.of(lock)) is not None]
+        await backend.made.ensure(GroupSpec("m", 2, Flavour.TORCH))
+        ends = [asyncio.create_task(held.ended()) for held in before]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        [first] = [number for number, end in enumerate(ends) if end.done()]
+        while not (await backend.made.groups())["m"][first].ready:
+            backend.news.clear()
+            async with asyncio.timeout(60):
+                await backend.news.wait()
+        assert holder(locks[1 - first]) == before[1 - first].pid  # it answered meanwhile
+        await asyncio.gather(*ends)
+        found = await backend.until("m", 2)
+        assert {each.flavour for each in found} == {Flavour.TORCH}
+        for held in before:
+            held.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stops a process by a signal of its own")
+async def test_a_runtime_that_never_comes_up_is_killed_and_started_anew(tmp_path):
+    async with a_backend(tmp_path, start_s=15) as backend:
+        await backend.made.ensure(GroupSpec("m", 1))
+        await until(lambda: backend.pid("m") is not None)
+        pid = backend.pid("m")
+        os.kill(pid, signal.SIGSTOP)
+        await backend.renewed("m", pid)
+
+
+async def test_a_runtime_that_does_not_end_in_good_order_is_killed(tmp_path):
+    async with a_backend(tmp_path, stop_s=0.2) as backend:
+        await backend.made.ensure(GroupSpec("m", 1))
+        await backend.until("m", 1)
+        os.kill(backend.pid("m"), signal.SIGSTOP)
+        await backend.gone()
+        assert list(backend.folder.glob("*/*/lock")) == []
+
+
+async def test_a_log_that_is_too_large_is_begun_anew_while_the_runtime_writes(tmp_path):
+    async with a_backend(tmp_path, probe_s=0.1, log_bytes=100_000) as backend:
+        await backend.made.ensure(GroupSpec("m", 1))
+        await backend.until("m", 1)
+        pid, log = backend.pid("m"), backend.folder / "m" / "0" / "runtime.log"
+        with log.open("ab") as writer:
+            writer.write(b"x" * 200_000)
+            writer.flush()
+            before = log.with_name("runtime.log.1")
+            await until(before.exists)
+            await until(lambda: log.stat().st_size < 100_000)
+            writer.write(b"goes on")
+        assert before.stat().st_size >= 200_000
+        assert b"goes on" in log.read_bytes()
+        assert backend.pid("m") == pid
 
 
 def environment(pid):

@@ -9,8 +9,10 @@ from gyral.kit.backoff import Backoff
 from gyral.kit.health import UnstartableError
 
 
-async def own(path: Path, *, patience_s: float) -> int:
+async def own(path: Path, *, patience_s: float, setting: str = "STATE_DIR") -> int:
     """Return a descriptor by which this process alone has a file; closing it gives it up.
+
+    Who cannot have it is told to set `setting` to another folder.
 
     The kernel lets go of it when the process dies, however it dies.
 
@@ -28,7 +30,7 @@ async def own(path: Path, *, patience_s: float) -> int:
             raise
         raise UnstartableError(
             f"{path.parent}: expected no other process to use this folder; found one that does."
-            " Stop it, or set STATE_DIR to a folder of this process alone."
+            f" Stop it, or set {setting} to a folder of this process alone."
         ) from error
     except BaseException:
         os.close(descriptor)

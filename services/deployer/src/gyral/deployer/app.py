@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -24,9 +25,10 @@ from gyral.deployer.engine.workloads import Pods
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.jobs.following import Addressing, Reconciliation
 from gyral.deployer.jobs.preparing import Export, Preparation
-from gyral.deployer.jobs.scaling import Scaling
+from gyral.deployer.jobs.scaling import Scaling, nobody_is_left
 from gyral.deployer.settings import BackendName, Settings
 from gyral.deployer.store import DeployerTx
+from gyral.deployer.store.alone import Alone
 from gyral.deployer.store.specs import Specs
 from gyral.kit.assembly import Ground
 from gyral.kit.blobs import Blobs
@@ -109,6 +111,7 @@ def build(settings: Settings) -> Service:
             Periodic("time-limits", handlers.time_passed, every_s=5),
             *runtimes.followed,
         ],
+        on_start=[] if runtimes.groups.backend else [partial(nobody_is_left, opened)],
         projections=[specs.models, specs.streams],
     )
 
@@ -130,6 +133,8 @@ class _Runtimes:
         ]
         self._scaling: Scaling | None = None
         self.made: list[Part] = [self.groups]
+        if settings.deployer_backend is BackendName.PROCESS:
+            self.made.append(Alone(settings.dsn))
         if backend is not None:
             self._scaling = _scaling(settings, ground, specs, self.groups, backend)
             self._scaling.woken = self._changed

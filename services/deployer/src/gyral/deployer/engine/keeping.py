@@ -1,6 +1,8 @@
 """Keeps one runtime's process up: found or started, watched, started anew, ended."""
 
 import asyncio
+import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,18 +20,26 @@ from gyral.deployer.engine.holding import Held, holder
 from gyral.kit.backoff import Backoff
 from gyral.kit.telemetry import get_log
 
-_STOP_S = 30.0
-"""How long a runtime may take to end; longer than its parts may."""
 _STEADY_S = 10.0
-_LARGEST_LOG_BYTES = 64 << 20
-_PROBE_S = 5.0
-_START_S = 600.0
-"""How long a runtime may take to load what it held."""
 _CLOSE = {"connection": "close"}
 """A connection that is kept would hold up the runtime's end."""
 _STRIKES = 6
 """Probes in a row that a live runtime may leave unanswered."""
 log = get_log()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a member may take, before it is ended or its log is begun anew."""
+
+    start_s: float = 600.0
+    """Until it has loaded what it held, and is ready."""
+    stop_s: float = 30.0
+    """To end in good order; longer than its parts may."""
+    probe_s: float = 5.0
+    """Between two looks, and for an answer."""
+    log_bytes: int = 64 << 20
+    """Of its log; as much again is kept of what went before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,7 @@ class Recipe:
     flavour: Flavour
     digest: str
     """Of all that it is told; a member made by another is renewed."""
+    bounds: Bounds = Bounds()
 
 
 class Keeper:
@@ -55,13 +66,14 @@ class Keeper:
         changed: Callable[[], None],
         after: asyncio.Event | None = None,
     ) -> None:
-        """Name the member; `after` is the end of an earlier keeper of its folder."""
+        """Name the member; `after` is when an earlier keeper of its folder is done with it."""
         self.name = recipe.name
         self.ready = False
         self.ending = False
         self.ended = asyncio.Event()
         self._recipe = recipe
         self._lock = recipe.folder / "lock"
+        self._log = recipe.folder / "runtime.log"
         self._turn = turn
         self._changed = changed
         self._after = after
@@ -100,6 +112,13 @@ class Keeper:
         self.ending = True
         self.ready = False
         keeping, self._task = self._task, asyncio.create_task(self._finish())
+        if keeping is not None:
+            keeping.cancel()
+
+    def leave(self) -> None:
+        """Look after the member no more; it goes on, and `ended` tells when another may."""
+        self.ending = True
+        keeping, self._task = self._task, asyncio.create_task(self._left())
         if keeping is not None:
             keeping.cancel()
 
@@ -150,7 +169,7 @@ class Keeper:
         """
         async with self._turn:
             log.info("runtime.renewed", name=self.name)
-            await _stop(held)
+            await _stop(held, self._recipe.bounds.stop_s)
             await self._launch()
             again = Held.of(self._lock)
             if again is not None:
@@ -182,12 +201,9 @@ class Keeper:
         folder.chmod(0o700)
         (folder / "flavour").write_text(self._recipe.flavour, encoding="ascii")
         (folder / "made").write_text(self._recipe.digest, encoding="ascii")
-        output = folder / "runtime.log"
-        if output.exists() and output.stat().st_size > _LARGEST_LOG_BYTES:
-            output.replace(folder / "runtime.log.1")
         with (
             socket.create_server(("127.0.0.1", 0), backlog=64) as listener,
-            output.open("ab") as said,
+            self._log.open("ab") as said,
         ):
             started = await asyncio.create_subprocess_exec(
                 sys.executable, "-S", "-E", launcher.__file__, str(folder),
@@ -219,17 +235,20 @@ class Keeper:
         return 0
 
     async def _probe(self, held: Held) -> None:
-        """Tell when the process is up; kill it when it answers no more."""
+        """Tell when the process is up; kill it when it does not come up, or answers no more."""
+        bounds = self._recipe.bounds
         async with httpx.AsyncClient(trust_env=False, headers=_CLOSE) as client:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_START_S):
+                async with asyncio.timeout(bounds.start_s):
                     await self._until_ready(client)
             strikes = 0 if self.ready else _STRIKES
             while strikes < _STRIKES:
-                await asyncio.sleep(_PROBE_S)
-                alive = await _answers(client, f"{self.member.control}/health/live", _PROBE_S)
+                await asyncio.sleep(bounds.probe_s)
+                await asyncio.to_thread(_bound, self._log, bounds.log_bytes)
+                url = f"{self.member.control}/health/live"
+                alive = await _answers(client, url, bounds.probe_s)
                 strikes = 0 if alive else strikes + 1
-        log.error("runtime.hangs", name=self.name)
+        log.error("runtime.hangs", name=self.name, came_up=self.ready)
         held.kill()
 
     async def _until_ready(self, client: httpx.AsyncClient) -> None:
@@ -243,6 +262,14 @@ class Keeper:
         self._came_up.set()
         self._changed()
 
+    async def _left(self) -> None:
+        try:
+            if self._after is not None:
+                await self._after.wait()
+            await self._launched()
+        finally:
+            self.ended.set()
+
     async def _finish(self) -> None:
         try:
             if self._after is not None:
@@ -250,23 +277,33 @@ class Keeper:
             await self._launched()
             held = Held.of(self._lock)
             if held is not None:
-                await _stop(held)
+                await _stop(held, self._recipe.bounds.stop_s)
         finally:
             self.ended.set()
 
 
-async def _stop(held: Held) -> None:
+async def _stop(held: Held, patience_s: float) -> None:
     """Ask a process to end, and end it when it takes too long."""
     try:
         held.signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(_STOP_S):
+            async with asyncio.timeout(patience_s):
                 await held.ended()
         except TimeoutError:
             held.kill()
             await held.ended()
     finally:
         held.close()
+
+
+def _bound(output: Path, most_bytes: int) -> None:
+    """Begin a log anew that is too large; who writes appends, so goes on at its beginning."""
+    with suppress(FileNotFoundError):
+        if output.stat().st_size > most_bytes:
+            draft = output.with_name("runtime.log.new")
+            shutil.copyfile(output, draft)
+            draft.replace(output.with_name("runtime.log.1"))
+            os.truncate(output, 0)
 
 
 async def _answers(client: httpx.AsyncClient, url: str, timeout_s: float) -> bool:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
-from gyral.deployer.engine.keeping import Keeper, Recipe
+from gyral.deployer.engine.keeping import Bounds, Keeper, Recipe
 from gyral.kit.ownership import own
 from gyral.kit.telemetry import get_log
 
@@ -45,6 +45,7 @@ class Processes:
         sockets: Path,
         around: Surroundings,
         changed: Callable[[], None] = lambda: None,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
     ) -> None:
         """Name the places.
 
@@ -53,6 +54,7 @@ class Processes:
             sockets: where the members' data sockets lie, within reach of the gateways.
             around: what members are told.
             changed: called whenever a member came up or ended.
+            bounds: what each member may take.
         """
         self._groups = folder / "groups"
         self._secrets = folder / "secrets"
@@ -60,18 +62,21 @@ class Processes:
         self._sockets = sockets
         self._around = around
         self._changed = changed
+        self._bounds = bounds
         self._keepers: dict[tuple[str, int], Keeper] = {}
         self._removing: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         """One member after the other is renewed."""
-        self._owned: int | None = None
+        self._owned: list[int] = []
 
     async def start(self) -> None:
         """Find what there is; it is kept until something else is wanted."""
         for folder in (self._groups, self._secrets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sockets.mkdir(parents=True, exist_ok=True)
-        self._owned = await own(self._lock, patience_s=_PATIENCE_S)
+        self._owned.append(await own(self._lock, patience_s=_PATIENCE_S))
+        reach = self._sockets / "deployer.lock"
+        self._owned.append(await own(reach, patience_s=_PATIENCE_S, setting="DEPLOYER_SOCKETS"))
         for name, secret in self._around.secrets.items():
             _write_private(self._secrets / name, secret)
         for path in sorted(self._groups.iterdir()):
@@ -92,9 +97,8 @@ class Processes:
             task.cancel()
         await asyncio.gather(*self._removing, return_exceptions=True)
         self._keepers.clear()
-        if self._owned is not None:
-            os.close(self._owned)
-            self._owned = None
+        while self._owned:
+            os.close(self._owned.pop())
 
     def healthy(self) -> str | None:
         """Answer None while members are looked after."""
@@ -144,7 +148,7 @@ class Processes:
         if keeper is not None and not keeper.ending:
             if keeper.computes(spec.flavour):
                 return
-            keeper.end()  # what follows begins when it has ended
+            keeper.leave()  # who follows it finds the process, and renews it in its turn
         recipe = self._recipe(spec, number)
         after = keeper.ended if keeper is not None else None
         self._keepers[key] = Keeper(recipe, self._turn, self._changed, after)
@@ -184,6 +188,7 @@ class Processes:
             environment=environment,
             flavour=spec.flavour,
             digest=hashlib.sha256(made.encode()).hexdigest(),
+            bounds=self._bounds,
         )
 
 
