@@ -18,7 +18,9 @@ OBJECTS = [
     for name in KUSTOMIZATION["resources"]
     for each in yaml.safe_load_all((FOLDER / name).read_text())
 ]
-RUNTIME_PODS = Pods("gyral-runtimes", "gyral:0.1.0", "gyral:0.1.0", cpu="1", memory="2Gi")
+RUNTIME_PODS = Pods(
+    "gyral-runtimes", "gyral:0.1.0", "gyral:0.1.0", cpu="1", memory="2Gi", settled_s=90
+)
 OWNER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "runtime-m", "uid": "u"}
 GROUP = GroupSpec("m", 1, most=3)
 MADE: list[Any] = [

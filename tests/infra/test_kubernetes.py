@@ -124,7 +124,10 @@ def test_a_pod_is_told_the_same_as_its_container_is_by_compose(name):
             *("KUBERNETES_IMAGE", "KUBERNETES_NAMESPACE"),
         },
         "gateway": {"SERVICE_KEY_FILE"},
-        "runtime-m": {"RUNTIME_LISTEN", "RUNTIME_FLAVOUR", "KAFKA_BROKERS"},
+        "runtime-m": {
+            *("RUNTIME_LISTEN", "RUNTIME_FLAVOUR", "KAFKA_BROKERS"),
+            *("RUNTIME_MEMORY_BYTES", "RUNTIME_TRIAL_MEMORY_BYTES"),
+        },
     }.get(name, set()) | {"INSTANCE_ID"}
     assert here.keys() - apart == there.keys() - apart
     for each in here.keys() - apart:
@@ -209,7 +212,22 @@ def test_nothing_goes_in_or_out_that_no_policy_names():
         assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
-def test_every_policy_and_budget_is_about_pods_that_are_there():
+OPERATOR = {
+    "metadata": {"name": "operator", "namespace": "gyral"},
+    "spec": {"template": {"metadata": {"labels": {"gyral.dev/operator": "true"}}}},
+}
+"""A pod that somebody runs `gyral` in."""
+
+
+def test_an_operators_pod_reaches_every_service_at_its_door_and_no_runtime(monkeypatch):
+    monkeypatch.setitem(PODS, "operator", OPERATOR)
+    assert all(may_reach("operator", name, "http") for name in manifests.SERVICES)
+    assert not any(may_reach("operator", "runtime-m", port) for port in (8108, 8109, "http"))
+    assert not any(may_reach("registry", name, "http") for name in manifests.SERVICES[2:5])
+
+
+def test_every_policy_and_budget_is_about_pods_that_are_there(monkeypatch):
+    monkeypatch.setitem(PODS, "operator", OPERATOR)
     for each in [*of_kind("NetworkPolicy"), *of_kind("PodDisruptionBudget")]:
         selector = each["spec"].get("podSelector", each["spec"].get("selector"))
         here = [
@@ -221,8 +239,18 @@ def test_every_policy_and_budget_is_about_pods_that_are_there():
 
 
 def test_a_drained_node_leaves_a_gateway():
-    [budget] = of_kind("PodDisruptionBudget")
+    [budget] = of_kind("PodDisruptionBudget", "gyral")
     assert PODS["gateway"]["spec"]["replicas"] > budget["spec"]["minAvailable"] >= 1
+
+
+def test_a_drained_node_and_a_new_image_take_one_runtime_at_a_time():
+    [budget] = of_kind("PodDisruptionBudget", "gyral-runtimes")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert matches(budget["spec"]["selector"], pod_of("runtime-m")["metadata"]["labels"])
+    spec = MADE[0]["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    default = settings_of("deployer").model_fields["kubernetes_settled_s"].default
+    assert spec["progressDeadlineSeconds"] > spec["minReadySeconds"] == default > 0
 
 
 def test_only_the_deployer_may_anything_and_that_beside_its_own_services():

@@ -66,6 +66,7 @@ async def _run(target: Target, sockets: int, window_s: float) -> HalfOpen:
             calm.append(_p99_s(await at_rate(pool, _RATE, window_s)))
             async with _half_open(target, sockets) as silent:
                 beside.append(_p99_s(await at_rate(pool, _RATE, window_s)))
+                _all_open(silent)
                 closed_s.append(await _closed_s(silent))
     return HalfOpen(
         sockets=sockets,
@@ -98,6 +99,16 @@ async def _half_open(target: Target, count: int) -> AsyncIterator[Sequence[_Sile
     finally:
         for silent in opened:
             silent.close()
+
+
+def _all_open(silent: Sequence[_Silent]) -> None:
+    """Raise unless all were open for the whole of the window."""
+    closed = sum(each.closed for each in silent)
+    if closed:
+        raise RuntimeError(
+            f"expected {len(silent)} connections half-open to the window's end; found {closed}"
+            " of them closed"
+        )
 
 
 async def _closed_s(silent: Sequence[_Silent]) -> float:

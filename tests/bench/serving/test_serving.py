@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gyral.kit.timings import Timings
 from tests.bench.page import DOCS
 from tests.bench.report import Machine, machine, publish
-from tests.bench.serving import half_open, load, page, rpc
+from tests.bench.serving import cold, half_open, load, page, rpc
 from tests.bench.serving.load import NoWrkError, Target, WrongAnswerError
 from tests.bench.serving.report import (
     Cell,
@@ -251,3 +251,11 @@ def test_the_gateways_own_count_of_answers_is_read_from_its_metrics():
     for status in ("200", "429", "200"):
         seconds.record(0.01, status)
     assert successes(generate_latest(registry).decode()) == 2
+
+
+@pytest.mark.live
+def test_a_cold_start_is_measured_from_a_request_to_its_answer(stack):
+    told = cold.run(stack, starts=1)
+    assert told.starts == 1
+    assert 0 < told.warm_p50_ms < told.p50_s * 1e3
+    assert told.p50_s == told.longest_s

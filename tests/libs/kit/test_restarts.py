@@ -12,6 +12,7 @@ from gyral.kit.outbox import Relay
 from gyral.kit.producer import open_producer
 from gyral.kit.projection import Projection
 from gyral.kit.service import Part
+from gyral.kit.tailing import Tail
 from gyral.kit.tx import Tx, begin
 from gyral.testkit.events import on_topic, send
 from gyral.testkit.suites import Happened
@@ -73,6 +74,25 @@ async def test_everything_goes_on_after_a_restart(
         for record in await consume(kafka_brokers, next_topic.name, 20)
     }
     assert len(ids) == 20
+
+
+async def test_who_listens_at_the_end_hears_again_after_a_restart(
+    stack, kafka_brokers, new_topic
+):
+    told = on_topic(Happened, await new_topic(partitions=1, dead_letters=False))
+    heard: list[Happened] = []
+    tail = Tail(kafka_brokers, told, heard.append)
+    await tail.start()
+
+    async def hears():
+        return await sent(kafka_brokers, told, range(1)) and heard
+
+    await until(hears, timeout_s=60)
+    os.kill(stack.stack.statuses()["kafka"].pid, signal.SIGKILL)
+    heard.clear()
+    await until(hears, timeout_s=60)
+    assert tail.healthy() is None
+    await tail.stop()
 
 
 async def produce(brokers, event_type, numbers):

@@ -61,6 +61,9 @@ class KnownSpecs(Specs):
     def serving(self, _model):
         return self._serving
 
+    def of_torch(self):
+        return frozenset()
+
     def owning(self):
         own = self._serving.runtime is Placement.OWN
         return {"churn": self._serving} if own else {}

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-from contextlib import contextmanager
+import threading
+from array import array
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -18,8 +20,10 @@ import pytest
 from gyral.deployer.engine.bento import VersionFiles, build_bento
 from gyral.deployer.engine.locking import locked, pinned
 from gyral.deployer.jobs.preparing import Export
+from gyral.kit.frames import Batch, Rows
 from gyral.kit.jobs import Jobs
 from gyral.runtime.engine import Predictor
+from gyral.runtime.engine.shelf import Shelf, Version
 from gyral.testkit.onnx_models import Logistic
 from gyral.testkit.processes import free_port
 from gyral.testkit.torch_models import ROWS, torch_files
@@ -63,14 +67,24 @@ def served(folder):
             process.wait(30)
 
 
+def of_the_runtime(files):
+    """Return what a runtime answers to the same rows, as a gateway asks it."""
+    predictor = Predictor.of(files.manifest, files.model_file, files.code)
+    shelf, sha256 = Shelf(memory_bytes=1 << 30), predictor.manifest.model_file.sha256
+    shelf.put("m@1", Version(sha256, predictor.memory_bytes, lambda: predictor), predictor)
+    cells = array("d", [row[name] for row in ROWS for name in COLUMNS]).tobytes()
+    batch = Batch("m@1", sha256, tuple(COLUMNS), [Rows(len(ROWS), cells)])
+    return list(array("d", shelf.answer(batch)))
+
+
 def ready(client, process):
     """Wait until it answers or ends."""
+    pause = threading.Event()
     while process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if client.get("/readyz").status_code == 200:
                 return True
-        except httpx.TransportError:
-            continue
+        pause.wait(0.05)
     return False
 
 
@@ -82,12 +96,12 @@ async def test_a_bento_that_is_served_answers_as_the_runtime_does(make, tmp_path
         pytest.importorskip("torch")
     files = make()
     folder = await built(files, tmp_path)
-    expected = Predictor.of(files.manifest, files.model_file, files.code)
+    expected = of_the_runtime(files)
     with served(folder) as (client, process):
         assert ready(client, process), (tmp_path / "log").read_text()
         answer = client.post("/predict", json={"columns": COLUMNS})
         assert answer.status_code == 200, answer.text
-        assert answer.json() == expected.predict_lists(COLUMNS).tolist()
+        assert answer.json() == expected
         wrong = client.post("/predict", json={"columns": {"x": [1.0]}})
         assert wrong.status_code >= 400
 

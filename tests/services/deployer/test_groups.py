@@ -37,6 +37,13 @@ def slow(model):
     return sound.files(GOLDEN, model=model.name, onnx=made.SerializeToString())
 
 
+def right(answer):
+    """Return whether it is the one version's answer to the one row."""
+    [found] = [each["data"] for each in answer["outputs"] if each["name"] == "probability"]
+    expected = a_version(0.1).probability({"x": 0.5})
+    return answer["model_version"] == "1" and found == pytest.approx([expected], abs=1e-6)
+
+
 @dataclass
 class Load:
     """Clients that ask all the time; as many as are wanted just now."""
@@ -58,7 +65,7 @@ class Load:
                 answer = client.post(
                     f"{url}/v2/models/{self.model.name}/infer", json={"inputs": [tensor]}
                 )
-                if answer.status_code != 200:
+                if answer.status_code != 200 or not right(answer.json()):
                     self.failures.append(f"{answer.status_code}: {answer.text}")
                 self.answered += 1
 

@@ -1,5 +1,6 @@
 """What the deployer makes of the runtime's answers, and what it has it hold: the real one."""
 
+import asyncio
 from datetime import timedelta
 
 import httpx
@@ -267,6 +268,33 @@ async def test_a_step_under_way_goes_on_where_its_runtimes_are_others(deployer, 
     await deployer.log(*both(3, epoch=3), *both(4, epoch=3), day=1)
     assert (await deployer.stage(2)).stage is Stage.CANARY
     assert (await routed(deployer)).runtimes == (one, two)
+
+
+@pytest.mark.live
+async def test_a_runtime_that_does_not_answer_holds_up_no_route(
+    deployer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gyral.deployer.jobs.following._ASK_S", 0.2)
+    one, two = ADDRESSES
+    made, met = a_version(tmp_path), asyncio.Event()
+
+    async def says_nothing(reader, writer):
+        met.set()
+        while await reader.read(1 << 16):
+            continue
+        writer.close()
+
+    hanging = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
+    port = hanging.sockets[0].getsockname()[1]
+    slow = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+    async with controlled(tmp_path) as (client, _), hanging, slow:
+        runtime = Runtime(client)
+        await deployer.live(1, bootstrap=True, made=made)
+        await runtime.load("churn@1", made)
+        async with asyncio.timeout(30):
+            await addressing_of(deployer, {two: runtime, one: Runtime(slow)}).run_once()
+        assert met.is_set()
+        assert (await routed(deployer)).runtimes == (two, one)  # as before, and the other
 
 
 def addressing_of(deployer, fixed):

@@ -22,6 +22,7 @@ from .pods import (
 )
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_group_comes_up_answers_and_is_found_again_by_another_deployer(
     cluster, backend
 ):
@@ -51,6 +52,7 @@ async def test_a_group_of_none_has_a_service_and_an_autoscaler_and_no_pod(cluste
     assert not any(plural == "pods" for _, plural, _ in cluster.objects.writes)
 
 
+@pytest.mark.usefixtures("images")
 async def test_between_one_and_most_the_autoscalers_word_stands(cluster, backend):
     await backend.ensure(FLIGHTS)
     await ready(backend, 1)
@@ -67,6 +69,22 @@ async def test_between_one_and_most_the_autoscalers_word_stands(cluster, backend
     assert {each.name for each in before}.isdisjoint(each.name for each in after)
 
 
+async def test_an_older_pod_ends_once_its_successor_had_time_to_load_what_it_holds(
+    cluster, backend
+):
+    await backend.ensure(FLIGHTS)
+    [old] = await ready(backend, 1)
+    async with connected(cluster, replace(PODS, memory="3Gi", settled_s=90)) as updated:
+        await updated.ensure(FLIGHTS)
+        first, new = await ready(updated, 2)
+        assert first == old
+        cluster.do(cluster.kubelet.at, 89.0)
+        assert len((await updated.groups())["flights"]) == 2
+        cluster.do(cluster.kubelet.at, 91.0)
+        assert await ready(updated, 1) == (new,)
+
+
+@pytest.mark.usefixtures("images")
 async def test_to_none_and_back_is_the_deployers_word(cluster, backend):
     await backend.ensure(FLIGHTS)
     await ready(backend, 1)
@@ -81,6 +99,7 @@ async def test_to_none_and_back_is_the_deployers_word(cluster, backend):
     await ready(backend, 2)
 
 
+@pytest.mark.usefixtures("images")
 async def test_of_a_group_that_shrinks_the_last_to_come_ends_first(cluster, backend):
     await backend.ensure(FLIGHTS)
     [first] = await ready(backend, 1)
@@ -91,6 +110,7 @@ async def test_of_a_group_that_shrinks_the_last_to_come_ends_first(cluster, back
     assert await ready(backend, 1) == (first,)
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_pod_that_is_to_end_still_answers_and_is_no_member(cluster, backend):
     await backend.ensure(FLIGHTS)
     [member] = await ready(backend, 1)
@@ -103,6 +123,7 @@ async def test_a_pod_that_is_to_end_still_answers_and_is_no_member(cluster, back
     await until(lambda: all(kind is not POD for kind, _, _ in list(cluster.objects.kept)))
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_killed_process_comes_back_as_the_same_member(cluster, backend):
     await backend.ensure(FLIGHTS)
     [member] = await ready(backend, 1)
@@ -113,6 +134,7 @@ async def test_a_killed_process_comes_back_as_the_same_member(cluster, backend):
     await answered(member)
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_pod_that_is_gone_is_followed_by_another(cluster, backend):
     await backend.ensure(FLIGHTS)
     [member] = await ready(backend, 1)
@@ -128,6 +150,7 @@ async def test_a_pod_that_is_gone_is_followed_by_another(cluster, backend):
     await answered(new)
 
 
+@pytest.mark.usefixtures("images")
 async def test_what_is_removed_goes_with_all_that_belongs_to_it(cluster, backend):
     await backend.ensure(FLIGHTS)
     await backend.ensure(replace(FLIGHTS, name="fraud", replicas=0))
@@ -203,7 +226,9 @@ async def test_others_that_never_stop_changing_it_are_told_of(cluster, backend):
         cluster.objects.scale(NAMESPACE, "runtime-flights", body)
 
     cluster.api.before_write += [scaled] * 9
-    with pytest.raises(RefusedByClusterError, match="found others changing them 5 times"):
+    with pytest.raises(
+        RefusedByClusterError, match=r"in 5 tries; found of the last: kuber.* found 409"
+    ):
         await backend.ensure(replace(FLIGHTS, replicas=0))
 
 
@@ -223,6 +248,12 @@ def test_names_that_are_cut_stay_apart():
     assert workload("a-") != workload("a--")
 
 
+@pytest.mark.parametrize("group", ["x" * 60, "a-"])
+def test_no_whole_name_is_one_that_was_cut(group):
+    assert workload(workload(group).removeprefix("runtime-")) != workload(group)
+
+
+@pytest.mark.usefixtures("images")
 async def test_a_torch_group_runs_the_image_that_has_torch(cluster, backend):
     await backend.ensure(replace(FLIGHTS, flavour=Flavour.TORCH))
     found = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")
@@ -249,3 +280,31 @@ async def test_a_pod_that_cannot_start_is_no_member(cluster, backend):
         )
     )
     assert await backend.groups() == {"flights": ()}
+
+
+async def test_what_is_as_wanted_costs_the_api_server_next_to_nothing(cluster):
+    none = replace(FLIGHTS, replicas=0)
+    async with connected(cluster, settled_s=600, fresh_s=600) as backend:
+        await backend.ensure(none)
+        assert await backend.groups() == {"flights": ()}
+        before = len(cluster.api.requests)
+        for _ in range(50):
+            await backend.ensure(none)
+            await backend.groups()
+        assert len(cluster.api.requests) == before
+        await backend.ensure(FLIGHTS)
+        assert replicas(cluster) == 1
+
+
+@pytest.mark.parametrize("disturb", ["scale", "delete"])
+async def test_what_a_listing_shows_otherwise_is_looked_at_again(cluster, disturb):
+    async with connected(cluster, settled_s=600) as backend:
+        await backend.ensure(FLIGHTS)
+        if disturb == "scale":
+            none = {"spec": {"replicas": 0}}
+            cluster.do(cluster.objects.scale, NAMESPACE, "runtime-flights", none)
+        else:
+            cluster.do(cluster.objects.delete, DEPLOYMENT, NAMESPACE, "runtime-flights")
+        await backend.groups()
+        await backend.ensure(FLIGHTS)
+        assert replicas(cluster) == 1

@@ -53,6 +53,25 @@ async def test_a_refusal_says_what_and_periodic_jobs_survive_it(
     await backend.ensure(FLIGHTS)
 
 
+async def test_a_namespace_that_is_not_there_is_told_as_such(cluster, backend):
+    cluster.objects.namespaces.clear()
+    with pytest.raises(
+        RefusedByClusterError, match=r'namespaces \\"gyral-runtimes\\" not found'
+    ):
+        await backend.ensure(FLIGHTS)
+    cluster.api.fail = StatusError(404, "NotFound", "no")
+    with pytest.raises(RefusedByClusterError, match="KUBERNETES_NAMESPACE names") as refused:
+        await backend.groups()
+    assert is_infrastructure(refused.value)
+
+
+async def test_a_group_that_others_are_at_is_removed_later(cluster, backend):
+    cluster.api.fail = StatusError(409, "Conflict", "being deleted")
+    with pytest.raises(RefusedByClusterError, match="found 409") as refused:
+        await backend.remove("flights")
+    assert is_infrastructure(refused.value)
+
+
 async def test_an_api_server_that_is_away_is_infrastructure(cluster):
     async with connected(cluster, port=free_port()) as backend:
         for call in (backend.ensure(FLIGHTS), backend.groups(), backend.remove("flights")):
@@ -84,7 +103,6 @@ async def test_another_token_and_another_authority_are_not_taken(cluster, tmp_pa
 
 async def test_a_role_without_a_right_is_noticed(cluster):
     """Each right of the Role is needed: without any one of them something is refused."""
-    cluster.kubelet.volumes.images.clear()  # so that nothing is started
     for rule in RULES:
         for verb in rule["verbs"]:
             rest = [
@@ -133,8 +151,10 @@ def test_a_deployer_without_a_cluster_does_not_load_its_client():
 
 
 async def test_the_settings_say_where_the_cluster_is_and_what_pods_are_made_of(
-    cluster, tmp_path
+    cluster, tmp_path, monkeypatch
 ):
+    for name, value in (("MAX_MODELS", "7"), ("MEMORY_BYTES", "4194304"), ("LISTEN", "no")):
+        monkeypatch.setenv(f"RUNTIME_{name}", value)
     told = {
         "deployer_backend": "kubernetes",
         "kubernetes_image": "gyral:0.1.0",
@@ -153,3 +173,18 @@ async def test_the_settings_say_where_the_cluster_is_and_what_pods_are_made_of(
     [container] = made["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "gyral:0.1.0"  # where none is given that has torch
     assert container["resources"]["limits"] == {"memory": "3Gi"}
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["RUNTIME_LISTEN"] == "tcp:0.0.0.0:8109"
+    assert told["RUNTIME_MAX_MODELS"] == "7"
+    assert told["RUNTIME_MEMORY_BYTES"] == "4194304"
+    assert told["RUNTIME_TRIAL_MEMORY_BYTES"] == str(3 << 30)
+
+
+async def test_bounds_that_nobody_set_lie_within_the_pods_memory(cluster, backend):
+    await backend.ensure(replace(FLIGHTS, replicas=0))
+    made = cluster.do(cluster.objects.get, DEPLOYMENT, NAMESPACE, "runtime-flights")
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert told["RUNTIME_MEMORY_BYTES"] == str(512 << 20)
+    assert told["RUNTIME_TRIAL_MEMORY_BYTES"] == str(2 << 30)

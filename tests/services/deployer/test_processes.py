@@ -218,6 +218,29 @@ def is_there(member):
     return Path(member.data.removeprefix("unix:")).is_socket()
 
 
+async def test_a_start_that_a_dead_deployer_left_is_found_before_its_group_is_forgotten(
+    tmp_path,
+):
+    """It took the folder after the next deployer had looked for processes."""
+    async with a_backend(tmp_path) as backend:
+        folder = backend.folder / "m" / "0"
+        folder.mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            number = listener.fileno()
+            late = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-S", "-E", launcher.__file__, str(folder)),
+                *("/bin/sleep", "600"),
+                env={"HTTP_LISTEN_FD": str(number)},
+                pass_fds=[number],
+            )
+            assert await late.wait() == 0
+        held = Held.of(folder / "lock")
+        assert held is not None
+        await backend.gone()
+        await held.ended()
+        held.close()
+
+
 async def test_a_second_deployer_is_kept_from_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("gyral.deployer.engine.processes._PATIENCE_S", 0.05)
     async with a_backend(tmp_path):

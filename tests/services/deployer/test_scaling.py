@@ -13,14 +13,14 @@ LIMITS = Limits(min=1, max=4, queue_s=0.05)
 TO_NONE = Limits(min=0, max=4, queue_s=0.05, idle_s=900)
 PACE = Pace(out_s=3, in_s=300)
 NOW = 10_000
-BUSY = Second(0, requests=100, queued_s=20.0, queue_max_s=0.9)
-QUIET = Second(0, requests=100, queued_s=0.1, queue_max_s=0.01)
+BUSY = Second(0, requests=100, answered=100, queued_s=20.0, queue_max_s=0.9)
+QUIET = Second(0, requests=100, answered=100, queued_s=0.1, queue_max_s=0.01)
 
 
-def heard(*seconds, began=0.0, idle_since=None, now=NOW + 0.5):
+def heard(*seconds, began=0.0, idle_since=None, now=NOW + 0.5, until=NOW + 0.5):
     asked = [each.at for each in seconds if each.asked]
     since = idle_since if idle_since is not None else (max(asked) if asked else began)
-    return Heard(seconds, now, began, since)
+    return Heard(seconds, now, began, until, since)
 
 
 def run(kind, first, last):
@@ -78,6 +78,14 @@ def test_one_ends_once_one_less_would_have_done_for_as_long_as_said():
     assert after(2, LIMITS, heard(*run(nearly, 299, 0))) is None
 
 
+def test_why_one_ends_tells_of_the_calm_time_alone():
+    told = [*run(BUSY, 310, 305), *run(QUIET, 299, 0)]
+    decided = decide(standing(3), LIMITS, heard(*told), PACE)
+    assert decided is not None
+    assert decided.why == "calm: found at most 0.001 s in the queue for 300 s"
+    assert decided.measured["queue_mean_s"] == 0.001
+
+
 def test_a_moment_of_too_much_keeps_all():
     told = [*run(QUIET, 299, 101), *run(BUSY, 100, 100), *run(QUIET, 99, 0)]
     assert after(3, LIMITS, heard(*told)) is None
@@ -88,6 +96,14 @@ def test_the_last_one_ends_once_nobody_asked_for_as_long_as_said():
     assert after(2, TO_NONE, heard(idle_since=NOW - 901.0)) == 0
     assert after(1, TO_NONE, heard(idle_since=NOW - 901.0), for_s=100) is None
     assert after(1, LIMITS, heard(idle_since=0.0)) is None
+
+
+def test_time_of_which_gateways_told_nothing_is_neither_calm_nor_idle():
+    calm = heard(*run(QUIET, 350, 60))
+    assert after(3, LIMITS, replace(calm, until=NOW - 59.0)) == 2
+    assert after(3, LIMITS, replace(calm, until=NOW - 59.0, began=NOW - 320.0)) is None
+    assert after(1, TO_NONE, heard(idle_since=NOW - 950.0, until=NOW - 60.0)) is None
+    assert after(1, TO_NONE, heard(idle_since=NOW - 950.0, until=NOW - 40.0)) == 0
 
 
 def test_a_waiting_request_wakes_a_group_at_once():
@@ -116,6 +132,7 @@ SECONDS = st.lists(
         st.integers(NOW - 400, NOW),
         st.integers(0, 1000),
         st.integers(0, 5),
+        st.integers(0, 1000),
         st.floats(0, 100),
         st.floats(0, 1),
         st.integers(0, 3),
@@ -165,12 +182,13 @@ def test_without_a_declaration_no_decision_is_made_twice_by_the_same_evidence(
 
 def test_what_gateways_tell_of_a_second_adds_up():
     demand = Demand(began=0.0, keep_s=10)
-    demand.take("m", Second(5, requests=10, queued_s=1.0, queue_max_s=0.2))
+    demand.take("m", Second(5, requests=10, answered=10, queued_s=1.0, queue_max_s=0.2))
     demand.take(
-        "m", Second(5, requests=30, refused=1, queued_s=1.0, queue_max_s=0.1, waiting=2)
+        "m",
+        Second(5, requests=0, refused=1, answered=30, queued_s=1.0, queue_max_s=0.1, waiting=2),
     )
     [second] = demand.seen("m")
-    assert (second.requests, second.refused, second.waiting) == (40, 1, 2)
+    assert (second.requests, second.refused, second.waiting) == (10, 1, 2)
     assert (second.queue_mean_s, second.queue_max_s) == (0.05, 0.2)
     assert (demand.seen("other"), demand.idle_since("other")) == ((), 0.0)
 
@@ -192,3 +210,30 @@ def test_a_second_in_which_nobody_asked_is_no_request():
     demand = Demand(began=1.0, keep_s=10)
     demand.take("m", Second(5))
     assert demand.idle_since("m") == 1.0
+
+
+def test_what_is_known_ends_with_the_gateway_that_is_silent_longest():
+    demand = Demand(began=0.0, keep_s=10)
+    assert demand.known_until(50.0) == 0.0  # nobody told anything
+    demand.hear("a", 100.0)
+    demand.hear("b", 104.0)
+    assert (demand.began, demand.known_until(105.0)) == (104.0, 104.0)
+    for at in range(105, 110):
+        demand.hear("b", at)
+        demand.hear("a", at)
+    demand.hear("b", 112.0)
+    assert (demand.began, demand.known_until(112.0)) == (104.0, 109.0)
+
+
+def test_a_gap_begins_all_clocks_anew_and_who_never_comes_again_is_forgotten():
+    demand = Demand(began=0.0, keep_s=10)
+    demand.hear("a", 0.0)
+    demand.take("m", Second(1, requests=1))
+    demand.hear("a", 5.0)
+    assert (demand.began, demand.idle_since("m")) == (0.0, 1)
+    demand.hear("a", 10.1)
+    assert (demand.began, demand.idle_since("m")) == (10.1, 10.1)
+    for at in range(11, 700):
+        demand.hear("b", at)
+    assert demand.known_until(600.0) == 11.0  # `a` may be asked all the while
+    assert demand.known_until(699.0) == 699.0

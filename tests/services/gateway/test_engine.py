@@ -11,6 +11,7 @@ from gyral.contracts.deployment import Datatype, Input, Share
 from gyral.gateway.engine.batcher import Batcher, ModelFailedError, RuntimeAwayError
 from gyral.gateway.engine.link import Link
 from gyral.kit.frames import Kind, packed
+from gyral.testkit.waiting import until
 
 from .peer import Peer
 
@@ -154,3 +155,34 @@ async def test_a_version_that_is_slow_to_wake_costs_the_others_no_connection():
         [writer] = peer.connections.values()
         writer.write(packed(1, Kind.PROBABILITIES, array("d", [0.25]).tobytes()))
         assert await asking == [0.25]
+
+
+async def test_however_many_want_a_runtime_that_is_away_it_is_looked_for_no_more_often():
+    met = []
+
+    async def close(_reader, writer):
+        met.append(writer)
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    link = Link(f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}", random.Random(1), "key")
+    keeping = asyncio.create_task(link.keep())
+    async with server:
+        await until(lambda: len(met) >= 3)
+        before = len(met)
+        wanted = []
+
+        def want():
+            link.hurry()
+            wanted.append(len(met))
+            asyncio.get_running_loop().call_soon(want)
+
+        want()
+        await until(lambda: len(wanted) > 2000)
+        assert wanted[2000] - before < 10
+        link.rest()
+        link.hurry()
+        seen = len(met)
+        await until(lambda: len(met) > seen)
+        keeping.cancel()
+        await asyncio.wait([keeping])

@@ -249,7 +249,8 @@ async def test_a_request_that_finds_no_runtime_says_so_at_once_and_is_answered_o
         await old.start()
         assert await asyncio.gather(*asking) == [[0.5]] * 3
         assert set(missed) == {"m"}
-        assert fleet.collect() == {}
+        told = fleet.collect()["m"]
+        assert (told.requests, told.answered, told.queued_s) == (0, 3, 0.0)  # it is no queue
 
 
 async def test_what_is_asked_is_counted_once_by_model_and_shadows_are_not():
@@ -260,9 +261,38 @@ async def test_what_is_asked_is_counted_once_by_model_and_shadows_are_not():
             await ask(fleet, both, number)
         await ask(fleet, both, 0.5, shadow=True)
         told = fleet.collect()["m"]
-        assert (told.requests, told.refused, told.waiting) == (4, 0, 0)
+        assert (told.requests, told.refused, told.answered, told.waiting) == (4, 0, 4, 0)
         assert 0 <= told.queued_s <= 4 * told.queue_max_s
         assert fleet.collect() == {}
+
+
+@pytest.mark.parametrize("at_first", [None, (Kind.NOT_LOADED, b"nothing")])
+async def test_a_request_that_is_asked_again_has_waited_once_and_for_no_longer_than_others_do(
+    at_first,
+):
+    """A link that breaks, or a version that is being loaded, is no pressure."""
+    async with two_runtimes() as (fleet, old, _):
+        replies = iter([at_first, at_first])
+        old.answer = lambda batch: next(replies, Peer.echo(batch))
+        fleet.follow([route(old)])
+        assert await ask(fleet, route(old), 0.5) == [0.5]
+        told = fleet.collect()["m"]
+        assert (len(old.batches), told.requests, told.answered) == (3, 1, 1)
+        assert told.queued_s == told.queue_max_s == 0.0
+
+
+async def test_what_another_runtime_takes_over_is_no_queue_of_its_own():
+    async with two_runtimes() as (fleet, first, second):
+        first.answer = lambda _: (Kind.NOT_LOADED, b"nothing")
+        both = route(first, beside=[second])
+        fleet.follow([both])
+        await asyncio.gather(first.met.wait(), second.met.wait())
+        await ask(fleet, both, 0.25)  # both queues are there, and the second was asked
+        fleet.collect()
+        assert await ask(fleet, route(first), 0.5) == [0.5]
+        told = fleet.collect()["m"]
+        assert (told.answered, first.batches[-1]) == (1, [1])
+        assert told.queue_max_s < 0.1  # a tenth of a second is waited before it is moved
 
 
 async def test_a_refused_request_is_counted_as_refused():

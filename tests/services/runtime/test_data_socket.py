@@ -1,11 +1,11 @@
-"""The data socket over TCP: who shows the service key is answered, others cost little."""
+"""The data socket over TCP: who knows the service key is answered, others cost little."""
 
 import asyncio
 import random
 import secrets
 import socket
 import threading
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 from hypothesis import given
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from gyral.contracts.deployment import Datatype, Input, Share
 from gyral.gateway.engine.link import Link
 from gyral.gateway.engine.probing import missing
-from gyral.kit.access import MAX_KEY_BYTES
 from gyral.kit.frames import MAX_PAYLOAD_BYTES, Frame, FrameReader, Kind, packed
 from gyral.kit.health import UnstartableError
+from gyral.kit.proofs import NONCE_BYTES, PROOF_BYTES, Side, proof
 from gyral.kit.sockets import TcpPort, UnixSocket, data_address
 from gyral.runtime.engine.shelf import Shelf
 from gyral.runtime.jobs import DataServer, Door
@@ -30,7 +30,12 @@ SHARE = Share(
     sha256="0" * 64,
     inputs=(Input(name="x", datatype=Datatype.FP64),),
 )
-HELLO = packed(0, Kind.HELLO, KEY.encode())
+OURS = b"g" * NONCE_BYTES
+
+
+def hello(greeting, key=KEY):
+    """Return what a gateway says to a runtime's first frame."""
+    return packed(0, Kind.HELLO, OURS + proof(key, Side.GATEWAY, greeting.payload, OURS))
 
 
 def served(port, **door):
@@ -67,11 +72,18 @@ async def up(link):
             await stands.wait()
 
 
-def answers(port, *sent):
-    """Return every frame a peer gets that sends these bytes, until it is hung up on."""
+def greeted(peer):
+    """Return the first frame that a runtime says."""
+    reader = FrameReader()
+    while not (frames := list(reader.feed(peer.recv(9 + NONCE_BYTES)))):
+        pass
+    return frames[0]
+
+
+def answers(port, say):
+    """Return every frame a peer gets that says this to the greeting, until it is hung up on."""
     with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as peer:
-        for data in sent:
-            peer.sendall(data)
+        peer.sendall(say(greeted(peer)))
         frames: list[Frame] = []
         reader = FrameReader()
         try:
@@ -115,7 +127,7 @@ async def test_a_gateway_with_another_key_comes_again_and_never_counts_as_connec
 
 async def test_the_refusal_says_what_to_do(port):
     [(kind, why)] = await asyncio.to_thread(
-        answers, port, packed(0, Kind.HELLO, b"another key altogether")
+        answers, port, lambda greeting: hello(greeting, "another key altogether")
     )
     assert kind is Kind.FAILED
     assert why == (
@@ -138,27 +150,127 @@ async def test_a_gateway_that_comes_before_the_runtime_is_answered_once_it_is_th
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "say",
     [
-        b"",
-        b"GET / HTTP/1.1\r\n\r\n",
-        HELLO[:-1],
-        HELLO[:5],
-        packed(0, Kind.BATCH, b"\x90"),
-        packed(0, Kind.HELLO, b""),
-        packed(0, Kind.HELLO, KEY.encode() + b"\0"),
-        packed(0, Kind.HELLO, b"x" * (MAX_KEY_BYTES + 1)),
-        packed(0, Kind.HELLO, b"x" * 100_000),
-        MAX_PAYLOAD_BYTES.to_bytes(4, "little") + b"\0\0\0\0\5",
-        (MAX_PAYLOAD_BYTES + 1).to_bytes(4, "little") + b"\0\0\0\0\5",
+        lambda _: b"",
+        lambda _: b"GET / HTTP/1.1\r\n\r\n",
+        lambda greeting: hello(greeting)[:-1],
+        lambda greeting: hello(greeting)[:5],
+        lambda _: packed(0, Kind.BATCH, b"\x90"),
+        lambda _: packed(0, Kind.HELLO, b""),
+        lambda _: packed(0, Kind.HELLO, KEY.encode()),
+        lambda greeting: packed(0, Kind.HELLO, greeting.payload),
+        lambda greeting: packed(0, Kind.HELLO, greeting.payload * 2),
+        lambda _: packed(0, Kind.HELLO, b"x" * (NONCE_BYTES + PROOF_BYTES)),
+        lambda _: packed(0, Kind.HELLO, b"x" * (NONCE_BYTES + PROOF_BYTES + 1)),
+        lambda _: packed(0, Kind.HELLO, b"x" * 100_000),
+        lambda greeting: packed(
+            0, Kind.HELLO, OURS + proof(KEY, Side.RUNTIME, greeting.payload, OURS)
+        ),
+        lambda _: MAX_PAYLOAD_BYTES.to_bytes(4, "little") + b"\0\0\0\0\5",
+        lambda _: (MAX_PAYLOAD_BYTES + 1).to_bytes(4, "little") + b"\0\0\0\0\5",
     ],
-    ids=lambda sent: repr(sent[:12]),
 )
-async def test_a_peer_without_the_key_gets_no_answer_and_is_hung_up_on(port, sent):
-    got = await asyncio.to_thread(answers, port, sent)
+async def test_a_peer_without_the_key_gets_no_answer_and_is_hung_up_on(port, say):
+    got = await asyncio.to_thread(answers, port, say)
     assert {kind for kind, _ in got} <= {Kind.FAILED}
     async with linked(port, KEY) as link:
         await up(link)
+
+
+async def test_what_a_gateway_said_once_opens_no_second_time(port):
+    said: list[bytes] = []
+
+    def overheard(greeting):
+        said.append(hello(greeting))
+        return said[0]
+
+    def replayed(_):
+        return said[0]
+
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as peer:
+        greeting = await asyncio.to_thread(greeted, peer)
+        peer.sendall(overheard(greeting))
+        let_in = await asyncio.to_thread(greeted, peer)
+        assert let_in.payload == proof(KEY, Side.RUNTIME, greeting.payload, OURS)
+    assert {kind for kind, _ in await asyncio.to_thread(answers, port, replayed)} == {
+        Kind.FAILED
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda said, _: packed(0, Kind.HELLO, said[NONCE_BYTES:]),
+        lambda said, _: packed(0, Kind.HELLO, said),
+        lambda said, nonce: packed(
+            0, Kind.HELLO, proof("another", Side.RUNTIME, nonce, said[:NONCE_BYTES])
+        ),
+        lambda _, __: packed(0, Kind.HELLO, b""),
+        lambda _, __: packed(0, Kind.HELLO, b"") * 1000,
+    ],
+)
+async def test_who_listens_at_an_address_and_does_not_know_the_key_is_not_told_it_nor_asked(
+    answer,
+):
+    """Addresses of pods that have ended are given to others."""
+    heard, told, stood = bytearray(), asyncio.Event(), []
+    nonce = secrets.token_bytes(NONCE_BYTES)
+
+    async def stranger(reader, writer):
+        writer.write(packed(0, Kind.HELLO, nonce))
+        said = await reader.readexactly(9 + NONCE_BYTES + PROOF_BYTES)
+        heard.extend(said)
+        writer.write(answer(said[9:], nonce))
+        with suppress(ConnectionError):
+            heard.extend(await reader.read())
+        writer.close()
+        told.set()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    async with linked(server.sockets[0].getsockname()[1], KEY) as link, asyncio.timeout(10):
+        link.on_up(lambda: stood.append(link))
+        await told.wait()
+    server.close()
+    assert stood == []
+    assert KEY.encode() not in heard
+    assert not any(frame.kind is Kind.BATCH for frame in FrameReader().feed(bytes(heard)))
+
+
+async def test_a_gateway_that_was_given_no_key_takes_nobody_for_a_runtime():
+    heard, told, stood = bytearray(), asyncio.Event(), []
+
+    async def stranger(reader, writer):
+        writer.write(packed(0, Kind.HELLO, OURS))
+        with suppress(ConnectionError):
+            heard.extend(await reader.read())
+        writer.close()
+        told.set()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    async with linked(server.sockets[0].getsockname()[1], "") as link, asyncio.timeout(10):
+        link.on_up(lambda: stood.append(link))
+        await told.wait()
+    server.close()
+    assert (heard, stood) == (b"", [])
+
+
+@pytest.mark.parametrize("greeting", [b"", b"x" * (NONCE_BYTES + 1)])
+async def test_who_greets_otherwise_is_told_nothing(greeting):
+    heard, told = bytearray(), asyncio.Event()
+
+    async def stranger(reader, writer):
+        writer.write(packed(0, Kind.HELLO, greeting))
+        with suppress(ConnectionError):
+            heard.extend(await reader.read())
+        writer.close()
+        told.set()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    async with linked(server.sockets[0].getsockname()[1], KEY), asyncio.timeout(10):
+        await told.wait()
+    server.close()
+    assert heard == b""
 
 
 def test_whatever_comes_first_only_the_key_opens():
@@ -170,7 +282,7 @@ def test_whatever_comes_first_only_the_key_opens():
             theirs.shutdown(socket.SHUT_WR)
             door = Door(KEY, wait_s=5)
             door.met(ours)
-            assert door.lets_in(ours) is junk.startswith(HELLO)
+            assert not door.lets_in(ours)
 
     only_the_key()
 
@@ -182,7 +294,7 @@ def test_the_key_may_come_in_pieces():
         door.met(ours)
 
         def trickle():
-            for byte in HELLO:
+            for byte in hello(greeted(theirs)):
                 theirs.sendall(bytes([byte]))
 
         sending = threading.Thread(target=trickle)
@@ -193,7 +305,7 @@ def test_the_key_may_come_in_pieces():
 
 
 def test_a_peer_that_says_nothing_or_trickles_is_let_go_when_its_time_is_over():
-    for said in (b"", HELLO[:3]):
+    for said in (b"", packed(0, Kind.HELLO, OURS * 2)[:3]):
         ours, theirs = socket.socketpair()
         with closing(ours), closing(theirs):
             theirs.sendall(said)
@@ -212,6 +324,7 @@ async def test_silent_peers_in_any_number_do_not_keep_a_gateway_out():
             await up(link)
             assert await missing(link, SHARE, 10) is not None
         # All but the last few were let go long before their time.
+        await asyncio.to_thread(greeted, crowd[0])
         assert await asyncio.to_thread(crowd[0].recv, 1) == b""
     finally:
         for peer in crowd:

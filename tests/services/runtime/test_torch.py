@@ -85,6 +85,12 @@ def test_files_of_both_formats_are_refused(files):
         Predictor.of(files.manifest, files.onnx, torch.code)
 
 
+def test_where_torch_is_missing_the_version_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UnusableModelError, match=r"found no torch; install .*torch\.txt"):
+        predictor()
+
+
 async def test_code_that_fails_while_it_is_tried_is_refused_and_not_quoted(
     tmp_path, monkeypatch
 ):

@@ -56,6 +56,8 @@ class PredictionLogged(Event):
 class ServingDemand(Event):
     """How much one gateway was asked for one model in a moment just past.
 
+    A gateway that was asked nothing says that, without a model: silence tells nothing.
+
     At most once: what is lost only delays a decision.
     """
 
@@ -64,19 +66,23 @@ class ServingDemand(Event):
     )
 
     gateway: Annotated[str, Field(min_length=1, max_length=100)]
-    model: ModelName
+    model: ModelName | None
+    """None: it was asked for none, and all figures are 0."""
     window_s: float = Field(gt=0, le=3600)
     requests: int = Field(ge=0, lt=2**53)
     """Requests that were taken."""
     refused: int = Field(ge=0, lt=2**53)
     """Requests that were refused, as too many were in hand."""
+    answered: int = Field(ge=0, lt=2**53)
+    """Requests whose batch a runtime answered."""
     queue_mean_s: float = Field(ge=0, le=3600)
-    """Time from a request's coming to the leaving of its batch."""
+    """Time from the coming of those that were answered to the leaving of their batch, without
+    that in which no runtime was there, or none held the version."""
     queue_max_s: float = Field(ge=0, le=3600)
     waiting: int = Field(ge=0, lt=2**53)
     """Requests in hand for which no runtime is there."""
 
     @property
     def key(self) -> str:
-        """The model's name."""
-        return self.model
+        """The model's name, or the gateway's."""
+        return self.model or self.gateway

@@ -46,6 +46,8 @@ class Container:
     volumes: Volumes
     process: "subprocess.Popen[bytes] | None" = None
     restarts: int = 0
+    ready_at: float | None = None
+    """When it began to answer; None while it does not."""
 
     def start(self) -> None:
         """Start it, with the folders of its volumes in the place of its mounts."""
@@ -120,6 +122,8 @@ class Kubelet:
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     """Pods that are to end do so once it is set: until then they answer, as in preStop."""
     containers: dict[str, Container] = field(default_factory=dict)
+    passed_s: float = 0.0
+    """The cluster's time; tests have it pass."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _seen: set[str] = field(default_factory=set)
 
@@ -154,6 +158,11 @@ class Kubelet:
         assert process is not None
         process.send_signal(signal.SIGKILL)
 
+    def at(self, passed_s: float) -> None:
+        """Have it be so late, and the controllers look at once."""
+        self.passed_s = passed_s
+        self._deploy()
+
     def autoscale(self, namespace: str, name: str, wanted: int) -> None:
         """Do as the autoscaler does whose metric asks for so many; of none it leaves none."""
         limits = self.objects.get(AUTOSCALER, namespace, name)["spec"]
@@ -187,10 +196,16 @@ class Kubelet:
                 self._make(namespace, name, each, template, digest)
             stale = [pod for pod in owned if pod not in current]
             spare = sorted(current, key=_worth)[: max(0, len(current) - wanted)]
-            if len([pod for pod in current if _ready(pod)]) >= wanted:
+            least_s = each["spec"].get("minReadySeconds", 0)
+            if len([pod for pod in current if self._settled(pod, least_s)]) >= wanted:
                 spare += stale
             for pod in spare:
                 self.objects.delete(POD, namespace, pod["metadata"]["name"])
+
+    def _settled(self, pod: Object, least_s: float) -> bool:
+        container = self.containers.get(pod["metadata"]["name"])
+        since = container.ready_at if container is not None else None
+        return since is not None and self.passed_s - since >= least_s
 
     def _make(
         self, namespace: str, owner: str, of: Object, template: Object, digest: str
@@ -251,6 +266,10 @@ class Kubelet:
             url = f"http://{container.ip}:{container.port(probe['port'])}{probe['path']}"
             with suppress(httpx.TransportError):
                 ready = (await client.get(url)).is_success
+        if not ready:
+            container.ready_at = None
+        elif container.ready_at is None:
+            container.ready_at = self.passed_s
         namespace = container.pod["metadata"]["namespace"]
         condition = {"type": "Ready", "status": "True" if ready else "False"}
         self.objects.report(namespace, name, conditions=[condition])

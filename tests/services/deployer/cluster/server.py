@@ -51,6 +51,8 @@ class ApiServer:
     objects: Objects
     access: Access
     fail: StatusError | None = None
+    refuse: dict[str, StatusError] = field(default_factory=dict)
+    """What objects of a name are answered, whoever asks for them by it or writes them."""
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: requests are read and not answered."""
     before_write: list[Callable[[], Any]] = field(default_factory=list)
@@ -83,6 +85,10 @@ class ApiServer:
 
         return answer
 
+    def _refuse(self, name: str) -> None:
+        if name in self.refuse:
+            raise self.refuse[name]
+
     async def _answer(self, kind: Kind, request: Request) -> Object:  # noqa: PLR0911
         namespace = request.path_params["namespace"]
         name, part = (request.path_params.get(each) for each in ("name", "part"))
@@ -94,6 +100,7 @@ class ApiServer:
                 404, "NotFound", "the server could not find the requested resource"
             )
         body = await _body(request)
+        self._refuse(name or body.get("metadata", {}).get("name", ""))
         if verb in _VERBS.values() and self.before_write:
             self.before_write.pop(0)()
         match (verb, name, part):

@@ -28,7 +28,8 @@ class Kind(IntEnum):
     FAILED = 4
     """The model gave no answer to this batch; UTF-8 text."""
     HELLO = 5
-    """Over TCP the first of each end: the service key, then an empty one that lets it in."""
+    """Over TCP before all others: the runtime's nonce, the gateway's nonce and proof, then the
+    runtime's proof, which lets it in."""
 
 
 class Rows(msgspec.Struct, array_like=True, gc=False):

@@ -9,7 +9,7 @@ _READ_BYTES = 1 << 20
 
 
 class Recent:
-    """Entries not yet acknowledged, with the position behind each, up to a limit in bytes.
+    """Entries not yet acknowledged, the position behind each, up to a limit of their payloads.
 
     Beyond it all of them are forgotten, and kept again from the next on: the reader then has
     files to read first, and comes to what is kept here if it catches up.

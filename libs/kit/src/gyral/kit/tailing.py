@@ -23,7 +23,8 @@ log = get_log()
 class Tail(Generic[E]):
     """Hands on each event that comes from now on, at most once: none is kept, none comes again.
 
-    Every process reads all partitions; after a loss of Kafka it goes on at the end.
+    Every process reads all partitions. After a loss of Kafka it goes on, where it was or at the
+    end; while there is none nothing is handed on, which is no sign that nobody tells anything.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -24,7 +25,7 @@ from gyral.deployer.engine.workloads import Pods
 from gyral.deployer.handlers import Handlers
 from gyral.deployer.jobs.following import Addressing, Reconciliation
 from gyral.deployer.jobs.preparing import Export, Preparation
-from gyral.deployer.jobs.scaling import Scaling
+from gyral.deployer.jobs.scaling import Scaling, nobody_is_left
 from gyral.deployer.settings import BackendName, Settings
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.specs import Specs
@@ -41,7 +42,11 @@ _DECIDE_S = 1.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _MARK = "GYRAL_PROCESS"
 """By it the local stack finds all processes that it has to end with itself."""
-_OF_FIXED = ("RUNTIME_URL", "RUNTIME_SOCKET", "RUNTIME_REPLICAS")
+_NOT_FOR_MADE = (
+    *("RUNTIME_URL", "RUNTIME_SOCKET", "RUNTIME_REPLICAS"),
+    *("RUNTIME_LISTEN", "RUNTIME_FLAVOUR"),
+)
+"""Settings of the deployer itself, and what each runtime is told for itself."""
 
 
 def build(settings: Settings) -> Service:
@@ -105,6 +110,7 @@ def build(settings: Settings) -> Service:
             Periodic("time-limits", handlers.time_passed, every_s=5),
             *runtimes.followed,
         ],
+        on_start=[] if runtimes.groups.backend else [partial(nobody_is_left, opened)],
         projections=[specs.models, specs.streams],
     )
 
@@ -183,17 +189,14 @@ def _kubernetes(settings: Settings) -> _Making:
         torch_image=settings.kubernetes_torch_image or settings.kubernetes_image,
         cpu=settings.kubernetes_cpu,
         memory=settings.kubernetes_memory,
+        settled_s=settings.kubernetes_settled_s,
+        knobs=_knobs(os.environ),
     )
     return Kubernetes(cluster, pods)
 
 
 def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return what a runtime is told of its surroundings, and its own knobs."""
-    knobs = {
-        name: value
-        for name, value in inherited.items()
-        if name.startswith("RUNTIME_") and name not in _OF_FIXED
-    }
     told = {
         "S3_ENDPOINT": settings.s3_endpoint,
         "S3_ACCESS_KEY": settings.s3_access_key,
@@ -205,7 +208,16 @@ def _environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, 
     if traces is not None:
         told["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = traces
     kept = {name: inherited[name] for name in (*_INHERITED, _MARK) if name in inherited}
-    return {**kept, **knobs, **told}
+    return {**kept, **_knobs(inherited), **told}
+
+
+def _knobs(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the deployer's environment is meant for the runtimes that it makes."""
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name.startswith("RUNTIME_") and name not in _NOT_FOR_MADE
+    }
 
 
 def _secrets(settings: Settings) -> dict[str, str]:

@@ -72,7 +72,11 @@ class Settings(CommonSettings):
     kubernetes_cpu: Annotated[str, Field(pattern=r"^[1-9][0-9]*m?$")] = "500m"
     """What each of them is promised of a core or cores, such as 500m or 2."""
     kubernetes_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi)$")] = "4Gi"
-    """What each of them is promised, and at most has; RUNTIME_MEMORY_BYTES is a part of it."""
+    """What each of them is promised, and at most has. Where they are not set for the deployer,
+    RUNTIME_MEMORY_BYTES is a quarter of it, and RUNTIME_TRIAL_MEMORY_BYTES all of it."""
+    kubernetes_settled_s: Annotated[int, Field(ge=0, le=540)] = 90
+    """How long a new one must have answered before an older one ends for it: it covers loading
+    all versions of its group, DEPLOYER_RECONCILE_S and the way of the routes to gateways."""
     kubernetes_service_host: str = ""
     """Where the API server is; every pod is told so by its cluster."""
     kubernetes_service_port: Annotated[int, Field(ge=1, le=65535)] = 443

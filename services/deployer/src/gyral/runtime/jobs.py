@@ -1,8 +1,7 @@
 """The data side: batches from gateways, computed in a thread each, answered in order."""
 
 import asyncio
-import hashlib
-import hmac
+import secrets
 import socket
 import socketserver
 import threading
@@ -10,24 +9,26 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gyral.kit.access import MAX_KEY_BYTES
 from gyral.kit.frames import Batch, FrameError, FrameReader, Kind, batch_of, packed
 from gyral.kit.frames import Frame as Received
 from gyral.kit.health import UnstartableError
+from gyral.kit.proofs import NONCE_BYTES, PROOF_BYTES, Side, proof, proven
 from gyral.kit.sockets import DataAddress, TcpPort, UnixSocket, prepare
 from gyral.kit.telemetry import get_log
 from gyral.runtime.engine import PredictionError
 from gyral.runtime.engine.shelf import NotLoadedError, Shelf
 
 _RECEIVE_BYTES = 1 << 18
-_HELLO_BYTES = 9 + MAX_KEY_BYTES
+_HELLO_BYTES = 9 + NONCE_BYTES + PROOF_BYTES
 _HELLO_S = 3.0
 _STRANGERS = 64
 log = get_log()
 
 
 class Door:
-    """Lets in over TCP who shows the service key at once; others cost little, and not for long.
+    """Lets in over TCP who knows the service key and shows so at once, and shows it too.
+
+    Others cost little, and not for long. The key itself is said by nobody.
 
     Of more strangers than it has room for, the one that has been silent longest is put out.
     """
@@ -35,14 +36,14 @@ class Door:
     def __init__(
         self, key: str, *, strangers: int = _STRANGERS, wait_s: float = _HELLO_S
     ) -> None:
-        self._digest = hashlib.sha256(key.encode()).digest()
+        self._key = key
         self._room = strangers
         self._wait_s = wait_s
         self._strangers: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
 
     def met(self, peer: socket.socket) -> None:
-        """Give a new connection its time to show the key."""
+        """Give a new connection its time to show that it knows the key."""
         with self._lock:
             while len(self._strangers) >= self._room:
                 longest = next(iter(self._strangers))
@@ -57,10 +58,16 @@ class Door:
             self._strangers.pop(peer, None)
 
     def lets_in(self, peer: socket.socket) -> bool:
-        """Return True once the peer has shown the key, False when it is to be hung up on."""
+        """Return True once each has shown the other that it knows the key.
+
+        False: the peer is to be hung up on.
+        """
         with self._lock:
             late = self._strangers.get(peer, 0.0)
+        ours = secrets.token_bytes(NONCE_BYTES)
         try:
+            peer.settimeout(self._wait_s)
+            peer.sendall(packed(0, Kind.HELLO, ours))
             given = _hello(peer, late)
         except (FrameError, OSError):
             return False
@@ -68,7 +75,8 @@ class Door:
             self.left(peer)
         if given is None:
             return False
-        if not hmac.compare_digest(hashlib.sha256(given).digest(), self._digest):
+        theirs, shown = given[:NONCE_BYTES], given[NONCE_BYTES:]
+        if not proven(shown, self._key, Side.GATEWAY, ours, theirs):
             why = (
                 b"SERVICE_KEY: expected the service key of this runtime; found another. Give"
                 b" the gateway the same key as the runtime"
@@ -77,12 +85,12 @@ class Door:
                 peer.sendall(packed(0, Kind.FAILED, why))
             return False
         peer.settimeout(None)
-        peer.sendall(packed(0, Kind.HELLO, b""))
+        peer.sendall(packed(0, Kind.HELLO, proof(self._key, Side.RUNTIME, ours, theirs)))
         return True
 
 
 def _hello(peer: socket.socket, late: float) -> bytes | None:
-    """Return what a peer's first frame shows as the key, or None when it shows none."""
+    """Return a peer's nonce and proof, its first frame, or None when it is something else."""
     reader, room = FrameReader(), _HELLO_BYTES
     while room > 0:
         peer.settimeout(max(late - time.monotonic(), 0.001))
@@ -91,7 +99,8 @@ def _hello(peer: socket.socket, late: float) -> bytes | None:
             return None
         room -= len(data)
         for frame in reader.feed(data):
-            return frame.payload if frame.kind is Kind.HELLO else None
+            whole = len(frame.payload) == NONCE_BYTES + PROOF_BYTES
+            return frame.payload if frame.kind is Kind.HELLO and whole else None
     return None
 
 
@@ -188,7 +197,7 @@ class _UnixServer(_Server):
 
 
 class _TcpServer(_Server):
-    """Asked through a port, by who shows the service key."""
+    """Asked through a port, by who knows the service key."""
 
     allow_reuse_address = True
 
@@ -204,7 +213,7 @@ class _TcpServer(_Server):
         return self._door.lets_in(peer)
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Give the peer a thread, in which it is to show the key."""
+        """Give the peer a thread, in which it is to show that it knows the key."""
         assert isinstance(request, socket.socket)  # noqa: S101 - as of every stream server
         prepare(request)
         self._door.met(request)

@@ -16,9 +16,9 @@ class Settings(ProcessSettings):
     """Not used: the runtime is told what to do over HTTP."""
     runtime_listen: str
     """Where gateways ask: `unix:<path>`, of at most about 100 characters, or
-    `tcp:<host>:<port>`, where they show the service key first."""
+    `tcp:<host>:<port>`, where each first shows the other that it knows the service key."""
     service_key: Annotated[SecretStr, Field(min_length=1, max_length=200)]
-    """What the deployer shows, and gateways over TCP."""
+    """What the deployer shows; over TCP gateways show that they know it, and are shown so."""
 
     runtime_flavour: Flavour = Flavour.ONNX
     """`torch`: serves versions that bring code beside ONNX ones; for one model's own runtime.

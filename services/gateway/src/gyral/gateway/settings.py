@@ -11,7 +11,7 @@ class Settings(ProcessSettings):
     """Read once, in `__main__`; a missing or malformed value stops the process at start."""
 
     service_key: SecretStr = SecretStr("")
-    """What the gateway shows runtimes that are asked over TCP; on a Unix socket nothing is."""
+    """What the gateway and runtimes show each other to know over TCP; not needed elsewhere."""
 
     gateway_request_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10
     """How long a request may wait for its version: a runtime's restart fits into it."""

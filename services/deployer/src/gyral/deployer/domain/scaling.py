@@ -51,7 +51,9 @@ class Heard:
     seen: Sequence[Second]
     now: float
     began: float
-    """When the listening began."""
+    """Since when every gateway was heard without a gap."""
+    until: float
+    """Up to when every gateway has told: silence is no calm."""
     idle_since: float
 
 
@@ -87,7 +89,7 @@ def _declared(replicas: int, limits: Limits) -> Scaled:
 
 
 def _idle(standing: Standing, limits: Limits, heard: Heard) -> Scaled | None:
-    idle_s = heard.now - heard.idle_since
+    idle_s = heard.until - heard.idle_since
     if limits.min > 0 or min(idle_s, standing.for_s) < limits.idle_s:
         return None
     why = f"idle: expected a request within {limits.idle_s:g} s; found none"
@@ -97,7 +99,7 @@ def _idle(standing: Standing, limits: Limits, heard: Heard) -> Scaled | None:
 def _in(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> Scaled | None:
     if standing.replicas <= max(limits.min, 1) or not _calm(standing, limits, heard, pace):
         return None
-    busiest = max((each.queue_mean_s for each in heard.seen), default=0.0)
+    busiest = max((each.queue_mean_s for each in _lately(heard, pace)), default=0.0)
     why = f"calm: found at most {busiest:.3g} s in the queue for {pace.in_s:g} s"
     return Scaled(standing.replicas - 1, why, {"queue_mean_s": round(busiest, 6)})
 
@@ -144,7 +146,7 @@ def _out(replicas: int, limits: Limits, heard: Heard, pace: Pace) -> Scaled:
 
 def _calm(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> bool:
     """True when one less would have done all the while, as far as queues tell."""
-    if min(standing.for_s, heard.now - heard.began) < pace.in_s:
+    if min(standing.for_s, heard.until - heard.began) < pace.in_s:
         return False
     if standing.there < standing.replicas:
         return False
@@ -153,6 +155,10 @@ def _calm(standing: Standing, limits: Limits, heard: Heard, pace: Pace) -> bool:
         not each.refused
         and not each.waiting
         and each.queue_mean_s * grown <= limits.queue_s * _CALM
-        for each in heard.seen
-        if each.at > heard.now - pace.in_s
+        for each in _lately(heard, pace)
     )
+
+
+def _lately(heard: Heard, pace: Pace) -> list[Second]:
+    """Return the seconds that must have been calm."""
+    return [each for each in heard.seen if each.at > heard.until - pace.in_s]

@@ -63,20 +63,24 @@ class Groups:
         return self.backend is not None and self.backend.elastic
 
     async def seats(self) -> dict[str, tuple[Seat, ...]]:
-        """Return every runtime there is, by group, oldest first."""
-        found: dict[str, tuple[Seat, ...]] = {}
-        if self.backend is not None and self.client is not None:
-            found = {
-                group: tuple(self._seat(each, self.client) for each in members)
-                for group, members in (await self.backend.groups()).items()
-            }
-        if self.fixed:
-            # What the backend made before the settings named others ends without a successor.
-            found[SHARED] = tuple(
-                Seat(address, runtime, ready=True, name=f"{SHARED}-{number}")
-                for number, (address, runtime) in enumerate(self.fixed.items())
-            )
-        return found
+        """Return every runtime that models are to be held by, by group, oldest first."""
+        made = await self.made()
+        if not self.fixed:
+            return made
+        shared = tuple(
+            Seat(address, runtime, ready=True, name=f"{SHARED}-{number}")
+            for number, (address, runtime) in enumerate(self.fixed.items())
+        )
+        return {**made, SHARED: shared}
+
+    async def made(self) -> dict[str, tuple[Seat, ...]]:
+        """Return every runtime that the backend made, wanted or not, by group."""
+        if self.backend is None or self.client is None:
+            return {}
+        return {
+            group: tuple(self._seat(each, self.client) for each in members)
+            for group, members in (await self.backend.groups()).items()
+        }
 
     @staticmethod
     def _seat(member: Member, client: httpx.AsyncClient) -> Seat:

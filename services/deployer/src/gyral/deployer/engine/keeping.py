@@ -23,6 +23,10 @@ _STOP_S = 30.0
 _STEADY_S = 10.0
 _LARGEST_LOG_BYTES = 64 << 20
 _PROBE_S = 5.0
+_START_S = 600.0
+"""How long a runtime may take to load what it held."""
+_CLOSE = {"connection": "close"}
+"""A connection that is kept would hold up the runtime's end."""
 _STRIKES = 6
 """Probes in a row that a live runtime may leave unanswered."""
 log = get_log()
@@ -197,7 +201,6 @@ class Keeper:
 
     async def _watch(self, held: Held) -> None:
         """Return once the process has ended; kill it should it hang."""
-        self._port = self._told_port()
         probing = asyncio.create_task(self._probe(held), name=f"probe {self.name}")
         try:
             await held.ended()
@@ -217,21 +220,28 @@ class Keeper:
 
     async def _probe(self, held: Held) -> None:
         """Tell when the process is up; kill it when it answers no more."""
-        base = f"http://127.0.0.1:{self._port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
-            backoff = Backoff(first_s=0.05, limit_s=1.0)
-            while not await _answers(client, "/health/ready", 60.0):
-                await backoff.wait()
-            self.ready = True
-            self._came_up.set()
-            self._changed()
-            strikes = 0
+        async with httpx.AsyncClient(trust_env=False, headers=_CLOSE) as client:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_START_S):
+                    await self._until_ready(client)
+            strikes = 0 if self.ready else _STRIKES
             while strikes < _STRIKES:
                 await asyncio.sleep(_PROBE_S)
-                alive = await _answers(client, "/health/live", _PROBE_S)
+                alive = await _answers(client, f"{self.member.control}/health/live", _PROBE_S)
                 strikes = 0 if alive else strikes + 1
         log.error("runtime.hangs", name=self.name)
         held.kill()
+
+    async def _until_ready(self, client: httpx.AsyncClient) -> None:
+        """Return once the process answers; where it listens it says before it is one."""
+        backoff = Backoff(first_s=0.05, limit_s=1.0)
+        self._port = self._told_port()
+        while not await _answers(client, f"{self.member.control}/health/ready", 60.0):
+            await backoff.wait()
+            self._port = self._told_port()
+        self.ready = True
+        self._came_up.set()
+        self._changed()
 
     async def _finish(self) -> None:
         try:
@@ -259,9 +269,9 @@ async def _stop(held: Held) -> None:
         held.close()
 
 
-async def _answers(client: httpx.AsyncClient, path: str, timeout_s: float) -> bool:
+async def _answers(client: httpx.AsyncClient, url: str, timeout_s: float) -> bool:
     try:
-        answer = await client.get(path, timeout=timeout_s)
+        answer = await client.get(url, timeout=timeout_s)
     except httpx.HTTPError:
         return False
     return answer.is_success

@@ -1,7 +1,8 @@
 """Groups of runtimes in a Kubernetes cluster: Deployments that its autoscaler moves."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -12,13 +13,11 @@ from kubernetes_asyncio import client as k8s
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 
-from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
+from gyral.deployer.engine.backend import GroupSpec, Member
+from gyral.deployer.engine.members import age, group_of, member_of
 from gyral.deployer.engine.workloads import (
-    CONTROL_PORT,
     DATA_PORT,
     DIGEST,
-    FLAVOUR,
-    GROUP,
     RUNTIMES,
     Manifest,
     Pods,
@@ -40,6 +39,7 @@ _MERGE = "application/merge-patch+json"
 _ADVICE: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: ". Look at the token in KUBERNETES_CREDENTIALS",
     HTTPStatus.FORBIDDEN: ". Look at the deployer's Role, and at the namespace's quotas",
+    HTTPStatus.NOT_FOUND: ". See that the namespace is there that KUBERNETES_NAMESPACE names",
 }
 log = get_log()
 
@@ -48,12 +48,19 @@ class RefusedByClusterError(ConnectionError):
     """The API server answered, and said no; it is asked again, as rules and quotas change."""
 
 
-class _AbsentError(LookupError):
-    """There is no such object."""
+class _AbsentError(RefusedByClusterError):
+    """There is no such object, or no such namespace."""
 
 
-class _ConflictError(RuntimeError):
+class _ConflictError(RefusedByClusterError):
     """Somebody else was there first."""
+
+
+_OF_OTHERS: Mapping[int, type[RefusedByClusterError]] = {
+    HTTPStatus.NOT_FOUND: _AbsentError,
+    HTTPStatus.CONFLICT: _ConflictError,
+}
+"""What is looked at again before it is told: others come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ class Cluster:
     """Folder with `token` and `ca.crt`, as a pod with a service account finds them."""
     timeout_s: float
     """How long one answer may take."""
+    settled_s: float = 30.0
+    """How long what was found as wanted is not looked at again, unless a listing differs."""
+    fresh_s: float = 0.5
+    """How long a listing serves all who ask for one."""
 
 
 class Kubernetes:
@@ -77,9 +88,14 @@ class Kubernetes:
 
     elastic = True
 
-    def __init__(self, cluster: Cluster, pods: Pods) -> None:
+    def __init__(
+        self, cluster: Cluster, pods: Pods, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cluster = cluster
         self._pods = pods
+        self._clock = clock
+        self._settled: dict[str, tuple[GroupSpec, float]] = {}
+        self._listed: tuple[float, dict[str, tuple[Member, ...]]] | None = None
         self._client: k8s.ApiClient | None = None
 
     async def start(self) -> None:
@@ -123,26 +139,22 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no; the group may be half made.
         """
+        before, since = self._settled.get(spec.name, (None, 0.0))
+        if before == spec and self._clock() - since < self._cluster.settled_s:
+            return
+        self._settled.pop(spec.name, None)
+        last: RefusedByClusterError | None = None
         for _ in range(_ATTEMPTS):
             try:
-                uid = await self._ensure_deployment(spec)
-            except (_ConflictError, _AbsentError):
+                await self._ensure(spec)
+            except (_ConflictError, _AbsentError) as error:
+                last = error
                 continue
-            owner = {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "name": workload(spec.name),
-                "uid": uid,
-            }
-            try:
-                await self._ensure_service(service(spec, self._pods, owner))
-                await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
-            except (_ConflictError, _AbsentError):
-                continue
+            self._settled[spec.name] = spec, self._clock()
             return
         raise RefusedByClusterError(
-            f"{spec.name}: expected to bring its objects into step; found others changing them"
-            f" {_ATTEMPTS} times"
+            f"{spec.name}: expected to bring its objects into step in {_ATTEMPTS} tries; found"
+            f" of the last: {last}"
         )
 
     async def remove(self, group: str) -> None:
@@ -151,6 +163,8 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no.
         """
+        self._settled.pop(group, None)
+        self._listed = None
         try:
             await self._ask(
                 k8s.AppsV1Api(self._api).delete_namespaced_deployment(
@@ -168,6 +182,10 @@ class Kubernetes:
         Raises:
             ConnectionError: the API server is away, or says no.
         """
+        if self._listed is not None:
+            since, listed = self._listed
+            if self._clock() - since < self._cluster.fresh_s:
+                return listed
         namespace = self._pods.namespace
         made = await self._ask(
             k8s.AppsV1Api(self._api).list_namespaced_deployment(
@@ -179,14 +197,17 @@ class Kubernetes:
             k8s.CoreV1Api(self._api).list_namespaced_pod(namespace, label_selector=_OURS),
             "list pods",
         )
+        self._notice(made.items)
         found: dict[str, list[Member]] = {
-            group: [] for each in made.items if (group := _group_of(each.metadata)) is not None
+            group: [] for each in made.items if (group := group_of(each.metadata)) is not None
         }
-        for pod in sorted(pods.items, key=_age):
-            group, member = _group_of(pod.metadata), _member(pod)
+        for pod in sorted(pods.items, key=age):
+            group, member = group_of(pod.metadata), member_of(pod)
             if group in found and member is not None:
                 found[group].append(member)
-        return {group: tuple(members) for group, members in found.items()}
+        listed = {group: tuple(members) for group, members in found.items()}
+        self._listed = self._clock(), listed
+        return listed
 
     def entry(self, group: str) -> str:
         """Return the Service's address in the cluster's DNS."""
@@ -197,6 +218,24 @@ class Kubernetes:
         if self._client is None:
             raise ConnectionError("kubernetes: expected to be started; found it is not yet")
         return self._client
+
+    def _notice(self, made: Sequence[k8s.V1Deployment]) -> None:
+        """Have those looked at again that are there no more, or are none against our word."""
+        up = {group_of(each.metadata): each.spec.replicas > 0 for each in made}
+        for group, (spec, _) in list(self._settled.items()):
+            if up.get(group) is not (spec.replicas > 0):
+                del self._settled[group]
+
+    async def _ensure(self, spec: GroupSpec) -> None:
+        self._listed = None
+        owner = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": workload(spec.name),
+            "uid": await self._ensure_deployment(spec),
+        }
+        await self._ensure_service(service(spec, self._pods, owner))
+        await self._ensure_autoscaler(autoscaler(spec, self._pods, owner))
 
     async def _ensure_deployment(self, spec: GroupSpec) -> str:
         """Return the uid of the group's Deployment, as it is once it is as wanted."""
@@ -310,17 +349,13 @@ class Kubernetes:
             ) from error
 
 
-def _meant(error: k8s.ApiException, what: str) -> Exception:
-    if error.status == HTTPStatus.NOT_FOUND:
-        return _AbsentError(what)
-    if error.status == HTTPStatus.CONFLICT:
-        return _ConflictError(what)
+def _meant(error: k8s.ApiException, what: str) -> RefusedByClusterError:
     said = str(error.body or error.reason)[:400]
-    log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
     advice = _ADVICE.get(error.status or 0, "")
-    return RefusedByClusterError(
-        f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}"
-    )
+    kind = _OF_OTHERS.get(error.status or 0, RefusedByClusterError)
+    if kind is RefusedByClusterError:
+        log.warning("kubernetes.refused", request=what, status=error.status, reason=said)
+    return kind(f"kubernetes: expected 200 to `{what}`; found {error.status}: {said}{advice}")
 
 
 def _named(manifest: Manifest) -> tuple[str, str]:
@@ -330,40 +365,3 @@ def _named(manifest: Manifest) -> tuple[str, str]:
 
 def _differs(found: k8s.V1ObjectMeta, wanted: Manifest) -> bool:
     return (found.annotations or {}).get(DIGEST) != digest_of(wanted)
-
-
-def _group_of(metadata: k8s.V1ObjectMeta) -> str | None:
-    group: str | None = (metadata.annotations or {}).get(GROUP)
-    return group
-
-
-def _age(pod: k8s.V1Pod) -> tuple[float, str]:
-    return pod.metadata.creation_timestamp.timestamp(), pod.metadata.name
-
-
-def _member(pod: k8s.V1Pod) -> Member | None:
-    """Return a pod as a member, or None before it has an address and once it is to end.
-
-    One that is to end answers for a while, in which routes cease to name it.
-    """
-    ip: str | None = pod.status.pod_ip
-    leaving = pod.metadata.deletion_timestamp is not None
-    if not ip or leaving or pod.status.phase in ("Succeeded", "Failed"):
-        return None
-    host = f"[{ip}]" if ":" in ip else ip
-    ready = any(
-        each.type == "Ready" and each.status == "True" for each in pod.status.conditions or ()
-    )
-    return Member(
-        name=pod.metadata.name,
-        control=f"http://{host}:{CONTROL_PORT}",
-        data=f"tcp:{host}:{DATA_PORT}",
-        ready=ready,
-        flavour=_flavour_of(pod),
-    )
-
-
-def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
-    """Return what a pod's runtime was told to compute; None where it was not told."""
-    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
-    return Flavour(told[0].value) if told else None

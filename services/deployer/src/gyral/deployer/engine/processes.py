@@ -74,9 +74,15 @@ class Processes:
         self._owned = await own(self._lock, patience_s=_PATIENCE_S)
         for name, secret in self._around.secrets.items():
             _write_private(self._secrets / name, secret)
-        for path in sorted(self._groups.glob("*/*")):
-            if path.name.isdecimal() and Keeper.alive(path):
-                self._keep(GroupSpec(path.parent.name, 0, _flavour_of(path)), int(path.name))
+        for path in sorted(self._groups.iterdir()):
+            self._find(path.name)
+
+    def _find(self, group: str) -> None:
+        """Look after every member of a group that has a process and is not looked after."""
+        for path in sorted((self._groups / group).glob("*")):
+            known = not path.name.isdecimal() or (group, int(path.name)) in self._keepers
+            if not known and Keeper.alive(path):
+                self._keep(GroupSpec(group, 0, _flavour_of(path)), int(path.name))
 
     async def stop(self) -> None:
         """Look after them no more; they go on."""
@@ -105,6 +111,7 @@ class Processes:
 
     async def remove(self, group: str) -> None:
         """End all of a group, and forget what its members had on disk."""
+        self._find(group)  # a deployer that died may have left a start under way
         for name, number in list(self._keepers):
             if name == group:
                 self._end(name, number)

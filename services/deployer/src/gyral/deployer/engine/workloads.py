@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from gyral.deployer.engine.backend import SHARED, Flavour, GroupSpec
@@ -43,6 +43,10 @@ class Pods:
     """Of groups whose flavour is torch."""
     cpu: str
     memory: str
+    settled_s: int
+    """How long a new pod must have answered before another may end for it."""
+    knobs: Mapping[str, str] = field(default_factory=dict)
+    """Settings of runtimes; what is not among them follows from the pod's memory."""
 
 
 def workload(group: str) -> str:
@@ -50,7 +54,8 @@ def workload(group: str) -> str:
     name = f"runtime-{group}"
     if len(name) <= _DNS_LABEL and not name.endswith("-"):
         return name
-    return f"runtime-{group[:40].rstrip('-')}-{hashlib.sha256(group.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(group.encode()).hexdigest()[:12]
+    return f"runtimes-{group[:40].rstrip('-')}-{digest}"  # as no name that is whole begins
 
 
 def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
@@ -67,6 +72,7 @@ def deployment(spec: GroupSpec, pods: Pods) -> Manifest:
                     "type": "RollingUpdate",
                     "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
                 },
+                "minReadySeconds": pods.settled_s,
                 "revisionHistoryLimit": 2,
                 "progressDeadlineSeconds": 600,
                 "template": {
@@ -203,7 +209,7 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
         "name": "runtime",
         "image": pods.torch_image if spec.flavour is Flavour.TORCH else pods.image,
         "command": ["python", "-m", "gyral.runtime"],
-        "env": _environment(spec.flavour),
+        "env": _environment(spec.flavour, pods),
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT},
             {"name": "data", "containerPort": DATA_PORT},
@@ -229,7 +235,20 @@ def _container(spec: GroupSpec, pods: Pods) -> Manifest:
     }
 
 
-def _environment(flavour: Flavour) -> list[Manifest]:
+def _bounds(memory: str) -> dict[str, str]:
+    """Return what a runtime may take so that its pod is not ended for it.
+
+    Versions in memory have a quarter: a process that computes takes more than it holds. A
+    trial's bound is of addresses, of which torch alone takes 3 GB; of memory it takes less.
+    """
+    size = int(memory[:-2]) << (30 if memory.endswith("Gi") else 20)
+    return {
+        "RUNTIME_MEMORY_BYTES": str(max(size // 4, 1 << 20)),
+        "RUNTIME_TRIAL_MEMORY_BYTES": str(max(size, 256 << 20)),
+    }
+
+
+def _environment(flavour: Flavour, pods: Pods) -> list[Manifest]:
     """Return a runtime's settings; secrets and addresses are referred to."""
     given: dict[str, Json] = {
         name: {"configMapKeyRef": {"name": EXTERNALS, "key": name}}
@@ -239,6 +258,7 @@ def _environment(flavour: Flavour) -> list[Manifest]:
         name: {"secretKeyRef": {"name": S3_SECRET, "key": name}}
         for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY")
     }
+    knobs: dict[str, Json] = {**_bounds(pods.memory), **pods.knobs}
     return [
         {"name": "HTTP_HOST", "value": "0.0.0.0"},  # noqa: S104 - inside a pod
         {"name": "HTTP_PORT", "value": str(CONTROL_PORT)},
@@ -247,6 +267,7 @@ def _environment(flavour: Flavour) -> list[Manifest]:
         {"name": "STATE_DIR", "value": "/var/lib/gyral/runtime"},
         {"name": "OMP_NUM_THREADS", "value": "1"},
         {"name": FLAVOUR, "value": flavour},
+        *({"name": name, "value": value} for name, value in sorted(knobs.items())),
         *({"name": name, "valueFrom": source} for name, source in given.items()),
     ]
 

@@ -25,6 +25,10 @@ LINGER = timedelta(minutes=1)
 gateway may follow an older route."""
 
 
+_ASK_S = 2.0
+"""How long a runtime may take to say what it holds: the others' routes wait for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a model's route is to name."""
@@ -117,9 +121,10 @@ def group_of(groups: Groups, specs: Specs, route: RouteChanged) -> str:
 async def _held(runtime: Runtime) -> dict[str, str]:
     """Return what a runtime holds; nothing while it does not say."""
     try:
-        return await runtime.held()
-    except (ConnectionError, RefusedByRuntimeError) as error:
-        log.warning("runtime.unknown", error=str(error))
+        async with asyncio.timeout(_ASK_S):
+            return await runtime.held()
+    except (OSError, RefusedByRuntimeError) as error:
+        log.warning("runtime.unknown", error=str(error) or type(error).__name__)
         return {}
 
 

@@ -1,6 +1,6 @@
 """How many runtimes each group is to have, decided by what it is asked, and made so."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -14,10 +14,28 @@ from gyral.deployer.engine.groups import Groups, Seat
 from gyral.deployer.store import DeployerTx
 from gyral.deployer.store.groups import StoredGroup
 from gyral.deployer.store.specs import Specs
+from gyral.kit.health import UnstartableError
 from gyral.kit.telemetry import get_log
 from gyral.kit.tx import Begin
 
 log = get_log()
+
+
+async def nobody_is_left(begin: Begin[DeployerTx]) -> None:
+    """Return where no runtimes are wanted of a backend, as there is none any more.
+
+    Raises:
+        UnstartableError: some are, and nobody would look after them.
+    """
+    async with begin() as tx:
+        rows = sorted(await tx.groups())
+    if rows:
+        raise UnstartableError(
+            "DEPLOYER_BACKEND: expected the backend that makes the runtimes of"
+            f" {', '.join(rows[:3])} ({len(rows)} in all); found none, and nobody would end"
+            " them. Set it back, declare every model `runtime: shared`, set RUNTIME_URL, and"
+            " start with none once `gyral get runtimes` lists no other group"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +43,8 @@ class _Scene:
     """What a look around found."""
 
     owning: dict[str, Serving]
-    seats: dict[str, tuple[Seat, ...]]
+    made: dict[str, tuple[Seat, ...]]
+    """What the backend made."""
     named: frozenset[str]
     """Addresses that routes name of runtimes that are to be there."""
     warming: frozenset[str]
@@ -58,6 +77,9 @@ class Scaling:
 
     def heard(self, told: ServingDemand) -> None:
         """Remember what a gateway was asked."""
+        self.demand.hear(told.gateway, self.clock())
+        if told.model is None:
+            return
         serving = self.specs.serving(told.model)
         if serving is None:
             return
@@ -68,7 +90,8 @@ class Scaling:
                 at=int(self.clock()),
                 requests=told.requests,
                 refused=told.refused,
-                queued_s=told.queue_mean_s * told.requests,
+                answered=told.answered,
+                queued_s=told.queue_mean_s * told.answered,
                 queue_max_s=told.queue_max_s,
                 waiting=told.waiting,
             ),
@@ -94,7 +117,7 @@ class Scaling:
         async with self.begin() as tx:
             rows, routes, warming = await tx.groups(), await tx.routes(), await tx.warming()
         named = {each for route in routes if not route.dormant for each in route.runtimes}
-        scene = _Scene(owning, await self.groups.seats(), frozenset(named), warming)
+        scene = _Scene(owning, await self.groups.made(), frozenset(named), warming)
         needed = {route.model for route in routes} & set(owning)
         if self.groups.makes(SHARED):
             needed.add(SHARED)
@@ -133,11 +156,12 @@ class Scaling:
 
     def _decided(self, group: str, row: StoredGroup | None, scene: "_Scene") -> Scaled | None:
         """Return what is to change of a group, as far as is known now."""
-        seats = scene.seats.get(group, ())
+        seats = scene.made.get(group, ())
         if not self._wanted(group, scene):
             if row is None or scene.named.intersection(each.address for each in seats):
                 return None
-            return Scaled(0, f"declared: {SHARED} runtimes hold it", {})
+            others = "others hold its models" if group == SHARED else f"{SHARED} ones hold it"
+            return Scaled(0, f"declared: {others}", {})
         limits, now = self._limits(group, scene.owning), self.clock()
         if group in scene.warming:  # nobody asks it yet, and it needs a runtime
             limits = replace(limits, min=max(limits.min, 1))
@@ -147,7 +171,11 @@ class Scaling:
         there = sum(each.ready for each in seats[: row.replicas])
         standing = Standing(row.replicas, there, (self.now() - row.since).total_seconds())
         heard = Heard(
-            self.demand.seen(group), now, self.demand.began, self.demand.idle_since(group)
+            self.demand.seen(group),
+            now,
+            self.demand.began,
+            self.demand.known_until(now),
+            self.demand.idle_since(group),
         )
         return scaling.decide(standing, limits, heard, self.pace)
 
@@ -166,21 +194,37 @@ class Scaling:
         self, rows: dict[str, StoredGroup], scene: "_Scene", of_torch: frozenset[str]
     ) -> None:
         """Have the backend make what is wanted; what is not ends once no gateway asks it."""
-        made = {group: each for group, each in scene.seats.items() if self.groups.makes(group)}
-        self._note_unnamed(made, scene.named)
+        self._note_unnamed(scene.made, scene.named)
+        refused: list[ConnectionError] = []
+        followed = 0
         for group, row in rows.items():
-            serving = scene.owning.get(group)
-            spec = GroupSpec(
-                group,
-                self._kept(made.get(group, ()), row.replicas),
-                Flavour.TORCH if group in of_torch else Flavour.ONNX,
-                most=serving.replicas.max if serving else self.shared.max,
-                queue_s=serving.queue if serving else self.shared.queue_s,
-            )
-            await self.backend.ensure(spec)
-        for group, each in made.items():
+            kept = self._kept(scene.made.get(group, ()), row.replicas)
+            flavour = Flavour.TORCH if group in of_torch else Flavour.ONNX
+            spec = self._spec(group, kept, flavour, scene.owning.get(group))
+            followed += await self._tried(group, self.backend.ensure(spec), refused)
+        for group, each in scene.made.items():
             if group not in rows and self._kept(each, 0) == 0:
-                await self.backend.remove(group)
+                followed += await self._tried(group, self.backend.remove(group), refused)
+        if refused and not followed:
+            raise refused[-1]
+
+    def _spec(
+        self, group: str, kept: int, flavour: Flavour, serving: Serving | None
+    ) -> GroupSpec:
+        most = serving.replicas.max if serving else self.shared.max
+        queue_s = serving.queue if serving else self.shared.queue_s
+        return GroupSpec(group, kept, flavour, most, queue_s)
+
+    @staticmethod
+    async def _tried(group: str, call: Awaitable[None], refused: list[ConnectionError]) -> bool:
+        """Return True when the backend did so; a group that it refuses holds up no other."""
+        try:
+            await call
+        except ConnectionError as error:
+            log.warning("group.not_followed", group=group, reason=str(error))
+            refused.append(error)
+            return False
+        return True
 
     def _note_unnamed(self, made: dict[str, tuple[Seat, ...]], named: frozenset[str]) -> None:
         now = self.clock()

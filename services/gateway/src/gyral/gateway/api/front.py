@@ -20,8 +20,8 @@ from gyral.gateway.domain.routing import (
     RouteTable,
     choose,
 )
-from gyral.gateway.engine.batcher import ModelFailedError, RuntimeAwayError
-from gyral.gateway.engine.crowding import Crowd, CrowdedError
+from gyral.gateway.engine.batcher import Batcher, ModelFailedError, RuntimeAwayError
+from gyral.gateway.engine.crowding import CrowdedError
 from gyral.kit.access import AccessDenied, Caller, KeyRing
 from gyral.kit.health import Health
 from gyral.kit.journal import JournalBrokenError, JournalFullError
@@ -95,13 +95,14 @@ class Front:
     def check_room(self, to: Addressed) -> None:
         """Raise RefusedError 429 when nobody who may be chosen has room for a request."""
         chosen = to.plan.live if to.named is None else (to.named,)
-        crowd: Crowd | None = None
+        batcher: Batcher | None = None
         for each in chosen:
-            crowd = self.answering.fleet.batcher(to.plan.route, each, shadow=False).crowd
-            if not crowd.full:
+            batcher = self.answering.fleet.batcher(to.plan.route, each, shadow=False)
+            asleep = to.plan.route.dormant and not batcher.link.up
+            if not batcher.crowd.full and not (asleep and batcher.crowd.full_asleep):
                 return
-        if crowd is not None:
-            crowd.refused += 1
+        if batcher is not None:
+            batcher.crowd.refused += 1
             raise RefusedError(
                 429, f"{to.plan.route.model}: expected room for one more request; found none"
             )

@@ -13,7 +13,7 @@ from gyral.contracts.deployment import Share
 from gyral.gateway.domain.rows import MAX_ROWS, Columns
 from gyral.gateway.engine.crowding import Crowd
 from gyral.gateway.engine.link import Link
-from gyral.kit.frames import Batch, Frame, FrameError, Kind, Rows, batch_payload
+from gyral.kit.frames import Batch, Frame, Kind, Rows, batch_payload
 
 _MAX_LOSSES = 3
 """Connections a request may see break before it is taken to be what breaks them."""
@@ -58,6 +58,10 @@ class Batcher:
     """Called once nobody waits here any more; None while a route names the version."""
     _waiting: deque[_Asked] = field(default_factory=deque)
     _lacking_until: float = 0.0
+    _open_since: float = 0.0
+    """When the runtime came, or held the version, last: waiting before is no queue."""
+    _hindered: bool = True
+    """It was away, or lacked the version, when it was asked last."""
     _quiet_since: float = 0.0
     """When the batch that is out left, or when the runtime was heard of since."""
     _under_way: list[_Asked] = field(default_factory=list)
@@ -73,11 +77,11 @@ class Batcher:
 
     def __post_init__(self) -> None:
         self._names = tuple(each.name for each in self.share.inputs)
-        self.link.on_up(self._schedule)
+        self.link.on_up(self._came_up)
 
     def close(self) -> None:
         """Let go of the link; what waits here runs into its deadlines."""
-        self.link.forget(self._schedule)
+        self.link.forget(self._came_up)
 
     def answers_for(self, share: Share) -> bool:
         """Return whether a share of the same bytes reads the same inputs, and remember so."""
@@ -121,10 +125,10 @@ class Batcher:
         came = self._loop.time()
         future = self._loop.create_future()
         asked = _Asked(Rows(rows, columns), future, came + within_s, came)
-        self._waiting.append(asked)
-        self._schedule()
-        self._watch()
         try:
+            self._waiting.append(asked)
+            self._schedule()
+            self._watch()
             return await asked.future
         finally:
             self.crowd.leave(rows)
@@ -153,6 +157,10 @@ class Batcher:
         if self._looking:
             self._loop.call_later(_LOOK_S, self._look)
 
+    def _came_up(self) -> None:
+        self._hindered = True
+        self._schedule()
+
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._out and self.link.up:
             if self._alone:
@@ -171,26 +179,30 @@ class Batcher:
         self._under_way = batch
         if not self.lacking:
             self._why = "the runtime did not answer in time"
-        payload = batch_payload(
-            Batch(
-                self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
-            )
+        asks = Batch(
+            self.share.slot, self.share.sha256, self._names, [asked.rows for asked in batch]
         )
         began = self._quiet_since = self._loop.time()
-        self.crowd.left_queue(len(batch), began - batch[0].came, began - batch[-1].came)
+        if self._hindered:
+            self._open_since, self._hindered = began, False
+        open_since = self._open_since
 
         def answered(frame: Frame | None) -> None:
             if frame is not None and frame.kind is Kind.PROBABILITIES:
                 rows = sum(asked.rows.count for asked in batch)
-                self.crowd.answered(rows, self._loop.time() - began)
+                self.crowd.took(rows, self._loop.time() - began)
+                oldest = began - max(batch[0].came, open_since)
+                self.crowd.left_queue(
+                    len(batch), oldest, began - max(batch[-1].came, open_since)
+                )
             self._out = False
             self._under_way = []
             self._react(batch, frame)
             self.rest()
 
         try:
-            self.link.run(payload, answered)
-        except FrameError as error:  # together they are too long: each goes by itself
+            self.link.run(batch_payload(asks), answered)
+        except ValueError as error:  # together they are too long: each goes by itself
             answered(Frame(0, Kind.FAILED, str(error).encode()))
 
     def _unanswered(self) -> None:
@@ -224,6 +236,7 @@ class Batcher:
             _share_out(batch, frame.payload)
         elif frame.kind is Kind.NOT_LOADED:
             self._why = frame.payload.decode("utf-8", "replace")
+            self._hindered = True
             self._lacking_until = self._loop.time() + _LACKING_S
             self._waiting.extendleft(reversed(batch))
             self._loop.call_later(_NOT_LOADED_WAIT_S, self._ask_again)
@@ -235,6 +248,7 @@ class Batcher:
     def _lost(self, batch: list[_Asked]) -> None:
         """Ask again when the runtime is back: computing is free of effects; but one by one."""
         self._why = "the runtime is away"
+        self._hindered = True
         for asked in reversed(batch):
             asked.losses += 1
             asked.alone = True
@@ -262,7 +276,10 @@ class Batcher:
 
     def take_over(self, waiting: Iterable[_Asked]) -> None:
         """Answer what another runtime did not; it waited long enough to be the next."""
-        self._waiting.extendleft(reversed(list(waiting)))
+        now = self._loop.time()
+        for asked in reversed(list(waiting)):
+            asked.came = now  # what it waited there says nothing of the queue here
+            self._waiting.appendleft(asked)
         self._schedule()
         self._watch()
 

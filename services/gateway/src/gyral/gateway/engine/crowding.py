@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 _RECENT = 0.2
 """Weight of the last batch in what is known of a version's pace."""
+_ASLEEP = 64
+"""Requests of a version that may wait for a runtime where there is none by intent: they hold
+places of all models' requests for as long as one takes to start."""
 _FEW = 96
 """Requests that are never too many: to be asked so many at once is what batches are for."""
 
@@ -30,10 +33,11 @@ class Crowd:
     requests: int = 0
     rows: int = 0
     taken: int = 0
-    """Requests that entered since somebody looked; the three below likewise."""
+    """Requests that entered since somebody looked; the four below likewise."""
     refused: int = 0
+    answered: int = 0
     queued_s: float = 0.0
-    """Time that requests waited together before their batches left."""
+    """Time that those who were answered waited together before their batches left."""
     queue_max_s: float = 0.0
     _row_s: float = 0.0
 
@@ -59,14 +63,20 @@ class Crowd:
         self.rows -= rows
 
     def left_queue(self, requests: int, longest_s: float, shortest_s: float) -> None:
-        """Count a batch that leaves; it was filled in the order of coming."""
+        """Count a batch that was answered; it was filled in the order of coming."""
+        self.answered += requests
         self.queued_s += requests * (longest_s + shortest_s) / 2
         self.queue_max_s = max(self.queue_max_s, longest_s)
 
-    def answered(self, rows: int, seconds: float) -> None:
+    def took(self, rows: int, seconds: float) -> None:
         """Learn from a batch how long rows take."""
-        took = seconds / rows
-        self._row_s += (took - self._row_s) * (_RECENT if self._row_s else 1.0)
+        one_s = seconds / rows
+        self._row_s += (one_s - self._row_s) * (_RECENT if self._row_s else 1.0)
+
+    @property
+    def full_asleep(self) -> bool:
+        """True when no more may wait for a runtime to be started."""
+        return self.requests >= _ASLEEP
 
     @property
     def full(self) -> bool:

@@ -79,9 +79,10 @@ class Fleet:
             crowd = batcher.crowd
             asked.requests += crowd.taken
             asked.refused += crowd.refused
+            asked.answered += crowd.answered
             asked.queued_s += crowd.queued_s
             asked.queue_max_s = max(asked.queue_max_s, crowd.queue_max_s)
-            crowd.taken = crowd.refused = 0
+            crowd.taken = crowd.refused = crowd.answered = 0
             crowd.queued_s = crowd.queue_max_s = 0.0
             if not batcher.link.up:
                 asked.waiting += crowd.requests

@@ -3,12 +3,14 @@
 import asyncio
 import math
 import random
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias, cast
 
 from gyral.kit.backoff import Backoff
 from gyral.kit.frames import Frame, FrameError, FrameReader, Kind, packed
+from gyral.kit.proofs import NONCE_BYTES, Side, proof, proven
 from gyral.kit.sockets import TcpPort, UnixSocket, data_address, prepare
 from gyral.kit.telemetry import get_log
 
@@ -17,9 +19,15 @@ _RARELY_S = 5.0
 Answered: TypeAlias = Callable[[Frame | None], None]
 """Gets the frame that answers a batch, or None: the connection broke first."""
 _CONNECT_S = 5.0
-"""How long a machine may take to accept a connection and the key."""
+"""How long a machine may take to accept a connection and to show that it is a runtime."""
 _HELLO_ID = 0
 """Batches are numbered from 1."""
+_GREETINGS = 2
+"""What a runtime says before it is asked: its nonce, and its proof."""
+_NOT_A_RUNTIME = (
+    "SERVICE_KEY: expected a runtime that knows it; found that who listens there does not. Give"
+    " the runtime the same key as the gateway"
+)
 log = get_log()
 
 
@@ -31,6 +39,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._waiting: dict[int, Answered] = {}
+        self._greetings: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._sent = 0
         self._time = asyncio.get_running_loop().time
         self.heard_at = self._time()
@@ -42,27 +51,46 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._await_greeting()
 
     async def greet(self, key: str) -> None:
-        """Show the service key and return once it is taken.
+        """Show that the service key is known here, and be shown that it is known there.
 
         Raises:
-            ConnectionRefusedError: it is not.
+            ConnectionRefusedError: one of the two does not know it.
         """
+        if not key:
+            raise ConnectionRefusedError("SERVICE_KEY: expected the runtimes' key; found none")
         transport = cast(asyncio.Transport, self._transport)
         prepare(transport.get_extra_info("socket"))
-        told: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
+        ours, theirs = secrets.token_bytes(NONCE_BYTES), await self._greeting()
+        if len(theirs) != NONCE_BYTES:
+            raise ConnectionRefusedError(_NOT_A_RUNTIME)
+        shown = proof(key, Side.GATEWAY, theirs, ours)
+        transport.write(packed(_HELLO_ID, Kind.HELLO, ours + shown))
+        if not proven(await self._greeting(), key, Side.RUNTIME, theirs, ours):
+            raise ConnectionRefusedError(_NOT_A_RUNTIME)
+        self._waiting.pop(_HELLO_ID, None)
 
-        def answered(frame: Frame | None) -> None:
-            if not told.done():
-                told.set_result(frame)
-
-        self._waiting[_HELLO_ID] = answered
-        transport.write(packed(_HELLO_ID, Kind.HELLO, key.encode()))
-        frame = await told
+    async def _greeting(self) -> bytes:
+        frame = await self._greetings.get()
         if frame is None or frame.kind is not Kind.HELLO:
             said = b"it hung up" if frame is None else frame.payload[:300]
             raise ConnectionRefusedError(said.decode("utf-8", "replace"))
+        return frame.payload
+
+    def _await_greeting(self) -> None:
+        """Keep what comes first: it may come before anybody asks for it."""
+        seen = 0
+
+        def said(frame: Frame | None) -> None:
+            nonlocal seen
+            seen += 1
+            if frame is not None and seen < _GREETINGS:
+                self._waiting[_HELLO_ID] = said
+            self._greetings.put_nowait(frame)
+
+        self._waiting[_HELLO_ID] = said
 
     def run(self, payload: bytes, answered: Answered) -> None:
         if self._transport is None or not self.open:
@@ -141,8 +169,11 @@ class Link:
         self._backoff.limit_s = _RARELY_S
 
     def hurry(self) -> None:
-        """Look for the runtime now, and often: somebody wants it, or it has come."""
-        if not self.up:
+        """Look for the runtime now, and often: somebody wants it, or it has come.
+
+        Where that is so already, however many want it change nothing.
+        """
+        if not self.up and self._backoff.limit_s != _OFTEN_S:
             self._backoff.limit_s = _OFTEN_S
             self._backoff.reset()
             self._hurry.set()

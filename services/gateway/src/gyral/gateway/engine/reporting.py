@@ -31,21 +31,24 @@ class Asked:
 
     requests: int = 0
     refused: int = 0
+    answered: int = 0
+    """Requests whose batch a runtime answered."""
     queued_s: float = 0.0
-    """Time that all its requests waited together before their batches left."""
+    """Time that these waited together before their batches left."""
     queue_max_s: float = 0.0
     waiting: int = 0
     """Requests in hand for which no runtime is there."""
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to tell."""
-        return bool(self.requests or self.refused or self.waiting)
+        return bool(self.requests or self.refused or self.answered or self.waiting)
 
 
 class Reporter:
     """Reports once a second, and at once when a request finds no runtime of its model.
 
-    What Kafka does not take in good time is lost: who reads it wants to know of now.
+    What Kafka does not take in good time is lost: who reads it wants to know of now. A second
+    in which nobody asked is told too, since a gateway that says nothing may only be cut off.
     """
 
     def __init__(
@@ -65,15 +68,17 @@ class Reporter:
         self._gateway = gateway[:100]
         self._collect = collect
         meter = get_meter()
-        self._taken = meter.create_counter(
-            "gyral_gateway_requests", description="Requests taken, by model"
+        self._answered = meter.create_counter(
+            "gyral_gateway_requests", description="Requests answered by a runtime, by model"
         )
         self._queued = meter.create_counter(
             "gyral_gateway_queue_seconds",
-            description="Time that requests waited before their batches left, by model",
+            description="Time that these waited before their batches left, by model",
         )
         self._away: set[str] = set()
         self._hurry = asyncio.Event()
+        self._newest: asyncio.Queue[list[ServingDemand]] = asyncio.Queue(1)
+        """What is to be told next."""
         self._task: asyncio.Task[None] | None = None
 
     def away(self, model: str) -> None:
@@ -100,22 +105,12 @@ class Reporter:
         return None
 
     async def _run(self) -> None:
-        backoff = Backoff(first_s=0.1, limit_s=5.0)
-        while True:
-            producer = open_producer(self._brokers)
-            try:
-                await producer.start()
-                await self._report(producer, backoff)
-            except (*INFRASTRUCTURE, KafkaError) as error:
-                log.warning("demand.waits_for_kafka", error=type(error).__name__)
-            finally:
-                with suppress(*INFRASTRUCTURE, KafkaError):
-                    async with asyncio.timeout(_TIMEOUT_S):
-                        await producer.stop()
-            await backoff.wait()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._count())
+            both.create_task(self._publish())
 
-    async def _report(self, producer: AIOKafkaProducer, backoff: Backoff) -> None:
-        """Report until Kafka fails."""
+    async def _count(self) -> None:
+        """Look at what was asked, whether Kafka is there or not."""
         began = time.monotonic()
         while True:
             await asyncio.sleep(_LEAST_S)
@@ -124,27 +119,53 @@ class Reporter:
                     await self._hurry.wait()
             self._hurry.clear()
             now = time.monotonic()
-            await self._send(producer, self._told(now - began))
+            told = list(self._told(now - began))
+            if self._newest.full():
+                self._newest.get_nowait()
+            self._newest.put_nowait(told)
             began = now
-            backoff.reset()
+
+    async def _publish(self) -> None:
+        backoff = Backoff(first_s=0.1, limit_s=5.0)
+        while True:
+            producer = open_producer(self._brokers)
+            try:
+                await producer.start()
+                while True:
+                    await self._send(producer, await self._newest.get())
+                    backoff.reset()
+            except (*INFRASTRUCTURE, KafkaError) as error:
+                log.warning("demand.waits_for_kafka", error=type(error).__name__)
+            finally:
+                with suppress(*INFRASTRUCTURE, KafkaError):
+                    async with asyncio.timeout(_TIMEOUT_S):
+                        await producer.stop()
+            await backoff.wait()
 
     def _told(self, window_s: float) -> Iterable[ServingDemand]:
         asked, away = self._collect(), self._away
         self._away = set()
+        if not asked and not away:
+            yield self._of(None, Asked(), window_s)
         for model in sorted(asked.keys() | away):
             found = asked.get(model) or Asked()
-            self._taken.add(found.requests, {"model": model})
+            self._answered.add(found.answered, {"model": model})
             self._queued.add(found.queued_s, {"model": model})
-            yield ServingDemand(
-                gateway=self._gateway,
-                model=model,
-                window_s=min(window_s, 3600.0),
-                requests=found.requests,
-                refused=found.refused,
-                queue_mean_s=min(found.queued_s / max(found.requests, 1), 3600.0),
-                queue_max_s=min(found.queue_max_s, 3600.0),
-                waiting=max(found.waiting, int(model in away)),
-            )
+            found.waiting = max(found.waiting, int(model in away))
+            yield self._of(model, found, window_s)
+
+    def _of(self, model: str | None, found: Asked, window_s: float) -> ServingDemand:
+        return ServingDemand(
+            gateway=self._gateway,
+            model=model,
+            window_s=min(window_s, 3600.0),
+            requests=found.requests,
+            refused=found.refused,
+            answered=found.answered,
+            queue_mean_s=min(found.queued_s / max(found.answered, 1), 3600.0),
+            queue_max_s=min(found.queue_max_s, 3600.0),
+            waiting=found.waiting,
+        )
 
     async def _send(self, producer: AIOKafkaProducer, told: Iterable[ServingDemand]) -> None:
         topic = ServingDemand.topic.name
