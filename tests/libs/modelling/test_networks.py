@@ -56,9 +56,9 @@ def test_weights_that_are_written_are_read_again():
 def test_weights_serve_under_no_other_entry_or_configuration(other):
     """So one digest names a version: of its bytes, the only ones that the rest fits."""
     files = torch_files(SOURCE + "\nother = build\n")
-    made = Manifest.from_json(files.manifest).torch
-    assert isinstance(made, TorchModel)
-    model = msgspec.structs.replace(made, **other)
+    described = Manifest.from_json(files.manifest).torch
+    assert isinstance(described, TorchModel)
+    model = msgspec.structs.replace(described, **other)
     with pytest.raises(
         networks.NetworkError, match="weights of the code, entry and configuration"
     ):

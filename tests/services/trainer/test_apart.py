@@ -1,6 +1,8 @@
 """What a network that is compared may see and do, and how its end is told."""
 
+import asyncio
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from gyral.modelling.manifest import Manifest, TorchModel
 from gyral.testkit.torch_models import SOURCE, torch_files
 from gyral.trainer.engine.apart import MEMORY_BYTES, Apart, ApartError
+from gyral.trainer.engine.child import end
 from gyral.trainer.engine.order import TABLE_OPTIONS
 
 pytestmark = pytest.mark.torch
@@ -66,3 +69,18 @@ def test_what_takes_too_long_or_too_much_is_ended_and_told(limits):
     seconds = limits.get("timeout_s", 900)
     with pytest.raises(ApartError, match=rf"expected an answer within {seconds:g} s"):
         apart(SOURCE, **limits)
+
+
+async def test_a_training_that_died_leaves_nothing_that_it_started():
+    """Standard output has an end once nobody has it any more."""
+    starts = "import os\nif os.fork(): os._exit(1)\nprint('up', flush=True)\nwhile True: pass"
+    training = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", starts, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert training.stdout is not None
+    assert await training.stdout.readline() == b"up\n"
+    # Not `wait`: that ends with the pipe.
+    while training.returncode is None:
+        await asyncio.to_thread(os.sched_yield)
+    await end(training)
+    assert await training.stdout.read() == b""

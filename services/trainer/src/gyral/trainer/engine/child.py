@@ -47,7 +47,7 @@ class Trainers:
         """End the spare process."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            await _kill(spare)
+            await end(spare)
 
     def healthy(self) -> str | None:
         """Answer None: a dead spare is replaced when it is needed."""
@@ -77,7 +77,7 @@ class Trainers:
                 f"{self._time_limit_s:g}; found none"
             ) from error
         finally:
-            await _kill(process)
+            await end(process)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -133,9 +133,8 @@ async def _tail(stream: asyncio.StreamReader) -> str:
     return kept.decode("utf-8", "replace").strip()[-300:]
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End a process and whatever it started."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a process and whatever it started, which may live on when it is dead itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
