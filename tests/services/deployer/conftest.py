@@ -1,4 +1,5 @@
 import tempfile
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from gyral.kit.migrate import migrate
 from gyral.kit.tx import begin
 from tests.services.deployer.builders import Deployer
 from tests.services.deployer.cluster import a_cluster
-from tests.services.deployer.pods import NAMESPACE, RULES, connected, volumes
+from tests.services.deployer.pods import IMAGES, NAMESPACE, RULES, connected, volumes
 
 
 @pytest.fixture
@@ -43,7 +44,12 @@ def cluster():
     """A cluster with the runtimes' namespace, in which no store is there."""
     with (
         tempfile.TemporaryDirectory(prefix="k8s-") as folder,
-        a_cluster(Path(folder), namespace=NAMESPACE, rules=RULES, volumes=volumes()) as found,
+        a_cluster(
+            Path(folder),
+            namespace=NAMESPACE,
+            rules=RULES,
+            volumes=replace(volumes(), images=set()),
+        ) as found,
     ):
         yield found
 
@@ -53,3 +59,9 @@ async def backend(cluster):
     """The deployer's backend in that cluster."""
     async with connected(cluster) as found:
         yield found
+
+
+@pytest.fixture
+def images(cluster):
+    """Have the cluster's machines find the runtimes' images: only then do pods start."""
+    cluster.kubelet.volumes.images |= IMAGES

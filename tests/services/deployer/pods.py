@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[3]
 ACCESS = list(yaml.safe_load_all((ROOT / "infra/kubernetes/access.yaml").read_text()))
 [RULES] = [each["rules"] for each in ACCESS if each["kind"] == "Role"]
 NAMESPACE = "gyral-runtimes"
+IMAGES = {"gyral:0.1.0", "gyral:0.1.0-torch"}
 KEY = secrets.token_hex(16)
 PODS = Pods(
     NAMESPACE, "gyral:0.1.0", "gyral:0.1.0-torch", cpu="500m", memory="2Gi", settled_s=0
@@ -52,7 +53,7 @@ def volumes(**s3):
             "gyral-s3": {"S3_ACCESS_KEY": "none", "S3_SECRET_KEY": "none"},
             "gyral-keys": {"service.key": KEY},
         },
-        images={"gyral:0.1.0", "gyral:0.1.0-torch"},
+        images={*IMAGES},
     )
 
 

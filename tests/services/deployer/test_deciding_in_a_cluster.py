@@ -39,6 +39,7 @@ async def scaling(deployer, backend):
         )
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_group_that_the_cluster_refuses_holds_up_no_other(
     deployer, cluster, backend, scaling
 ):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gyral.contracts.inference import Role
+from gyral.kit.telemetry import nameless
 from gyral.testkit.processes import free_port
 from gyral.testkit.waiting import until
 
@@ -264,7 +265,9 @@ async def test_the_metrics_tell_what_an_autoscaler_in_a_cluster_goes_by(served):
     async def told():
         async with httpx.AsyncClient() as client:
             lines = (await client.get(f"{served.gateway.url}/metrics")).text.splitlines()
-        shown = {line.partition("{")[0] for line in lines if f'model="{served.model}"' in line}
+        label = f'model_sha256="{nameless(served.model)}"'
+        shown = {line.partition("{")[0] for line in lines if label in line}
+        assert not any(served.model in line for line in lines)
         return series <= shown
 
     await until(told)

@@ -56,7 +56,7 @@ class Backend(Protocol):
     async def ensure(self, spec: GroupSpec) -> None:
         """Have the group come to this many runtimes: idempotent, and returns at once.
 
-        Of a group that shrinks, the members that came last end.
+        Of a group that shrinks, the members that came last end; an elastic backend chooses.
         """
 
     async def remove(self, group: str) -> None:

@@ -13,13 +13,11 @@ from kubernetes_asyncio import client as k8s
 from kubernetes_asyncio.config.config_exception import ConfigException
 from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 
-from gyral.deployer.engine.backend import Flavour, GroupSpec, Member
+from gyral.deployer.engine.backend import GroupSpec, Member
+from gyral.deployer.engine.members import age, group_of, member_of
 from gyral.deployer.engine.workloads import (
-    CONTROL_PORT,
     DATA_PORT,
     DIGEST,
-    FLAVOUR,
-    GROUP,
     RUNTIMES,
     Manifest,
     Pods,
@@ -201,10 +199,10 @@ class Kubernetes:
         )
         self._notice(made.items)
         found: dict[str, list[Member]] = {
-            group: [] for each in made.items if (group := _group_of(each.metadata)) is not None
+            group: [] for each in made.items if (group := group_of(each.metadata)) is not None
         }
-        for pod in sorted(pods.items, key=_age):
-            group, member = _group_of(pod.metadata), _member(pod)
+        for pod in sorted(pods.items, key=age):
+            group, member = group_of(pod.metadata), member_of(pod)
             if group in found and member is not None:
                 found[group].append(member)
         listed = {group: tuple(members) for group, members in found.items()}
@@ -223,7 +221,7 @@ class Kubernetes:
 
     def _notice(self, made: Sequence[k8s.V1Deployment]) -> None:
         """Have those looked at again that are there no more, or are none against our word."""
-        up = {_group_of(each.metadata): each.spec.replicas > 0 for each in made}
+        up = {group_of(each.metadata): each.spec.replicas > 0 for each in made}
         for group, (spec, _) in list(self._settled.items()):
             if up.get(group) is not (spec.replicas > 0):
                 del self._settled[group]
@@ -367,40 +365,3 @@ def _named(manifest: Manifest) -> tuple[str, str]:
 
 def _differs(found: k8s.V1ObjectMeta, wanted: Manifest) -> bool:
     return (found.annotations or {}).get(DIGEST) != digest_of(wanted)
-
-
-def _group_of(metadata: k8s.V1ObjectMeta) -> str | None:
-    group: str | None = (metadata.annotations or {}).get(GROUP)
-    return group
-
-
-def _age(pod: k8s.V1Pod) -> tuple[float, str]:
-    return pod.metadata.creation_timestamp.timestamp(), pod.metadata.name
-
-
-def _member(pod: k8s.V1Pod) -> Member | None:
-    """Return a pod as a member, or None before it has an address and once it is to end.
-
-    One that is to end answers for a while, in which routes cease to name it.
-    """
-    ip: str | None = pod.status.pod_ip
-    leaving = pod.metadata.deletion_timestamp is not None
-    if not ip or leaving or pod.status.phase in ("Succeeded", "Failed"):
-        return None
-    host = f"[{ip}]" if ":" in ip else ip
-    ready = any(
-        each.type == "Ready" and each.status == "True" for each in pod.status.conditions or ()
-    )
-    return Member(
-        name=pod.metadata.name,
-        control=f"http://{host}:{CONTROL_PORT}",
-        data=f"tcp:{host}:{DATA_PORT}",
-        ready=ready,
-        flavour=_flavour_of(pod),
-    )
-
-
-def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
-    """Return what a pod's runtime was told to compute; None where it was not told."""
-    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
-    return Flavour(told[0].value) if told else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from gyral.deployer.engine.backend import SHARED, Flavour, GroupSpec
+from gyral.kit.telemetry import nameless
 
 Json: TypeAlias = str | int | float | bool | Sequence["Json"] | Mapping[str, "Json"] | None
 Manifest: TypeAlias = dict[str, Json]
@@ -106,7 +107,7 @@ def autoscaler(spec: GroupSpec, pods: Pods, owner: Mapping[str, str]) -> Manifes
     """Return what moves a group between its least, or one, and its most, by queue time."""
     metric: Manifest = {"name": METRIC}
     if spec.name != SHARED:
-        metric["selector"] = {"matchLabels": {"model": spec.name}}
+        metric["selector"] = {"matchLabels": {"model_sha256": nameless(spec.name)}}
     least = max(1, spec.replicas)
     return _stamped(
         {

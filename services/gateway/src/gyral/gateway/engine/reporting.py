@@ -15,7 +15,7 @@ from gyral.kit import cloudevents
 from gyral.kit.backoff import Backoff
 from gyral.kit.db import INFRASTRUCTURE
 from gyral.kit.producer import open_producer
-from gyral.kit.telemetry import get_log, get_meter
+from gyral.kit.telemetry import get_log, get_meter, nameless
 
 _EVERY_S = 1.0
 _LEAST_S = 0.1
@@ -149,8 +149,9 @@ class Reporter:
             yield self._of(None, Asked(), window_s)
         for model in sorted(asked.keys() | away):
             found = asked.get(model) or Asked()
-            self._answered.add(found.answered, {"model": model})
-            self._queued.add(found.queued_s, {"model": model})
+            who = {"model_sha256": nameless(model)}
+            self._answered.add(found.answered, who)
+            self._queued.add(found.queued_s, who)
             found.waiting = max(found.waiting, int(model in away))
             yield self._of(model, found, window_s)
 
