@@ -56,6 +56,7 @@ async def test_a_group_that_the_cluster_refuses_holds_up_no_other(
     assert set(await backend.groups()) == {SHARED, "churn"}
 
 
+@pytest.mark.usefixtures("images")
 async def test_a_cluster_is_told_whether_not_how_many_and_keeps_what_gateways_may_ask(
     deployer, backend
 ):
