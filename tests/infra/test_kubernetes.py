@@ -121,7 +121,7 @@ def test_a_pod_is_told_the_same_as_its_container_is_by_compose(name):
     apart = {
         "deployer": {
             *("RUNTIME_URL", "RUNTIME_SOCKET", "DEPLOYER_BACKEND", "DEPLOYER_SOCKETS"),
-            *("KUBERNETES_IMAGE", "KUBERNETES_NAMESPACE"),
+            *("KUBERNETES_IMAGE", "KUBERNETES_TORCH_IMAGE", "KUBERNETES_NAMESPACE"),
         },
         "gateway": {"SERVICE_KEY_FILE"},
         "runtime-m": {

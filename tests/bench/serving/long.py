@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -15,39 +14,16 @@ from rich.table import Table
 
 from gyral.testkit.backends import start_backends
 from gyral.testkit.usage import memory_bytes
-from tests.bench.report import OUT, Figures, Report, machine, publish, today
+from tests.bench.report import OUT, machine, publish, today
 from tests.bench.serving.load import NoWrkError, Target, load, wrk
 from tests.bench.serving.model import NAME, boosted_trees, served
+from tests.bench.serving.report import Held, LongServingReport
 from tests.bench.serving.system import System, serving
 
 _CONNECTIONS = 64
 _WINDOW_S = 10.0
 _WARM_UP = 0.1
 _MB = 1e6
-
-
-class Held(Figures):
-    """What one process held while requests went through it; MB are 10^6 bytes."""
-
-    process: str
-    warm_mb: float
-    """After the first tenth of the requests."""
-    end_mb: float
-    peak_mb: float
-    mb_per_million_requests: float
-    """Slope of the line through all samples after the first tenth."""
-    samples: Sequence[tuple[int, float]]
-    """Requests, MB."""
-
-
-class LongServingReport(Report):
-    """What `make bench-serving-long` prints."""
-
-    benchmark: Literal["bench-serving-long"] = "bench-serving-long"
-    seconds: float
-    requests: int
-    rps: float
-    memory: Sequence[Held]
 
 
 def held(process: str, samples: Sequence[tuple[int, float]]) -> Held:

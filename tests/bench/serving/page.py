@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -12,8 +13,16 @@ from gyral.client.report.chart import Chart
 from gyral.testkit.picture import Line, composed
 from tests.bench.figures import as_table, measured_on, not_measured
 from tests.bench.page import DOCS, blocks_written
-from tests.bench.report import OUT
-from tests.bench.serving.report import PEERS, Cell, Cells, DensityReport, Ratios, ServingReport
+from tests.bench.report import OUT, Report
+from tests.bench.serving.report import (
+    PEERS,
+    Cell,
+    Cells,
+    DensityReport,
+    LongServingReport,
+    Ratios,
+    ServingReport,
+)
 
 PAGE = "serving-figures.md"
 PICTURE = "serving.svg"
@@ -26,8 +35,10 @@ class Found:
 
     serving: ServingReport | None
     density: DensityReport | None
+    long: LongServingReport | None
 
 
+R = TypeVar("R", bound=Report)
 Block = Callable[[Found], str]
 
 
@@ -168,6 +179,33 @@ def _cold_start(found: Found) -> str:
     )
 
 
+def _memory(found: Found) -> str:
+    told = found.long
+    if told is None:
+        return not_measured("bench-serving-long")
+    rows = [
+        (
+            each.process,
+            f"{each.warm_mb:,.1f}",
+            f"{each.end_mb:,.1f}",
+            f"{each.peak_mb:,.1f}",
+            f"{each.mb_per_million_requests:+.2f}",
+        )
+        for each in told.memory
+    ]
+    titles = (
+        "process",
+        "MB after a tenth",
+        "MB at the end",
+        "at most",
+        "MB a million requests, by a line through all after the tenth",
+    )
+    return (
+        f"{measured_on(told.date, told.machine)} {told.requests:,} requests in"
+        f" {told.seconds:,.0f} s:\n\n{as_table(titles, rows)}"
+    )
+
+
 BLOCKS: Mapping[str, Block] = {
     "servers": _servers,
     "ratios": _ratios,
@@ -175,17 +213,22 @@ BLOCKS: Mapping[str, Block] = {
     "half_open": _half_open,
     "stages": _stages,
     "density": _density,
+    "memory": _memory,
     "cold_start": _cold_start,
 }
 
 
 def read(folder: Path) -> Found:
     """Return the reports kept in a folder; raises ValidationError when one has another form."""
-    serving, density = folder / "bench-serving.json", folder / "bench-density.json"
     return Found(
-        ServingReport.model_validate_json(serving.read_text()) if serving.exists() else None,
-        DensityReport.model_validate_json(density.read_text()) if density.exists() else None,
+        _read(folder / "bench-serving.json", ServingReport),
+        _read(folder / "bench-density.json", DensityReport),
+        _read(folder / "bench-serving-long.json", LongServingReport),
     )
+
+
+def _read(path: Path, form: type[R]) -> R | None:
+    return form.model_validate_json(path.read_text()) if path.exists() else None
 
 
 def rendered(page: str, found: Found) -> str:
@@ -221,7 +264,7 @@ def keep(out: Path, docs: Path) -> None:
     """Take over the newest report into docs/results, and write the page and its picture."""
     fresh = read(out)
     results = docs / "results"
-    for report in (fresh.serving, fresh.density):
+    for report in (fresh.serving, fresh.density, fresh.long):
         if report is not None:
             results.mkdir(exist_ok=True)
             text = report.model_dump_json(indent=1) + "\n"

@@ -104,6 +104,30 @@ class ServingReport(Report):
     """Records of the prediction log after the gateway's windows: all that was answered."""
 
 
+class Held(Figures):
+    """What one process held while requests went through it; MB are 10^6 bytes."""
+
+    process: str
+    warm_mb: float
+    """After the first tenth of the requests."""
+    end_mb: float
+    peak_mb: float
+    mb_per_million_requests: float
+    """Slope of the line through all samples after the first tenth."""
+    samples: Sequence[tuple[int, float]]
+    """Requests, MB."""
+
+
+class LongServingReport(Report):
+    """What `make bench-serving-long` prints."""
+
+    benchmark: Literal["bench-serving-long"] = "bench-serving-long"
+    seconds: float
+    requests: int
+    rps: float
+    memory: Sequence[Held]
+
+
 class Density(Figures):
     """Many models in one runtime under one budget; MB beyond what an empty runtime holds."""
 

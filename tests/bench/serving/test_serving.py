@@ -22,6 +22,8 @@ from tests.bench.serving.report import (
     Density,
     DensityReport,
     HalfOpen,
+    Held,
+    LongServingReport,
     Overload,
     Rows,
     ServingReport,
@@ -88,6 +90,25 @@ def a_density():
     )
 
 
+def a_long():
+    held = Held(
+        process="gateway",
+        warm_mb=120.1,
+        end_mb=121.2,
+        peak_mb=123.2,
+        mb_per_million_requests=0.117,
+        samples=[(1_000_000, 120.1), (10_000_000, 121.2)],
+    )
+    return LongServingReport(
+        date="2026-01-01",
+        machine=machine(),
+        seconds=900,
+        requests=10_000_000,
+        rps=11_111,
+        memory=[held],
+    )
+
+
 def test_ratios_are_of_the_gateway_over_kserve():
     told = a_report()
     assert told.over_kserve.c64 == pytest.approx(4 / 3, abs=1e-3)
@@ -113,6 +134,7 @@ def test_one_command_takes_a_report_over(tmp_path, capsys):
     (docs / "images").mkdir(parents=True)
     shutil.copy(DOCS / page.PAGE, docs / page.PAGE)
     publish(a_density(), tmp_path)
+    publish(a_long(), tmp_path)
     capsys.readouterr()
     publish(a_report(), tmp_path)
     line = json.loads(capsys.readouterr().out)
@@ -126,13 +148,14 @@ def test_one_command_takes_a_report_over(tmp_path, capsys):
         "2.50 times",
         "95%",
         "| 67 | 76 |",
+        "| gateway | 120.1 | 121.2 | 123.2 | +0.12 |",
         "| 1.23 s |",
         "| 0.81 ms |",
         "| gateway_grpc | 1,300 / 0.45 / 0.90 |",
         "| ratio | 1.25 | 2 |",
     ):
         assert shown in written, shown
-    assert page.read(docs / "results") == page.Found(a_report(), a_density())
+    assert page.read(docs / "results") == page.Found(a_report(), a_density(), a_long())
     assert (docs / "images" / page.PICTURE).read_text().startswith("<svg ")
 
 

@@ -59,7 +59,7 @@ def volumes(**s3):
 
 def where(cluster, **other):
     found = Cluster(
-        "127.0.0.1", cluster.port, cluster.credentials, timeout_s=10, settled_s=0, fresh_s=0
+        "127.0.0.1", cluster.port, cluster.credentials, timeout_s=10, rest_s=0, fresh_s=0
     )
     return replace(found, **other)
 

@@ -284,7 +284,7 @@ async def test_a_pod_that_cannot_start_is_no_member(cluster, backend):
 
 async def test_what_is_as_wanted_costs_the_api_server_next_to_nothing(cluster):
     none = replace(FLIGHTS, replicas=0)
-    async with connected(cluster, settled_s=600, fresh_s=600) as backend:
+    async with connected(cluster, rest_s=600, fresh_s=600) as backend:
         await backend.ensure(none)
         assert await backend.groups() == {"flights": ()}
         before = len(cluster.api.requests)
@@ -298,7 +298,7 @@ async def test_what_is_as_wanted_costs_the_api_server_next_to_nothing(cluster):
 
 @pytest.mark.parametrize("disturb", ["scale", "delete"])
 async def test_what_a_listing_shows_otherwise_is_looked_at_again(cluster, disturb):
-    async with connected(cluster, settled_s=600) as backend:
+    async with connected(cluster, rest_s=600) as backend:
         await backend.ensure(FLIGHTS)
         if disturb == "scale":
             none = {"spec": {"replicas": 0}}

@@ -101,7 +101,10 @@ class _Component:
         ]
         found += [{"name": name, "value": value} for name, value in changed.items() if value]
         if self.name == "deployer":
-            found.append(_from("configMap", EXTERNALS, "KUBERNETES_IMAGE"))
+            found += [
+                _from("configMap", EXTERNALS, name)
+                for name in ("KUBERNETES_IMAGE", "KUBERNETES_TORCH_IMAGE")
+            ]
         if self.name != JOB:
             pod = {"fieldRef": {"fieldPath": "metadata.name"}}
             found.append({"name": "INSTANCE_ID", "valueFrom": pod})

@@ -73,7 +73,7 @@ class Cluster:
     """Folder with `token` and `ca.crt`, as a pod with a service account finds them."""
     timeout_s: float
     """How long one answer may take."""
-    settled_s: float = 30.0
+    rest_s: float = 30.0
     """How long what was found as wanted is not looked at again, unless a listing differs."""
     fresh_s: float = 0.5
     """How long a listing serves all who ask for one."""
@@ -140,7 +140,7 @@ class Kubernetes:
             ConnectionError: the API server is away, or says no; the group may be half made.
         """
         before, since = self._settled.get(spec.name, (None, 0.0))
-        if before == spec and self._clock() - since < self._cluster.settled_s:
+        if before == spec and self._clock() - since < self._cluster.rest_s:
             return
         self._settled.pop(spec.name, None)
         last: RefusedByClusterError | None = None

@@ -40,6 +40,6 @@ def member_of(pod: k8s.V1Pod) -> Member | None:
 
 
 def _flavour_of(pod: k8s.V1Pod) -> Flavour | None:
-    """Return what a pod's runtime was told to compute; None where it was not told."""
-    told = [each for each in pod.spec.containers[0].env or () if each.name == FLAVOUR]
-    return Flavour(told[0].value) if told else None
+    """Return what a pod's runtime was told to compute; None where that is nothing we know."""
+    told = {each.name: each.value for each in pod.spec.containers[0].env or ()}
+    return next((flavour for flavour in Flavour if flavour == told.get(FLAVOUR)), None)
