@@ -27,7 +27,7 @@ def run(backends: Backends, starts: int = STARTS) -> ColdStart:
         for _ in range(starts):
             house.until(
                 model.name,
-                lambda group: group["wanted"] == 0 and not group["members"],
+                lambda group: group["wanted"] == 0 and house.pid(model.name) is None,
             )
             cold.append(_seconds(model))
     return ColdStart(
