@@ -58,6 +58,19 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(server):
     assert answer.count(b"HTTP/1.1 200") == 1
 
 
+async def test_a_body_that_came_after_its_answer_counts_as_no_headers_of_the_next(
+    server, monkeypatch
+):
+    monkeypatch.setattr(module, "MAX_HEADER_BYTES", 1000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\nx")
+    assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+    writer.write(b"x" * 49_999)
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_stray_line_ends_do_not_hold_a_connection(server):
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -36,6 +36,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_body = False
     _answering = False
     _head_bytes = 0
+    _head_or_body_ended = False
+    """Within the bytes that came last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the first request's headers a deadline."""
@@ -52,10 +54,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Give headers that are still under way a deadline and a limit."""
         self._idle_since = None
+        self._head_or_body_ended = False
         super().data_received(data)
         if not self._awaits_headers() or self.transport.is_closing():
             return
-        self._head_bytes += len(data)
+        if not self._head_or_body_ended:  # else most of it belongs to that
+            self._head_bytes += len(data)
         if self._head_bytes > MAX_HEADER_BYTES:
             self.send_400_response(f"expected at most {MAX_HEADER_BYTES} bytes of headers")
         elif self._timer is None:
@@ -70,6 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Refuse a request whose end two readers could see at different places."""
         self._disarm()
         self._in_head, self._head_bytes = False, 0
+        self._head_or_body_ended = True
         self._in_body = self._answering = True
         if b"transfer-encoding" in dict(self.headers):
             codings = [value for name, value in self.headers if name == b"transfer-encoding"]
@@ -83,6 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Forget the deadline of the body."""
         self._in_body = False
+        self._head_or_body_ended = True
         self._disarm()
         super().on_message_complete()
 
