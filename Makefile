@@ -25,7 +25,7 @@ demo: setup ## replay a year of flights through the loop (KEEP=1: leave the stac
 	@examples/flights/demo.sh
 
 # These mostly wait for whole stacks and processes; the others run beside them, on a stack of their own.
-WHOLE := tests/bench tests/chaos tests/docs tests/e2e tests/services/validation
+WHOLE := tests/bench tests/chaos tests/docs tests/e2e tests/services/trainer tests/services/validation
 
 test: setup .venv/.torch lint types arch ## check everything, against real Kafka, Postgres and S3
 	@mkdir -p out
