@@ -62,10 +62,11 @@ def weights_of(
     module: nn.Module, code: bytes, entry: str, config: Mapping[str, Setting]
 ) -> bytes:
     """Return a network's weights as safetensors, bound to all that it was made from."""
-    return safetensors.torch.save(
+    weights: bytes = safetensors.torch.save(
         {name: it.contiguous() for name, it in module.state_dict().items()},
         metadata={_MADE_OF: made_of(hashlib.sha256(code).hexdigest(), entry, config)},
     )
+    return weights
 
 
 def load_network(model: TorchModel, weights: bytes, code: bytes, *, width: int) -> Network:

@@ -67,7 +67,8 @@ def tensors_file(
 
     code_sha256 = hashlib.sha256(code).hexdigest()
     bound = {"made_of_sha256": made_of(code_sha256, ENTRY, CONFIG), **metadata}
-    return save(dict(tensors), metadata=bound)
+    file: bytes = save(dict(tensors), metadata=bound)
+    return file
 
 
 def torch_files(
